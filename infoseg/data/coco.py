@@ -1,0 +1,149 @@
+"""COCO-Stuff-15, COCO-Stuff-3 and COCO-Persons from COCO 2017's raw files.
+
+Below the raw folder: pictures in ``images/{split}/`` or ``{split}/``; stuff maps in
+``stuffthingmaps/{split}/``, ``annotations/{split}/`` (IIC's name) or beside the pictures; IIC's id
+lists in ``curated/{split}/``; instance annotations in ``annotations/instances_{split}.json``.
+Crops of 128 px are cut later: at random in training, from the centre in evaluation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from infoseg.data.coco_classes import (
+    FINE_NAMES,
+    IGNORE,
+    STUFF3_CLASSES,
+    STUFF15_CLASSES,
+    stuff3_lookup,
+    stuff15_lookup,
+)
+from infoseg.data.coco_layout import (
+    IIC_LISTS,
+    SPLITS,
+    existing,
+    image_folder,
+    map_folder,
+    read_id_list,
+)
+from infoseg.data.coco_persons import prepare_coco_persons, scan_coco_persons
+from infoseg.data.imaging import (
+    check_same_size,
+    check_scale,
+    read_labels,
+    read_rgb,
+    rescale_iic,
+    rescale_labels,
+)
+from infoseg.data.ingest import OnBadInput, Sample, ingest
+from infoseg.data.store_meta import sha256_of
+from infoseg.data.store_writer import PreparedWriter
+from infoseg.errors import DataError
+
+__all__ = [
+    "SPLITS",
+    "prepare_coco_persons",
+    "prepare_coco_stuff",
+    "read_id_list",
+    "scan_coco_persons",
+]
+
+_LISTS = {
+    "stuff15": "Coco164kFull_Stuff_Coarse_7.txt",
+    "stuff3": "Coco164kFew_Stuff_6.txt",
+}
+
+
+def prepare_coco_stuff(
+    raw: Path | str,
+    out: Path | str,
+    *,
+    name: str,
+    variant: Literal["stuff15", "stuff3"],
+    scale: float = 0.33,
+    unlabelled: Literal["ignore", "sky"] = "ignore",
+    on_bad_input: OnBadInput = "error",
+    progress: bool = False,
+    threads: int = 2,
+) -> None:
+    """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
+
+    The images are those of IIC's curated lists, train2017 then val2017, in list order: 51,804 for
+    15 classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). scale: factor
+    of both image and labels, IIC's 0.33; see ``rescale_iic``. Pictures are RGB where IIC keeps
+    cv2's BGR, which only its grey weights before Sobel can notice.
+
+    unlabelled: what pixels become that nobody annotated (255 in the maps). "ignore" leaves them
+    out. IIC's code means to do so, but for 3 classes its remapping starts from zeros and never
+    writes those pixels, so they count as sky in its training mask and its score; "sky" repeats
+    that, for holding against numbers that came from it. Things are 255 either way.
+
+    Raises DataError for a missing folder or list, and, unless ``on_bad_input`` is "skip", for an
+    unreadable or missing picture or map, a map of another size, a value that is no class.
+    """
+    raw = existing(Path(raw))
+    if variant not in _LISTS:
+        raise ValueError(f"variant must be one of {sorted(_LISTS)}, not {variant!r}")
+    if unlabelled not in ("ignore", "sky") or (unlabelled == "sky" and variant != "stuff3"):
+        raise ValueError("unlabelled must be 'ignore', or with variant 'stuff3' also 'sky'")
+    check_scale(scale)
+    lookup = stuff15_lookup() if variant == "stuff15" else stuff3_lookup()
+    if unlabelled == "sky":
+        lookup[IGNORE] = STUFF3_CLASSES.index("sky")
+    lists = {split: raw / "curated" / split / _LISTS[variant] for split in SPLITS}
+    items = [(split, image_id) for split in SPLITS for image_id in read_id_list(lists[split])]
+    used = {split for split, _ in items}
+    images = {split: image_folder(raw, split) for split in SPLITS if split in used}
+    maps = {split: map_folder(raw, split) for split in SPLITS if split in used}
+
+    def prepare(item: tuple[str, str]) -> list[Sample]:
+        split, image_id = item
+        image = read_rgb(images[split] / f"{image_id}.jpg")
+        file = maps[split] / f"{image_id}.png"
+        fine = read_labels(file)
+        check_same_size(fine, image, file)
+        _check_fine_values(fine, file)
+        labels = lookup[rescale_labels(fine, scale)]
+        return [Sample(image_id, rescale_iic(image, scale), labels, split)]
+
+    notes = []
+    if any(sha256_of(file) not in IIC_LISTS for file in lists.values()):
+        notes.append(
+            "The id lists are not IIC's published ones: scores are not comparable to the paper's."
+        )
+    if unlabelled == "sky":
+        notes.append("Unlabelled pixels count as sky, as in IIC's code for 3 classes.")
+    with PreparedWriter(
+        out,
+        name=name,
+        channels=3,
+        classes=STUFF15_CLASSES if variant == "stuff15" else STUFF3_CLASSES,
+        parameters={
+            "source": "coco-stuff",
+            "variant": variant,
+            "scale": scale,
+            "unlabelled": unlabelled,
+            "on_bad_input": on_bad_input,
+        },
+        sources={file.relative_to(raw).as_posix(): file for file in lists.values()},
+        notes=notes,
+    ) as writer:
+        ingest(
+            writer, items, prepare,
+            raw=raw, on_bad_input=on_bad_input, progress=progress, threads=threads,
+        )  # fmt: skip
+
+
+def _check_fine_values(fine: np.ndarray, file: Path) -> None:
+    wrong = (fine >= len(FINE_NAMES)) & (fine != IGNORE)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise DataError(
+            f"value {fine[row, column]} at row {row}, column {column} is no COCO-Stuff class "
+            f"(0-{len(FINE_NAMES) - 1} or {IGNORE})",
+            file=file,
+            advice="Is it a stuffthingmaps PNG?",
+        )

@@ -1,0 +1,270 @@
+"""Writing a prepared data set: streamed, hashed on the way, published by one rename."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from infoseg.data.store_meta import (
+    COLUMNS,
+    FORMAT_VERSION,
+    IGNORE,
+    FileFacts,
+    Meta,
+    Skipped,
+    SplitCount,
+    sha256_of,
+)
+from infoseg.errors import DataError
+
+
+class _HashedFile:
+    """A file being written whose size and SHA-256 are known without reading it back."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[bytes] = open(path, "wb")
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._bytes += len(data)
+
+    def finish(self) -> FileFacts:
+        _sync(self._file)
+        self._file.close()
+        return FileFacts(bytes=self._bytes, sha256=self._hash.hexdigest())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class PreparedWriter:
+    """Write a prepared data set image by image; use as a context manager.
+
+    path: directory to create. A prepared data set already there is replaced only when the new one
+        is complete; anything else there is refused with :class:`DataError`.
+    channels: 3 (RGB) or 4 (RGBIR). classes: names in label order; empty if nothing is labelled.
+    parameters: JSON-able settings of the preparation. sources: raw path -> file to hash.
+
+    Memory stays at one image, however large the data set. Files grow in a hidden sibling
+    directory, which is renamed on a clean exit and removed on an exception; a killed process
+    leaves it behind (``.<name>.partial-*``), and nothing under ``path``.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        name: str,
+        channels: int,
+        classes: Sequence[str],
+        parameters: Mapping[str, Any],
+        sources: Mapping[str, Path | str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        if channels not in (3, 4):
+            raise ValueError(f"channels must be 3 or 4, not {channels}")
+        if len(classes) > IGNORE:
+            raise ValueError(f"at most {IGNORE} classes fit beside the ignore value {IGNORE}")
+        self.path = Path(path)
+        self.name, self.channels, self.classes = name, channels, list(classes)
+        self.parameters, self.notes = dict(parameters), list(notes)
+        self.sources = {key: Path(file) for key, file in (sources or {}).items()}
+        self.skipped: list[Skipped] = []
+        self._ids: set[str] = set()
+        self._splits: dict[str, list[int]] = {}
+        self._n_pixels = self._labelled_pixels = 0
+        self._label_counts = [0] * 256
+        self._sums, self._squares = [0] * channels, [0] * channels
+
+    def __enter__(self) -> PreparedWriter:
+        if self.path.exists() and not _is_replaceable(self.path):
+            raise DataError(
+                "is there already and is not a prepared data set",
+                file=self.path,
+                advice="Choose another output directory, or remove it yourself",
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self._sibling("partial")
+        self._partial.mkdir()
+        self._images = _HashedFile(self._partial / "images.bin")
+        self._labels = _HashedFile(self._partial / "labels.bin")
+        self._index = _HashedFile(self._partial / "index.csv")
+        self._row(COLUMNS)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            for file in (self._images, self._labels, self._index):
+                file.close()
+            # After a successful rename there is nothing left under this name.
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def add(self, image_id: str, image: np.ndarray, labels: np.ndarray | None, split: str) -> None:
+        """Append one image.
+
+        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
+        unlabelled image, which stores 255 everywhere. Raises DataError for a repeated id or a
+        label that is no class, ValueError for a wrong shape or type.
+        """
+        if image.ndim != 3 or image.shape[2] != self.channels or image.dtype != np.uint8:
+            raise ValueError(
+                f"{image_id}: expected (H, W, {self.channels}) uint8, "
+                f"got {image.shape} {image.dtype}"
+            )
+        height, width = image.shape[:2]
+        if not height * width:
+            raise ValueError(f"{image_id}: the image has no pixels")
+        if image_id in self._ids:
+            raise DataError(
+                f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
+            )
+        if labels is not None:
+            if labels.shape != (height, width) or labels.dtype != np.uint8:
+                raise ValueError(
+                    f"{image_id}: expected labels ({height}, {width}) uint8, "
+                    f"got {labels.shape} {labels.dtype}"
+                )
+            counts = np.bincount(labels.ravel(), minlength=256)
+            wrong = np.flatnonzero(counts[len(self.classes) : IGNORE])
+            if wrong.size:
+                raise DataError(
+                    f"{image_id}: label {len(self.classes) + int(wrong[0])} is not one of the "
+                    f"{len(self.classes)} classes"
+                )
+            self._label_counts = [a + int(b) for a, b in zip(self._label_counts, counts)]  # noqa: B905
+            self._labelled_pixels += height * width
+        pixels = image.reshape(-1, self.channels).astype(np.uint32)
+        for channel in range(self.channels):
+            # Integer sums, so that mean and std are exact and independent of the order.
+            self._sums[channel] += int(pixels[:, channel].sum(dtype=np.uint64))
+            self._squares[channel] += int((pixels[:, channel] ** 2).sum(dtype=np.uint64))
+        stored = np.full((height, width), IGNORE, np.uint8) if labels is None else labels
+        self._images.write(np.ascontiguousarray(image).data.cast("B"))
+        self._labels.write(np.ascontiguousarray(stored).data.cast("B"))
+        self._row((image_id, split, self._n_pixels, height, width, int(labels is not None)))
+        self._ids.add(image_id)
+        count = self._splits.setdefault(split, [0, 0])
+        count[0] += 1
+        count[1] += labels is not None
+        self._n_pixels += height * width
+
+    def skip(self, file: Path | str, reason: str) -> None:
+        """Record an input that is left out; ``file`` is its path below the raw folder."""
+        self.skipped.append(Skipped(file=Path(file).as_posix(), reason=reason))
+
+    def _row(self, values: Sequence[object]) -> None:
+        text = _CsvLine()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        self._index.write(text.line.encode())
+
+    def _sibling(self, role: str) -> Path:
+        # Random, so that two preparations of one data set never write into each other's files.
+        return self.path.parent / f".{self.path.name}.{role}-{uuid.uuid4().hex[:8]}"
+
+    def _finish(self) -> None:
+        if not self._ids:
+            raise DataError(
+                f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
+                advice="Check the raw folder and the selection parameters",
+            )
+        files = {
+            "images.bin": self._images.finish(),
+            "labels.bin": self._labels.finish(),
+            "index.csv": self._index.finish(),
+        }
+        n, ignored = self._n_pixels, self._label_counts[IGNORE]
+        meta = Meta(
+            format_version=FORMAT_VERSION,
+            name=self.name,
+            channels=self.channels,
+            classes=self.classes,
+            ignore_index=IGNORE,
+            n_images=len(self._ids),
+            n_pixels=n,
+            splits={
+                split: SplitCount(images=images, labelled=labelled)
+                for split, (images, labelled) in self._splits.items()
+            },
+            class_pixels=self._label_counts[: len(self.classes)],
+            ignored_pixels=ignored,
+            ignored_share=ignored / self._labelled_pixels if self._labelled_pixels else 0.0,
+            mean=[total / n / 255 for total in self._sums],
+            std=[
+                math.sqrt(n * squares - total**2) / n / 255
+                for total, squares in zip(self._sums, self._squares, strict=True)
+            ],
+            files=files,
+            sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
+            parameters=self.parameters,
+            n_skipped=len(self.skipped),
+            skipped=self.skipped,
+            notes=self.notes,
+        )
+        with open(self._partial / "meta.json", "w", encoding="utf-8") as file:
+            json.dump(meta.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            _sync(file)
+        _sync_directory(self._partial)
+        self._publish()
+
+    def _publish(self) -> None:
+        old = self._sibling("old") if self.path.exists() else None
+        if old:
+            self.path.rename(old)
+        try:
+            self._partial.rename(self.path)
+        except OSError:
+            if old:
+                old.rename(self.path)
+            raise
+        _sync_directory(self.path.parent)
+        if old:
+            shutil.rmtree(old)
+
+
+class _CsvLine:
+    """The smallest file ``csv.writer`` accepts: it keeps the last line."""
+
+    line = ""
+
+    def write(self, text: str) -> None:
+        self.line = text
+
+
+def _is_replaceable(path: Path) -> bool:
+    return path.is_dir() and ((path / "meta.json").is_file() or not any(path.iterdir()))

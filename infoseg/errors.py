@@ -1,0 +1,34 @@
+"""Exceptions that end a command with one readable sentence instead of a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class InfosegError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class DataError(InfosegError):
+    """A file of a data set is missing, unreadable or says something impossible.
+
+    problem: what is wrong, without the file's name; kept apart because ``meta.json`` lists it
+        beside a path relative to the raw folder, never an absolute one.
+    file: the file at fault, or None where no single file is.
+    advice: what the reader can do about it, as a sentence.
+    """
+
+    def __init__(self, problem: str, *, file: Path | str | None = None, advice: str = "") -> None:
+        self.problem = problem
+        self.file = None if file is None else Path(file)
+        self.advice = advice
+        text = problem if file is None else f"{file}: {problem}"
+        super().__init__(f"{text}. {advice}".rstrip() if advice else text)
+
+
+class ParamsError(InfosegError):
+    """A parameter is unknown, missing, of the wrong type or contradicts another."""
+
+
+class TrainingError(InfosegError):
+    """A training that cannot go on, for instance because its loss is no longer finite."""

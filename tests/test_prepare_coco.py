@@ -1,0 +1,554 @@
+"""COCO: label tables, rescaling as IIC's cv2 does it, masks, selection, and every kind of fault."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infoseg.data import coco_classes as classes
+from infoseg.data.coco import (
+    prepare_coco_persons,
+    prepare_coco_stuff,
+    read_id_list,
+    scan_coco_persons,
+)
+from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_mask
+from infoseg.data.imaging import fit_shorter_side, read_rgb, rescale_iic, rescale_labels
+from infoseg.data.store import load_prepared
+from infoseg.errors import DataError
+
+# Coarse class of every fine class, written as numbers from the tables in public code (the module
+# holds it as names): things as runs, stuff 91-181 one by one in alphabetical order.
+THINGS = [(9, 1), (11, 8), (8, 6), (7, 10), (6, 8), (10, 10), (5, 8), (2, 10), (3, 10), (0, 6)]
+THINGS += [(1, 6), (4, 8)]
+STUFF = """17 17 22 20 20 22 15 25 16 13 12 12 17 17 23 15 15 17 15 21 15 25 13 13 13 13 13 22 26 14
+14 15 22 21 21 24 20 22 15 17 16 15 22 24 21 17 25 16 21 17 22 16 21 21 25 21 26 21 24 20 17 14 21
+26 15 23 20 21 24 15 24 22 25 15 20 17 17 22 14 18 18 18 18 18 18 18 26 26 19 19 24"""
+COARSE = [c for c, n in THINGS for _ in range(n)] + [int(c) for c in STUFF.split()]
+
+
+def test_names_are_complete_and_stand_at_their_ids():
+    names = classes.FINE_NAMES
+    assert len(names) == len(set(names)) == 182
+    assert list(names[91:]) == sorted(names[91:])  # stuff is alphabetical
+    anchors = {1: "person", 12: "street sign", 26: "hat", 44: "bottle", 72: "tv", 91: "hair brush"}
+    anchors |= {92: "banner", 106: "clouds", 124: "grass", 149: "road", 169: "tree", 182: "wood"}
+    assert {i: names[i - 1] for i in anchors} == anchors
+    assert len(classes.COARSE_NAMES) == 27
+    assert classes.STUFF15_CLASSES[:3] + classes.STUFF15_CLASSES[-1:] == (
+        "ceiling",
+        "floor",
+        "food",
+        "water",
+    )
+
+
+@pytest.mark.parametrize("fine", range(182), ids=classes.FINE_NAMES)
+def test_every_fine_class_maps_as_published(fine):
+    coarse = COARSE[fine]
+    assert classes.fine_to_coarse()[fine] == coarse
+    assert classes.stuff15_lookup()[fine] == (coarse - 12 if coarse >= 12 else 255)
+    assert classes.stuff3_lookup()[fine] == {23: 0, 22: 1, 21: 2}.get(coarse, 255)
+
+
+def test_values_that_are_no_class_are_ignored_by_the_tables():
+    assert (classes.stuff15_lookup()[182:] == 255).all()
+    assert (classes.stuff3_lookup()[182:] == 255).all()
+
+
+def linear_by_hand(image, scale):
+    """Bilinear at half-pixel centres without antialiasing, then truncation."""
+
+    def taps(size):
+        out = round(size * scale)
+        position = np.clip((np.arange(out) + 0.5) / scale - 0.5, 0, size - 1)
+        low = np.minimum(position.astype(int), size - 2)
+        return low, position - low
+
+    (rows, fy), (columns, fx) = taps(image.shape[0]), taps(image.shape[1])
+    fy, fx = fy[:, None, None], fx[None, :, None]
+    value = image.astype(float)
+    top = value[rows][:, columns] * (1 - fx) + value[rows][:, columns + 1] * fx
+    bottom = value[rows + 1][:, columns] * (1 - fx) + value[rows + 1][:, columns + 1] * fx
+    return top * (1 - fy) + bottom * fy
+
+
+@pytest.mark.parametrize("size", [(48, 64), (43, 64), (64, 39), (9, 10)])
+def test_rescaling_is_bilinear_without_antialiasing(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    exact = linear_by_hand(image, 0.33)
+    scaled = rescale_iic(image, 0.33)
+    assert scaled.shape == exact.shape and scaled.dtype == np.uint8
+    # Truncated, not rounded: within float32's error the result never exceeds the exact value.
+    assert (scaled <= exact + 1e-3).all() and (scaled > exact - 1 - 1e-3).all()
+    labels = image[..., 0]
+    out = [round(side * 0.33) for side in size]
+    rows, columns = (
+        np.minimum(np.floor(np.arange(n) / 0.33).astype(int), s - 1)
+        for n, s in zip(out, size, strict=True)
+    )
+    np.testing.assert_array_equal(rescale_labels(labels, 0.33), labels[np.ix_(rows, columns)])
+
+
+def test_half_of_a_ramp_written_out():
+    image = np.array([[0, 11, 20, 31]], np.uint8)[..., None].repeat(3, 2).repeat(2, 0)
+    assert rescale_iic(image, 0.5)[..., 0].tolist() == [[5, 25]]  # 5.5 and 25.5, truncated
+    assert rescale_labels(image[..., 0], 0.5).tolist() == [[0, 20]]
+
+
+def test_extreme_scales():
+    image = np.full((1, 50, 3), 9, np.uint8)
+    assert rescale_iic(image, 0.33).shape == (1, 16, 3)  # cv2 alone would fail on zero rows
+    assert rescale_labels(image[..., 0], 0.33).shape == (1, 16)
+    assert rescale_iic(image, 1) is image
+    assert fit_shorter_side((480, 640), 128) == 128 / 480
+    assert fit_shorter_side((100, 640), 128) == 1
+
+
+# --- Stuff ---------------------------------------------------------------------------------------
+
+LISTS = {"stuff15": "Coco164kFull_Stuff_Coarse_7.txt", "stuff3": "Coco164kFew_Stuff_6.txt"}
+
+
+def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=(30, 40)):
+    """Write a small COCO-Stuff in the official layout; return the fine maps by id."""
+    random = np.random.default_rng(0)
+    fine = {}
+    for split, first in (("train2017", 1), ("val2017", 100)):
+        ids = [f"{first + i:012d}" for i in range(n)][::-1]  # list order, not sorted order
+        folders = [raw / p.format(split) for p in (images, maps)] + [raw / "curated" / split]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for image_id in ids:
+            fine[image_id] = random.choice(
+                np.array([0, 105, 123, 148, 177, 255], np.uint8), size, p=[0.1] + [0.18] * 5
+            )
+            photo = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
+            photo.save(folders[0] / f"{image_id}.jpg", quality=95)
+            Image.fromarray(fine[image_id]).save(folders[1] / f"{image_id}.png")
+        for file in LISTS.values():
+            (folders[2] / file).write_text("".join(i + "\n" for i in ids))
+    return fine
+
+
+@pytest.mark.parametrize("variant", ["stuff15", "stuff3"])
+def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant):
+    fine = write_stuff(tmp_path / "raw")
+    prepare_coco_stuff(tmp_path / "raw", tmp_path / "out", name="cs", variant=variant)
+    prepared = load_prepared(tmp_path / "out", verify=True)
+    assert list(prepared.index["id"]) == [f"{i:012d}" for i in (3, 2, 1, 102, 101, 100)]
+    assert list(prepared.index["split"]) == ["train2017"] * 3 + ["val2017"] * 3
+    table = np.full(256, 255)
+    names = ["clouds", "grass", "road", "water-other"]
+    table[[classes.FINE_NAMES.index(n) for n in names]] = (
+        [11, 10, 9, 14] if variant == "stuff15" else [0, 1, 2, 255]
+    )
+    for i, image_id in enumerate(prepared.index["id"]):
+        np.testing.assert_array_equal(
+            prepared.label(i), rescale_labels(table[fine[image_id]].astype(np.uint8), 0.33)
+        )
+        split = prepared.index["split"][i]
+        photo = np.asarray(Image.open(tmp_path / f"raw/images/{split}/{image_id}.jpg"))
+        np.testing.assert_array_equal(prepared.image(i), rescale_iic(photo, 0.33))
+    assert prepared.meta.classes == list(
+        classes.STUFF15_CLASSES if variant == "stuff15" else ("sky", "plant", "ground")
+    )
+    assert set(prepared.meta.sources) == {
+        f"curated/{s}/{LISTS[variant]}" for s in ("train2017", "val2017")
+    }
+    assert "not IIC's published ones" in prepared.meta.notes[0]
+    assert str(tmp_path) not in (tmp_path / "out/meta.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("images", "maps"), [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
+)
+def test_other_layouts_give_the_same_bytes(tmp_path, images, maps):
+    for name, layout in (("a", {}), ("b", {"images": images, "maps": maps})):
+        write_stuff(tmp_path / name, **layout)
+        prepare_coco_stuff(tmp_path / name, tmp_path / f"out{name}", name="cs", variant="stuff3")
+    assert (tmp_path / "outa/meta.json").read_bytes() == (tmp_path / "outb/meta.json").read_bytes()
+
+
+def test_bytes_do_not_depend_on_threads(tmp_path):
+    write_stuff(tmp_path / "raw", n=12)
+    for threads in (1, 2):
+        prepare_coco_stuff(
+            tmp_path / "raw", tmp_path / str(threads), name="cs", variant="stuff15", threads=threads
+        )
+    for file in ("images.bin", "labels.bin", "index.csv", "meta.json"):
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
+    fine = write_stuff(tmp_path / "raw", n=1)
+    prepare_coco_stuff(
+        tmp_path / "raw", tmp_path / "out", name="cs", variant="stuff3", unlabelled="sky"
+    )
+    prepared = load_prepared(tmp_path / "out")
+    small = rescale_labels(fine["000000000001"], 0.33)
+    expected = np.isin(small, [105, 255])  # clouds and unlabelled
+    np.testing.assert_array_equal(prepared.label(0) == 0, expected)
+    assert (prepared.label(0)[small == 0] == 255).all()  # a person stays ignored
+    with pytest.raises(ValueError, match="stuff3"):
+        prepare_coco_stuff(
+            tmp_path / "raw", tmp_path / "out", name="cs", variant="stuff15", unlabelled="sky"
+        )
+
+
+def test_grey_and_cmyk_photos_become_rgb(tmp_path):
+    grey = Image.fromarray(np.full((8, 8), 90, np.uint8))
+    grey.save(tmp_path / "grey.jpg")
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=100)
+    assert (read_rgb(tmp_path / "grey.jpg") == 90).all()
+    red = read_rgb(tmp_path / "cmyk.jpg")
+    assert red.shape == (8, 8, 3) and red[..., 0].min() > 200 and red[..., 1:].max() < 60
+
+
+def _truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _bad_value(file):
+    array = np.asarray(Image.open(file)).copy()
+    array[3, 4] = 200
+    Image.fromarray(array).save(file)
+
+
+PHOTO, MAP = "images/train2017/000000000002.jpg", "stuffthingmaps/train2017/000000000002.png"
+STUFF_FAULTS = {
+    "truncated photo": (PHOTO, _truncate, "cannot be decoded"),
+    "photo that is text": (PHOTO, lambda f: f.write_text("404 not found"), "not a picture"),
+    "missing photo": (PHOTO, lambda f: f.unlink(), "not found"),
+    "missing map": (MAP, lambda f: f.unlink(), "not found"),
+    "truncated map": (MAP, _truncate, "cannot be decoded"),
+    "map of another size": (MAP, lambda f: Image.new("L", (40, 29)).save(f), "40 x 29 pixels"),
+    "colour map": (MAP, lambda f: Image.new("RGB", (40, 30)).save(f), "palette indices"),
+    "value that is no class": (MAP, _bad_value, "value 200 at row 3, column 4"),
+}
+
+
+@pytest.mark.parametrize("fault", STUFF_FAULTS)
+def test_stuff_faults(tmp_path, fault, caplog):
+    name, damage, message = STUFF_FAULTS[fault]
+    write_stuff(tmp_path / "raw")
+    damage(tmp_path / "raw" / name)
+    arguments = {"name": "cs", "variant": "stuff15"}
+    with pytest.raises(DataError, match=message) as caught:
+        prepare_coco_stuff(tmp_path / "raw", tmp_path / "out", **arguments)
+    assert str(tmp_path / "raw" / name) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    prepare_coco_stuff(tmp_path / "raw", tmp_path / "out", on_bad_input="skip", **arguments)
+    prepared = load_prepared(tmp_path / "out")
+    assert len(prepared) == 5 and "000000000002" not in set(prepared.index["id"])
+    assert [s.file for s in prepared.meta.skipped] == [name]
+    assert message in prepared.meta.skipped[0].reason
+    assert name in caplog.text
+
+
+@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
+def test_missing_lists_and_folders_always_fail(tmp_path, on_bad_input):
+    def prepare():
+        prepare_coco_stuff(
+            tmp_path / "raw",
+            tmp_path / "out",
+            name="cs",
+            variant="stuff3",
+            on_bad_input=on_bad_input,
+        )
+
+    with pytest.raises(DataError, match="raw folder not found"):
+        prepare()
+    write_stuff(tmp_path / "raw")
+    listed = tmp_path / "raw/curated/val2017" / LISTS["stuff3"]
+    text = listed.read_text()
+    listed.unlink()
+    with pytest.raises(DataError, match=f"{LISTS['stuff3']}.*curated"):
+        prepare()
+    for wrong, message in (("12\n12\n", "occurs twice"), ("12\n../x\n", "not a COCO image id")):
+        listed.write_text(wrong)
+        with pytest.raises(DataError, match=message):
+            prepare()
+    listed.write_text(text)
+    for folder, message in (("stuffthingmaps", "no label maps"), ("images", "images/train2017")):
+        (tmp_path / "raw" / folder).rename(tmp_path / folder)
+        with pytest.raises(DataError, match=message):
+            prepare()
+        (tmp_path / folder).rename(tmp_path / "raw" / folder)
+    prepare()
+
+
+def test_id_lists_keep_their_order_and_ignore_blank_lines(tmp_path):
+    (tmp_path / "list.txt").write_text("000000000030\r\n000000000025\n\n")
+    assert read_id_list(tmp_path / "list.txt") == ["000000000030", "000000000025"]
+
+
+# --- Masks ---------------------------------------------------------------------------------------
+
+
+def inside_by_hand(points, height, width):
+    """Even-odd rule for every pixel centre, one pixel and one edge at a time."""
+    corners = list(zip(points[::2], points[1::2], strict=True))
+    mask = np.zeros((height, width), bool)
+    for r in range(height):
+        for c in range(width):
+            x, y, odd = c + 0.5, r + 0.5, False
+            for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+                if (y0 > y) != (y1 > y) and x > x0 + (y - y0) / (y1 - y0) * (x1 - x0):
+                    odd = not odd
+            mask[r, c] = odd
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_polygons_against_point_in_polygon(seed):
+    random = np.random.default_rng(seed)
+    # Self-intersecting as annotators' polygons are, and hanging over by up to 2 px.
+    points = (random.random((random.integers(3, 12), 2)) * (21, 15) - (1.9, 1.9)).ravel().tolist()
+    mask = polygon_mask(points, 12, 18)
+    np.testing.assert_array_equal(mask, inside_by_hand(points, 12, 18))
+
+
+def test_rectangles_cover_exactly_their_pixels():
+    mask = polygon_mask([2, 1, 5, 1, 5, 4, 2, 4], 6, 8)
+    expected = np.zeros((6, 8), bool)
+    expected[1:4, 2:5] = True
+    np.testing.assert_array_equal(mask, expected)
+    two = [[0, 0, 1, 0, 1, 1, 0, 1], [0, 0, 2, 0, 2, 1, 0, 1]]  # overlapping parts are a union
+    assert mask_of(two, 2, 3).tolist() == [[True, True, False], [False] * 3]
+
+
+HAND = np.zeros((7, 9), np.uint8)
+HAND[1:6, 2:5], HAND[3, 3], HAND[0, 8] = 1, 0, 1
+COUNTS = [15, 5, 2, 2, 1, 2, 2, 5, 22, 1, 6]  # HAND, read down the columns
+
+
+def test_run_lengths_in_both_forms():
+    np.testing.assert_array_equal(rle_mask(COUNTS, 7, 9), HAND)
+    np.testing.assert_array_equal(mask_of({"counts": COUNTS, "size": [7, 9]}, 7, 9), HAND)
+    # What pycocotools.mask.encode writes for the same array.
+    np.testing.assert_array_equal(mask_of({"counts": "?52MO013d0L@", "size": [7, 9]}, 7, 9), HAND)
+    assert decode_counts(b"?52MO013d0L@") == COUNTS
+    assert decode_counts("U>]2=") == [453, 77, 13]  # numbers of more than five bits
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[0, 0, 1, 1]], "2 points"),
+        ([[0, 0, 1, 1, 2]], "pairs"),
+        ([[0, 0, "a", 1, 2, 2]], "pairs"),
+        ([[0, 0, 20.5, 0, 5, 5]], "outside its image"),
+        ([[0, -2.5, 5, 0, 5, 5]], "outside its image"),
+        ([[0, float("nan"), 5, 0, 5, 5]], "outside its image"),
+        ([], "neither"),
+        (None, "neither"),
+        ({"counts": [5, 5], "size": [7, 9]}, "add up"),
+        ({"counts": [-1, 64], "size": [7, 9]}, "add up"),
+        ({"counts": ["x"], "size": [7, 9]}, "not integers"),
+        ({"counts": [63], "size": [9, 7]}, "size"),
+        ({"counts": "?52MO013d0L", "size": [7, 9]}, "add up|middle"),
+        ({"counts": "?5\n", "size": [7, 9]}, "no code"),
+    ],
+)
+def test_broken_masks_are_refused(segmentation, message):
+    with pytest.raises(DataError, match=message):
+        mask_of(segmentation, 7, 9)
+
+
+# --- Persons -------------------------------------------------------------------------------------
+
+
+def box(x0, y0, x1, y1):
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def crowd_rle(height, width, rows):
+    mask = np.zeros((height, width), np.uint8)
+    mask[rows] = 1
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    return {"counts": counts, "size": [height, width]}
+
+
+def write_persons(raw, entries, split="val2017"):
+    """entries: (id, (height, width), [(category, segmentation, iscrowd)])."""
+    (raw / "images" / split).mkdir(parents=True)
+    (raw / "annotations").mkdir(exist_ok=True)
+    images, annotations = [], []
+    for image_id, (height, width), shapes in entries:
+        name = f"{image_id:012d}.jpg"
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        Image.new("RGB", (width, height), (image_id, 0, 0)).save(raw / "images" / split / name)
+        for category, segmentation, crowd in shapes:
+            annotations.append(
+                {
+                    "id": 1000 + len(annotations),
+                    "image_id": image_id,
+                    "category_id": category,
+                    "segmentation": segmentation,
+                    "iscrowd": crowd,
+                }
+            )
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}],
+    }
+    file = raw / f"annotations/instances_{split}.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def prepare_persons(tmp_path, **more):
+    settings = {"name": "p", "splits": ["val2017"], "scale": 1.0} | more
+    prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
+    return load_prepared(tmp_path / "out", verify=True)
+
+
+def test_persons_only_and_in_id_order(tmp_path):
+    write_persons(
+        tmp_path / "raw",
+        [
+            (9, (20, 30), [(1, box(0, 0, 3, 20), 0), (3, box(5, 5, 9, 9), 0)]),
+            (4, (20, 30), [(3, box(0, 0, 9, 9), 0)]),  # a car alone
+            (7, (20, 30), [(1, box(1, 1, 2, 2), 0)]),
+        ],
+    )
+    prepared = prepare_persons(tmp_path)
+    assert list(prepared.index["id"]) == ["000000000007", "000000000009"]
+    expected = np.zeros((20, 30))
+    expected[:, :3] = 1
+    np.testing.assert_array_equal(prepared.label(1), expected)
+    assert prepared.meta.classes == ["non-person", "person"]
+    assert "reconstruction" in prepared.meta.notes[0]
+    assert list(prepared.meta.sources) == ["annotations/instances_val2017.json"]
+    shares = scan_coco_persons(tmp_path / "raw", ["val2017"])
+    assert shares["person_share"].tolist() == [1 / 600, 60 / 600]
+
+
+def test_selection_rules(tmp_path):
+    write_persons(
+        tmp_path / "raw",
+        [
+            (1, (20, 30), [(1, box(0, 0, 30, 20), 0)]),  # share 1
+            (2, (20, 30), [(1, box(0, 0, 15, 20), 0)]),  # share 0.5
+            (3, (10, 30), [(1, box(0, 0, 15, 10), 0)]),  # 0.5, but small
+            (4, (20, 30), [(1, box(0, 0, 3, 20), 0)]),  # 0.1
+        ],
+    )
+
+    def chosen(**rules):
+        return [int(i) for i in prepare_persons(tmp_path, **rules).index["id"]]
+
+    assert chosen() == [1, 2, 3, 4]
+    assert chosen(min_person_share=0.5) == [1, 2, 3]
+    assert chosen(max_person_share=0.5) == [2, 3, 4]
+    assert chosen(min_side=11) == [1, 2, 4]
+    assert chosen(limit=2) == [1, 2]
+    assert chosen(limit=1, min_side=11, max_person_share=0.2) == [4]
+    with pytest.raises(DataError, match="no image"):
+        chosen(min_person_share=0.6, max_person_share=0.7)
+
+
+def test_persons_rescaling(tmp_path):
+    write_persons(tmp_path / "raw", [(1, (100, 200), [(1, box(0, 0, 100, 100), 0)])])
+    assert prepare_persons(tmp_path, scale=0.33).image(0).shape == (33, 66, 3)
+    half = prepare_persons(tmp_path, shorter_side=50)
+    assert half.label(0).shape == (50, 100)
+    assert (half.label(0) == (np.arange(100) < 50)).all()
+    assert half.meta.parameters["scale"] is None
+    assert prepare_persons(tmp_path, shorter_side=300).image(0).shape == (100, 200, 3)
+
+
+def test_crowd_rules(tmp_path):
+    crowd = (1, crowd_rle(20, 30, slice(0, 10)), 1)
+    write_persons(
+        tmp_path / "raw",
+        [
+            (1, (20, 30), [(1, box(0, 5, 30, 15), 0), crowd]),
+            (2, (20, 30), [crowd]),
+            (3, (20, 30), [(1, box(0, 0, 30, 1), 0)]),
+        ],
+    )
+    ignored = prepare_persons(tmp_path, crowd="ignore")
+    assert [int(i) for i in ignored.index["id"]] == [1, 3]  # a crowd alone shows no person
+    assert ignored.label(0)[:, 0].tolist() == [255] * 5 + [1] * 10 + [0] * 5
+    person = prepare_persons(tmp_path, crowd="person")
+    assert [int(i) for i in person.index["id"]] == [1, 2, 3]
+    assert person.label(0)[:, 0].tolist() == [1] * 15 + [0] * 5
+    assert person.label(1)[:, 0].tolist() == [1] * 10 + [0] * 10
+    assert [int(i) for i in prepare_persons(tmp_path, crowd="exclude").index["id"]] == [3]
+
+
+def _edit(change):
+    def damage(raw):
+        file = raw / "annotations/instances_val2017.json"
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+    return damage
+
+
+PERSON_FAULTS = {
+    "missing photo": (
+        lambda raw: (raw / "images/val2017/000000000002.jpg").unlink(),
+        "000000000002.jpg: not found",
+    ),
+    "truncated photo": (
+        lambda raw: _truncate(raw / "images/val2017/000000000002.jpg"),
+        "000000000002.jpg: cannot be decoded",
+    ),
+    "photo of another size": (
+        lambda raw: Image.new("RGB", (31, 20)).save(raw / "images/val2017/000000000002.jpg"),
+        "000000000002.jpg: is 31 x 20",
+    ),
+    "polygon outside": (
+        _edit(lambda c: c["annotations"][1].update(segmentation=box(0, 0, 33, 5))),
+        "instances_val2017.json: annotation 1001 of 000000000002.jpg: polygon reaches",
+    ),
+    "no segmentation": (
+        _edit(lambda c: c["annotations"][1].pop("segmentation")),
+        "instances_val2017.json: annotation 1001 of 000000000002.jpg: has no segmentation",
+    ),
+    "unlisted image": (
+        _edit(lambda c: c["images"].pop(1)),
+        "instances_val2017.json: annotates image 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PERSON_FAULTS)
+def test_person_faults(tmp_path, fault):
+    damage, message = PERSON_FAULTS[fault]
+    write_persons(tmp_path / "raw", [(i, (20, 30), [(1, box(0, 0, 9, 9), 0)]) for i in (1, 2, 3)])
+    damage(tmp_path / "raw")
+    with pytest.raises(DataError, match=message):
+        prepare_persons(tmp_path)
+    assert not (tmp_path / "out").exists()
+    prepared = prepare_persons(tmp_path, on_bad_input="skip")
+    assert [int(i) for i in prepared.index["id"]] == [1, 3]
+    assert prepared.meta.n_skipped == 1
+
+
+@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "annotation file not found"),
+        ("{", "not a COCO instances file"),
+        ('{"images": []}', "not a COCO instances file"),
+        ('{"images": [], "annotations": [], "categories": []}', "no category named person"),
+    ],
+)
+def test_unusable_annotation_files_always_fail(tmp_path, on_bad_input, content, message):
+    file = write_persons(tmp_path / "raw", [(1, (20, 30), [(1, box(0, 0, 9, 9), 0)])])
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        prepare_persons(tmp_path, on_bad_input=on_bad_input)
+    assert str(file) in str(caught.value)

@@ -1,0 +1,215 @@
+"""Potsdam: colours, crops, which tiles are labelled, and faults. Tiles of 8 x 8 px stand in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from infoseg.data.potsdam import LABELLED_TILES, colours_to_classes, prepare_potsdam
+from infoseg.data.store import load_prepared
+from infoseg.errors import DataError
+
+WHITE, BLUE, CYAN = (255, 255, 255), (0, 0, 255), (0, 255, 255)
+GREEN, YELLOW, RED = (0, 255, 0), (255, 255, 0), (255, 0, 0)
+ORDER = (WHITE, BLUE, CYAN, GREEN, YELLOW, RED)  # classes 0-5
+
+IMAGES, LABELS = "4_Ortho_RGBIR", "5_Labels_for_participants"
+
+
+def write_tile(raw, row, column, *, label=True, seed=0, side=8, images=IMAGES, labels=LABELS):
+    """Write a tile and its label of solid 2 x 2 blocks; return image and classes at half size."""
+    random = np.random.default_rng([seed, row, column])
+    (raw / images).mkdir(parents=True, exist_ok=True)
+    pixels = random.integers(0, 256, (side, side, 4), np.uint8)
+    file = raw / images / f"top_potsdam_{row}_{column}_RGBIR.tif"
+    # Bands and colour space as in the official tiles: the fourth is an extra sample.
+    tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=["unspecified"])
+    # Every class occurs.
+    classes = random.permutation(np.arange((side // 2) ** 2) % 6).reshape(side // 2, -1)
+    if label:
+        (raw / labels).mkdir(parents=True, exist_ok=True)
+        colours = np.array(ORDER, np.uint8)[classes].repeat(2, 0).repeat(2, 1)
+        tifffile.imwrite(raw / labels / f"top_potsdam_{row}_{column}_label.tif", colours)
+    blocks = pixels.reshape(side // 2, 2, side // 2, 2, 4).astype(int).sum(axis=(1, 3))
+    return (blocks + 2) // 4, classes
+
+
+def prepare(tmp_path, **more):
+    settings = {"name": "p", "variant": "potsdam6", "grid": 2, "crop": 2} | more
+    prepare_potsdam(tmp_path / "raw", tmp_path / "out", **settings)
+    return load_prepared(tmp_path / "out", verify=True)
+
+
+def test_the_24_labelled_tiles():
+    assert len(LABELLED_TILES) == 24
+    assert {(2, 10), (5, 12), (6, 7), (7, 12)} <= LABELLED_TILES
+    assert not {(2, 13), (2, 14), (3, 13), (5, 13), (6, 13), (7, 13), (4, 15)} & LABELLED_TILES
+
+
+def test_tiles_are_halved_and_cut_row_by_row(tmp_path):
+    raw = tmp_path / "raw"
+    half10, classes10 = write_tile(raw, 2, 10)
+    half9, _ = write_tile(raw, 2, 9, label=False)
+    prepared = prepare(tmp_path)
+    assert list(prepared.index["id"]) == [
+        f"2_{c}_r{i:02d}_c{j:02d}" for c in (9, 10) for i in (0, 1) for j in (0, 1)
+    ]
+    assert prepared.index["labelled"].tolist() == [False] * 4 + [True] * 4
+    assert set(prepared.index["split"]) == {"train"}
+    for k, (i, j) in enumerate([(0, 0), (0, 2), (2, 0), (2, 2)]):
+        np.testing.assert_array_equal(prepared.image(k), half9[i : i + 2, j : j + 2])
+        np.testing.assert_array_equal(prepared.image(4 + k), half10[i : i + 2, j : j + 2])
+        assert (prepared.label(k) == 255).all()
+        np.testing.assert_array_equal(prepared.label(4 + k), classes10[i : i + 2, j : j + 2])
+    assert prepared.meta.channels == 4
+    assert prepared.meta.splits["train"].model_dump() == {"images": 8, "labelled": 4}
+    assert prepared.meta.notes == ["2 tiles instead of the 38 of the published data set."]
+
+
+def test_three_classes_group_six(tmp_path):
+    _, classes = write_tile(tmp_path / "raw", 2, 10)
+    assert set(classes.ravel()) == set(range(6))
+    prepared = prepare(tmp_path, variant="potsdam3", grid=1, crop=4)
+    expected = np.array([0, 1, 2, 2, 0, 1])[classes]
+    np.testing.assert_array_equal(prepared.label(0), expected)
+    assert prepared.meta.classes == ["road, car", "building, clutter", "vegetation, tree"]
+
+
+@pytest.mark.parametrize(("label", "colour"), list(enumerate(ORDER)))
+def test_colours(tmp_path, label, colour):
+    labels, off = colours_to_classes(np.full((2, 2, 3), colour, np.uint8), tmp_path / "x.tif")
+    assert (labels == label).all() and off == 0
+
+
+def test_labels_beyond_the_24_are_not_used(tmp_path):
+    write_tile(tmp_path / "raw", 2, 10)
+    write_tile(tmp_path / "raw", 2, 13, label=True)
+    assert prepare(tmp_path).index["labelled"].tolist() == [True] * 4 + [False] * 4
+
+
+def test_participants_labels_win_over_a_later_release(tmp_path):
+    _, classes = write_tile(tmp_path / "raw", 2, 10)
+    write_tile(tmp_path / "raw", 2, 10, labels="5_Labels_all")
+    other = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
+    tifffile.imwrite(tmp_path / "raw/5_Labels_all/top_potsdam_2_10_label.tif", other)
+    np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
+
+
+@pytest.mark.parametrize("images", [".", "Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR", "x"])
+def test_folders_and_spelling_do_not_matter(tmp_path, images):
+    half, classes = write_tile(tmp_path / "raw", 2, 10, images=images, labels=images)
+    folder = tmp_path / "raw" / images
+    (folder / "top_potsdam_2_10_RGBIR.tif").rename(folder / "TOP_Potsdam_02_10_rgbir.TIF")
+    (folder / "top_potsdam_2_10_label.tif").rename(folder / "top_potsdam_02_010_Label.tiff")
+    prepared = prepare(tmp_path, grid=1, crop=4)
+    np.testing.assert_array_equal(prepared.image(0), half)
+    np.testing.assert_array_equal(prepared.label(0), classes)
+    assert prepared.index["id"][0] == "2_10_r00_c00"
+
+
+def test_compressed_and_planar_tiles(tmp_path):
+    half, _ = write_tile(tmp_path / "raw", 2, 10, label=False)
+    file = tmp_path / f"raw/{IMAGES}/top_potsdam_2_13_RGBIR.tif"
+    write_tile(tmp_path / "raw", 2, 10)
+    pixels = tifffile.imread(tmp_path / f"raw/{IMAGES}/top_potsdam_2_10_RGBIR.tif")
+    tifffile.imwrite(
+        file, np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate",
+        extrasamples=["unspecified"], compression="lzw",
+    )  # fmt: skip
+    prepared = prepare(tmp_path, grid=1, crop=4)
+    np.testing.assert_array_equal(prepared.image(1), half)
+
+
+def test_bytes_do_not_depend_on_threads(tmp_path):
+    for row in range(2, 6):
+        for column in (10, 11):
+            write_tile(tmp_path / "raw", row, column)
+    for threads in (1, 2):
+        prepare(tmp_path, threads=threads)
+        (tmp_path / "out").rename(tmp_path / str(threads))
+    for file in ("images.bin", "labels.bin", "index.csv", "meta.json"):
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
+def _edit_label(colour, row=3, column=5):
+    def damage(raw):
+        file = raw / LABELS / "top_potsdam_3_10_label.tif"
+        pixels = tifffile.imread(file)
+        pixels[row, column] = colour
+        tifffile.imwrite(file, pixels)
+
+    return damage
+
+
+def test_colours_slightly_off_are_rounded_and_counted(tmp_path, caplog):
+    write_tile(tmp_path / "raw", 2, 10)
+    _, classes = write_tile(tmp_path / "raw", 3, 10)
+    _edit_label((252, 255, 0), 2, 2)(tmp_path / "raw")
+    prepared = prepare(tmp_path, grid=1, crop=4)
+    classes[1, 1] = 4
+    np.testing.assert_array_equal(prepared.label(1), classes)
+    assert prepared.meta.notes[-1].startswith("top_potsdam_3_10_label.tif: 1 pixels off")
+    assert "top_potsdam_3_10_label.tif: 1 pixels" in caplog.text
+    with pytest.raises(DataError, match=r"colour \(252, 255, 0\) at row 2, column 2"):
+        prepare(tmp_path, colour_tolerance=0)
+
+
+IMAGE3, LABEL3 = f"{IMAGES}/top_potsdam_3_10_RGBIR.tif", f"{LABELS}/top_potsdam_3_10_label.tif"
+
+
+def _truncate(name):
+    def damage(raw):
+        (raw / name).write_bytes((raw / name).read_bytes()[:-100])
+
+    return damage
+
+
+def _write(name, *shape, dtype=np.uint8):
+    return lambda raw: tifffile.imwrite(
+        raw / name, np.zeros(shape, dtype), photometric="minisblack"
+    )
+
+
+FAULTS = {
+    "truncated tile": (_truncate(IMAGE3), IMAGE3, "cannot be decoded"),
+    "truncated label": (_truncate(LABEL3), LABEL3, "cannot be decoded"),
+    "text": (lambda raw: (raw / IMAGE3).write_text("404"), IMAGE3, "cannot be decoded"),
+    "three bands": (_write(IMAGE3, 8, 8, 3), IMAGE3, "instead of 4 bands"),
+    "sixteen bits": (_write(IMAGE3, 8, 8, 4, dtype=np.uint16), IMAGE3, "uint16"),
+    "size of the tile": (_write(IMAGE3, 8, 10, 4), IMAGE3, "is 10 x 8 pixels"),
+    "size of the label": (_write(LABEL3, 6, 8, 3), LABEL3, "is 8 x 6 pixels"),
+    "missing label": (lambda raw: (raw / LABEL3).unlink(), IMAGE3, "label is missing"),
+    "missing tile": (lambda raw: (raw / IMAGE3).unlink(), LABEL3, "no RGBIR tile"),
+    "black": (_edit_label((0, 0, 0)), LABEL3, r"colour \(0, 0, 0\) at row 3, column 5"),
+    "magenta": (_edit_label((255, 0, 255)), LABEL3, r"colour \(255, 0, 255\) at row 3, column 5"),
+    "grey": (_edit_label((128, 255, 0)), LABEL3, r"colour \(128, 255, 0\) at row 3, column 5"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(tmp_path, fault):
+    damage, name, message = FAULTS[fault]
+    for row in (2, 3, 4):
+        write_tile(tmp_path / "raw", row, 10)
+    damage(tmp_path / "raw")
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(tmp_path)
+    assert str(tmp_path / "raw" / name) in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    prepared = prepare(tmp_path, on_bad_input="skip")
+    assert {i.rsplit("_", 2)[0] for i in prepared.index["id"]} == {"2_10", "4_10"}
+    assert [s.file for s in prepared.meta.skipped] == [name]
+
+
+@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
+def test_missing_folders_and_doubled_tiles_always_fail(tmp_path, on_bad_input):
+    with pytest.raises(DataError, match="raw folder not found"):
+        prepare(tmp_path, on_bad_input=on_bad_input)
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(DataError, match="no file named like"):
+        prepare(tmp_path, on_bad_input=on_bad_input)
+    write_tile(tmp_path / "raw", 2, 10)
+    write_tile(tmp_path / "raw", 2, 10, images="copy")
+    with pytest.raises(DataError, match="the same tile is there twice"):
+        prepare(tmp_path, on_bad_input=on_bad_input)

@@ -1,0 +1,52 @@
+# make repro   the whole pipeline on the embedded demo (JOBS=2 runs trainings side by side)
+# make test    the tests, notebooks included;  make test-full adds the slow ones
+# make lab     JupyterLab in the repository;   make clean removes what make made
+PYTHON ?= python3
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
+
+# The environment's own tools first; one thread per process unless a run's settings say otherwise.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := true
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: repro test test-full lab lint bench clean
+READY := .venv/.ready
+
+repro: $(READY)
+	python -m infoseg.pipeline --jobs $(JOBS)
+
+test: $(READY)
+	python -m pytest tests -n 2 --dist loadfile -m "not slow"
+	$(NBVAL)
+
+test-full: $(READY)
+	python -m pytest tests -n 2 --dist loadfile
+	$(NBVAL)
+
+# Every notebook, top to bottom, on what it makes on the spot; outputs are compared where tagged.
+NBVAL = rm -rf build/notebooks && python -m pytest --nbval-lax --nbval-current-env notebooks
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	python -m infoseg.notebooks check notebooks/*.ipynb
+
+lab: $(READY)
+	jupyter lab
+
+bench: $(READY)
+	python benchmarks/step.py
+
+# --no-deps: everything is pinned in the lock file; the marker comes last, so that an interrupted
+# installation is begun again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

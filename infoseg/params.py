@@ -1,0 +1,429 @@
+"""Every setting, typed: `params.yaml` (composed from `conf/`) in, validated models out.
+
+No model here has a default: a number stands in `conf/` and nowhere else. Unknown keys, missing
+keys, wrong types and settings that contradict each other raise `ParamsError` naming the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infoseg.errors import ParamsError
+
+
+class Strict(BaseModel):
+    """Base of all settings: unknown keys are errors, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+OnBadInput = Literal["error", "skip"]
+
+
+# ---- raw data ------------------------------------------------------------------------------------
+
+
+class CocoScenesSource(Strict):
+    """Rendered scenes in COCO's raw layout; see `infoseg.data.scenes`. Sizes in pixels."""
+
+    kind: Literal["coco_scenes"]
+    seed: int
+    stuff_images: int
+    person_images: int
+    val_share: Share
+    long_side: Positive
+    short_side: Positive
+
+
+class PotsdamScenesSource(Strict):
+    """Rendered aerial tiles in Potsdam's raw layout; see `infoseg.data.scenes`."""
+
+    kind: Literal["potsdam_scenes"]
+    seed: int
+    tiles: Positive
+    unlabelled: int
+    tile_size: Positive
+
+
+class LocalSource(Strict):
+    """Raw files that are already on a disk, read in place. `path` may start with `~`."""
+
+    kind: Literal["local"]
+    path: str
+
+
+Source = Annotated[
+    CocoScenesSource | PotsdamScenesSource | LocalSource, Field(discriminator="kind")
+]
+
+
+# ---- data sets -----------------------------------------------------------------------------------
+
+
+class DatasetParams(Strict):
+    """What every data set has.
+
+    title: the name in tables. source: key under `sources`. clusters: K. over_clustering: allows K
+    to differ from the number of annotated classes. crop: side of the square that training and
+    evaluation see, in pixels of the prepared images. pad: images smaller than the crop are
+    zero-padded (COCO's protocol); otherwise they are an error.
+    """
+
+    title: str
+    source: str
+    clusters: Positive
+    over_clustering: bool
+    crop: Annotated[int, Field(ge=32)]
+    pad: bool
+    on_bad_input: OnBadInput
+
+    @property
+    def classes(self) -> int | None:
+        """Number of annotated classes where the kind of data set fixes it."""
+        return None
+
+    @model_validator(mode="after")
+    def _clusters_match(self) -> DatasetParams:
+        if self.classes is not None:
+            check_clusters(self.clusters, self.classes, self.over_clustering)
+        return self
+
+
+def check_clusters(clusters: int, classes: int, over_clustering: bool) -> None:
+    """K must equal the number of classes unless over-clustering was asked for (5.1)."""
+    if clusters != classes and not over_clustering:
+        raise ValueError(
+            f"clusters is {clusters} but the data have {classes} classes: set clusters to "
+            f"{classes}, or over_clustering to true"
+        )
+
+
+class CocoStuffParams(DatasetParams):
+    """unlabelled: `ignore` masks unlabelled pixels; `sky` repeats IIC's released code, which counts
+    them as sky in the three-class variant."""
+
+    kind: Literal["coco_stuff"]
+    variant: Literal["stuff15", "stuff3"]
+    scale: Annotated[float, Field(gt=0, le=1)]
+    unlabelled: Literal["ignore", "sky"]
+
+    @property
+    def classes(self) -> int:
+        return 15 if self.variant == "stuff15" else 3
+
+
+class CocoPersonsParams(DatasetParams):
+    """COCO-Persons, reconstructed: the authors' selection was never published."""
+
+    kind: Literal["coco_persons"]
+    shorter_side: Positive
+    min_person_share: Share
+    max_person_share: Share
+    min_side: int
+    crowd: Literal["ignore", "person", "exclude"]
+
+    @property
+    def classes(self) -> int:
+        return 2
+
+
+class PotsdamParams(DatasetParams):
+    """grid: crops along each side of a tile. colour_tolerance: how far, per channel, a label's
+    colour may be from the six (two of the distributed labels are lossy); 0 is exact."""
+
+    kind: Literal["potsdam"]
+    variant: Literal["potsdam6", "potsdam3"]
+    grid: Positive
+    colour_tolerance: Annotated[int, Field(ge=0, le=120)]
+
+    @property
+    def classes(self) -> int:
+        return 6 if self.variant == "potsdam6" else 3
+
+
+class FolderParams(DatasetParams):
+    """Any folder of images; labels is the name of its label folder, or null."""
+
+    kind: Literal["folder"]
+    labels: str | None
+    shorter_side: Positive | None
+
+
+Dataset = Annotated[
+    CocoStuffParams | CocoPersonsParams | PotsdamParams | FolderParams,
+    Field(discriminator="kind"),
+]
+
+
+# ---- methods -------------------------------------------------------------------------------------
+
+
+class MethodSettings(Strict):
+    """What every row of Table 1 has; each method's own settings stand beside its class.
+
+    title: the row's name. paper_row: the row of the paper's Table 1 it is laid beside, or null.
+    per_dataset: settings that differ for a data set, by its key; they replace those above.
+    """
+
+    kind: str
+    title: str
+    paper_row: str | None
+    per_dataset: dict[str, dict[str, Any]]
+
+
+class OptimiserSettings(Strict):
+    """Adam, as in the paper (5.1). steps: parameter updates; batch: images in each."""
+
+    steps: Positive
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    flip: bool
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+class TrainingParams(Strict):
+    """How runs use the machine.
+
+    device: `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the
+    bytes of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on
+    CUDA and on CPUs with bfloat16 arithmetic. compile: torch.compile the training step.
+    evaluations: how often, evenly spread, the data set is evaluated during training.
+    log_every: steps between rows of history.csv.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    threads: Positive
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: bool
+    evaluations: Positive
+    evaluation_batch: Positive
+    log_every: Positive
+
+
+class Repeats(Strict):
+    """Further seeds for some of the runs, where all seeds of all runs would take too long."""
+
+    datasets: list[str]
+    methods: list[str]
+    seeds: list[int]
+
+
+class Figure4Params(Strict):
+    """methods: whose predictions are shown, one row each. panels: pictures of each data set."""
+
+    methods: list[str]
+    panels: dict[str, Annotated[int, Field(ge=1, le=8)]]
+
+
+class Table2Params(Strict):
+    """dataset: the one the ablations of Table 2 run on. methods: its rows."""
+
+    dataset: str
+    methods: list[str]
+
+
+class ProfileParams(Strict):
+    """Which runs there are: every data set x method x seed, and the repeats."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    description: str
+    sources: list[str]
+    datasets: list[str]
+    methods: list[str]
+    seeds: list[int]
+    repeats: Repeats
+    figure4: Figure4Params
+    table2: Table2Params
+
+    @model_validator(mode="after")
+    def _repeats_are_further_seeds(self) -> ProfileParams:
+        twice = set(self.repeats.seeds) & set(self.seeds)
+        if twice:
+            raise ValueError(f"repeats.seeds: {min(twice)} is among seeds already")
+        return self
+
+
+class Run(Strict):
+    """One training: data set, method, seed, and what it overrides of the method's settings."""
+
+    dataset: str
+    method: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.dataset}-{self.method}-{self.seed}"
+
+
+class Params(Strict):
+    profile: ProfileParams
+    sources: dict[str, Source]
+    datasets: dict[str, Dataset]
+    training: TrainingParams
+    methods: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Params:
+        profile = self.profile
+        for place, names, known in (
+            ("profile.sources", profile.sources, self.sources),
+            ("profile.datasets", profile.datasets, self.datasets),
+            ("profile.methods", profile.methods, self.methods),
+            ("profile.figure4.methods", profile.figure4.methods, self.methods),
+            ("profile.figure4.panels", list(profile.figure4.panels), self.datasets),
+            ("profile.table2.dataset", [profile.table2.dataset], self.datasets),
+            ("profile.table2.methods", profile.table2.methods, self.methods),
+            ("profile.repeats.datasets", profile.repeats.datasets, self.datasets),
+            ("profile.repeats.methods", profile.repeats.methods, self.methods),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{place}: '{name}' is not among {sorted(known)}")
+        for name, dataset in self.datasets.items():
+            if dataset.source not in self.sources:
+                raise ValueError(f"datasets.{name}.source: '{dataset.source}' is not in sources")
+        return self
+
+    def runs(self) -> list[Run]:
+        """All runs of the profile, data set by data set."""
+        profile, repeats = self.profile, self.profile.repeats
+        runs = [
+            Run(dataset=d, method=m, seed=s)
+            for d in profile.datasets
+            for m in profile.methods
+            for s in [
+                *profile.seeds,
+                *(repeats.seeds if d in repeats.datasets and m in repeats.methods else ()),
+            ]
+        ]
+        return list({run.key: run for run in runs}.values())
+
+    def method(self, name: str, dataset: str) -> MethodSettings:
+        """A method's settings for one data set. Raises ParamsError naming an unknown key."""
+        if name not in self.methods:
+            raise ParamsError(f"methods: '{name}' is not among {sorted(self.methods)}")
+        try:
+            return _method_settings(self.methods[name], dataset)
+        except ValidationError as error:
+            raise ParamsError(_explain(error, f"methods.{name}", "for " + dataset)) from None
+        except ValueError as error:
+            raise ParamsError(f"methods.{name}: {error}") from None
+
+
+def _method_settings(raw: dict[str, Any], dataset: str) -> MethodSettings:
+    from infoseg.methods import METHODS  # deferred: methods import this module
+
+    if not isinstance(raw, dict) or raw.get("kind") not in METHODS:
+        kind = raw.get("kind") if isinstance(raw, dict) else raw
+        raise ValueError(f"kind '{kind}' is not among {sorted(METHODS)}")
+    changes = raw.get("per_dataset")
+    changes = changes.get(dataset) if isinstance(changes, dict) else None
+    # What is not a mapping is left for validation to complain about.
+    merged = _merge(raw, changes) if isinstance(changes, dict) else raw
+    return METHODS[raw["kind"]].Settings.model_validate(merged)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def parse_params(raw: Any, origin: str) -> Params:
+    """Validate a parameter tree. origin: the file or profile, named in every error."""
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{origin}: expected a mapping of sections, found {type(raw).__name__}")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_explain(error, "", origin)) from None
+    for name, settings in params.methods.items():
+        changes = settings.get("per_dataset") if isinstance(settings, dict) else None
+        unknown = set(changes if isinstance(changes, dict) else ()) - set(params.datasets)
+        if unknown:
+            raise ParamsError(f"methods.{name}.per_dataset: unknown data set {sorted(unknown)[0]}")
+        for dataset in params.datasets:
+            params.method(name, dataset)
+    return params
+
+
+def load_params(
+    root: Path, profile: str | None = None, overrides: Sequence[str] = (), file: str = "params.yaml"
+) -> Params:
+    """The settings of the project at `root`.
+
+    profile: compose `conf/` for this profile, as `dvc exp run -S profile=…` does; None reads
+    `file`, the composed parameters. overrides: `key.path=value`, Hydra's syntax.
+    Raises ParamsError naming the key at fault.
+    """
+    if profile is not None:
+        return parse_params(compose(root / "conf", profile, overrides), f"conf/, profile={profile}")
+    path = root / file
+    if not path.exists():
+        raise ParamsError(f"{path} is missing: run this in the repository, or choose a --profile")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if overrides:
+        from omegaconf import OmegaConf
+
+        merged = OmegaConf.merge(raw, OmegaConf.from_dotlist(list(overrides)))
+        raw = OmegaConf.to_container(merged, resolve=True)
+    return parse_params(raw, str(path))
+
+
+def compose(conf: Path, profile: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose `conf/config.yaml` with a profile by Hydra: what DVC writes into params.yaml."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not (conf / "profile" / f"{profile}.yaml").exists():
+        known = sorted(path.stem for path in (conf / "profile").glob("*.yaml"))
+        raise ParamsError(f"profile: '{profile}' is not among {known} in {conf / 'profile'}")
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base=None):
+            config = hydra_compose("config", overrides=[f"profile={profile}", *overrides])
+        tree = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ParamsError(f"conf/, profile={profile}: {error}") from None
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _explain(error: ValidationError, prefix: str, origin: str) -> str:
+    """Pydantic's findings as one line each, `key: what is wrong`."""
+    lines = []
+    for finding in error.errors():
+        # Discriminated unions put their tag into the path; it is not a key of the file.
+        parts = [str(part) for part in finding["loc"]]
+        kinds = {"coco_scenes", "potsdam_scenes", "local", "coco_stuff", "coco_persons", "folder"}
+        parts = [
+            part for i, part in enumerate(parts) if not (i == 2 and part in kinds | {"potsdam"})
+        ]
+        key = ".".join(([prefix] if prefix else []) + parts)
+        message = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "extra_forbidden":
+            message = "unknown key (a typo, or a key of another version)"
+        elif finding["type"] == "missing":
+            message = "missing"
+        lines.append(f"  {key}: {message}" if key else f"  {message}")
+    return f"bad parameters ({origin}):\n" + "\n".join(lines)

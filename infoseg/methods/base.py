@@ -1,0 +1,69 @@
+"""The interface behind which every row of Table 1 stands.
+
+Training, evaluation, tables and figures know nothing of a method but this. To add one: a file with
+a `Settings` and a `Method`, and a line in `infoseg/methods/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from infoseg.params import MethodSettings, OptimiserSettings
+from infoseg.views import Views
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know of the data before it sees any: shapes and colour statistics.
+
+    clusters: K. channels: 3 (RGB) or 4 (with infrared). mean, std: per channel, 0..1.
+    """
+
+    clusters: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Method(nn.Module):
+    """One way to segment images without labels.
+
+    A method that is trained sets `optimiser` and defines `loss`; one that is fitted defines `fit`;
+    all define `segment`. `uses_mask` says that it sees which pixels are annotated (not how), as
+    the code of its authors does; the tables mark such rows.
+    """
+
+    Settings: ClassVar[type[MethodSettings]]
+    uses_mask: ClassVar[bool] = False
+    #: Adam's settings, or None when there is nothing to optimise.
+    optimiser: OptimiserSettings | None = None
+
+    def __init__(self, settings: MethodSettings, data: DataInfo):
+        super().__init__()
+        self.clusters = data.clusters
+
+    def loss(self, views: Views, generator: torch.Generator) -> Tensor:
+        """The objective of one optimisation step, a scalar to minimise."""
+        raise TypeError(f"{type(self).__name__} is not optimised")
+
+    def fit(self, batches: Iterator[Views], seed: int) -> None:
+        """Whatever comes after optimisation, for instance k-means on features.
+
+        batches: every training image once, cropped at random.
+        """
+
+    def segment(self, views: Views) -> Tensor:
+        """Cluster of every pixel: (B, H, W) int64 in 0..K-1 at the resolution of the input."""
+        return self.segment_with_entropy(views)[0]
+
+    def segment_with_entropy(self, views: Views) -> tuple[Tensor, Tensor | None]:
+        """As `segment`, and the mean entropy of the class probabilities in units of log K.
+
+        (B,) float in 0..1 (1 is undecided), or None for a method without probabilities.
+        """
+        raise TypeError(f"{type(self).__name__} does not segment")

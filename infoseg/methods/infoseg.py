@@ -1,0 +1,70 @@
+"""InfoSeg itself: the network of Figure 3 trained by Eq. 8, segmenting by Eqs 3 and 4."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from infoseg.losses import ObjectiveSettings, class_probabilities, class_scores, infoseg_loss
+from infoseg.methods.base import DataInfo, Method
+from infoseg.model import Network, NetworkSettings
+from infoseg.params import MethodSettings, OptimiserSettings
+from infoseg.views import Views
+
+
+class InfoSegSettings(MethodSettings):
+    """upsampling: `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words);
+    `scores` interpolates the class scores bilinearly before the arg max."""
+
+    kind: Literal["infoseg"]
+    network: NetworkSettings
+    objective: ObjectiveSettings
+    optimiser: OptimiserSettings
+    upsampling: Literal["labels", "scores"]
+
+    @model_validator(mode="after")
+    def _gradient_exists(self) -> InfoSegSettings:
+        if self.objective.marginal == "log_sum_exp" and not self.objective.gradient_through_v:
+            raise ValueError(
+                "objective.gradient_through_v: log_sum_exp has no V in it to cut the gradient "
+                "through; set it to true"
+            )
+        return self
+
+
+class InfoSeg(Method):
+    Settings = InfoSegSettings
+
+    def __init__(self, settings: InfoSegSettings, data: DataInfo):
+        super().__init__(settings, data)
+        self.objective = settings.objective
+        self.optimiser = settings.optimiser
+        self.upsampling = settings.upsampling
+        self.network = Network(data.channels, data.clusters, settings.network, data.mean, data.std)
+
+    def loss(self, views: Views, generator: torch.Generator) -> Tensor:
+        local, glob = self.network(views.images)
+        return infoseg_loss(local, glob, self.objective, generator)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Class scores <L_ij, H_k> of 4.2: (B, C, M, N) → (B, K, U, V), float32."""
+        local, glob = self.network(images)
+        scores = class_scores(local.flatten(2), glob, self.objective.score_factor)
+        return scores.unflatten(-1, local.shape[-2:])
+
+    def segment_with_entropy(self, views: Views) -> tuple[Tensor, Tensor]:
+        scores = self.scores(views.images)
+        probabilities = class_probabilities(scores.flatten(2), self.objective.tau)
+        entropy = torch.special.entr(probabilities).sum(1).mean(-1)
+        entropy = entropy / math.log(max(2, self.clusters))
+        size = views.images.shape[-2:]
+        if self.upsampling == "scores":
+            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+            return scores.argmax(1), entropy
+        labels = scores.argmax(1, keepdim=True).float()
+        return F.interpolate(labels, size, mode="nearest")[:, 0].long(), entropy

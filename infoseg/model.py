@@ -1,0 +1,167 @@
+"""The InfoSeg network, Figure 3 of the paper: blocks A, B, C, D.
+
+    image ── A ──┬── C ──────────────► L   local features,  (B, P, U, V)
+                 └── B ── C' ── D ───► H   global features, (B, K, P)
+
+Known from the paper: what each block is for, d = 4 (U = M/4, V = N/4), P = 1024, that C is a
+residual block of pointwise convolutions used twice with separate weights, and that D is one linear
+layer per class. Layer counts, channels, normalisation and initialisation are not given; every
+default below is an assumption chosen to fit Figure 3's caption, and every one can be changed in
+`conf/`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from infoseg.params import Positive, PositiveFloat, Strict
+
+Norm = Literal["none", "layer", "batch"]
+
+
+class NetworkSettings(Strict):
+    """Everything about the network that the paper leaves open.
+
+    block_a: `figure3` is 3x3,64,1 → 4x4,128,2 → 3x3,256,1 → 4x4,512,2 → 3x3,512,1 (receptive field
+        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px); `dim` is Deep
+        InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
+    width: factor on the channels of A and B; 1 is the above.
+    block_b: `pool` averages the last map of B, so any image size works; `flatten` pools it to 4x4
+        and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
+    features: P, the length of local and global features.
+    norm_c, norm_d: normalisation at the end of block C and before block D.
+    standardise: subtract the data set's mean colour and divide by its standard deviation.
+    """
+
+    block_a: Literal["figure3", "cheap", "dim"]
+    width: PositiveFloat
+    block_b: Literal["pool", "flatten"]
+    features: Positive
+    norm_c: Norm
+    norm_d: Norm
+    standardise: bool
+
+
+#: (kernel, channels, stride) of each convolution, the paper's legend order "W x W, C, d".
+BLOCK_A = {
+    "figure3": ((3, 64, 1), (4, 128, 2), (3, 256, 1), (4, 512, 2), (3, 512, 1)),
+    "cheap": ((4, 128, 2), (4, 512, 2), (1, 512, 1)),
+    "dim": ((4, 64, 2), (4, 128, 2)),
+}
+BLOCK_B = ((4, 512, 2), (4, 512, 2), (4, 512, 2))
+
+
+def _convolutions(
+    layers: tuple[tuple[int, int, int], ...], channels: int, width: float
+) -> tuple[nn.Sequential, int]:
+    """Convolution + batch norm + ReLU for each (kernel, channels, stride); (module, channels)."""
+    modules: list[nn.Module] = []
+    for kernel, out, stride in layers:
+        out = max(8, round(out * width))
+        # Padding that keeps the grid (odd kernels) or halves it exactly (4x4, stride 2). The bias
+        # is left out because batch norm subtracts it again.
+        conv = nn.Conv2d(channels, out, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+        modules += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+        channels = out
+    return nn.Sequential(*modules), channels
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of a (B, C, H, W) map, each position by itself."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def _norm(kind: Norm, channels: int) -> nn.Module:
+    if kind == "layer":
+        return ChannelNorm(channels)
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
+
+
+class BlockC(nn.Module):
+    """Residual block of pointwise convolutions (4.2): 1x1 → BN → ReLU → 1x1, plus a 1x1 shortcut.
+
+    No normalisation after the sum by default: with a layer norm there, dot products at P = 1024
+    start with a standard deviation of about 18 and Eq. 3 is one-hot before training has begun.
+    """
+
+    def __init__(self, channels: int, features: int, norm: Norm):
+        super().__init__()
+        self.expand = nn.Conv2d(channels, features, 1, bias=False)
+        self.norm = nn.BatchNorm2d(features)
+        self.mix = nn.Conv2d(features, features, 1)
+        self.shortcut = nn.Conv2d(channels, features, 1)
+        self.out = _norm(norm, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu_(self.norm(self.expand(x)))
+        return self.out(self.mix(hidden) + self.shortcut(x))
+
+
+class BlockD(nn.Module):
+    """One linear layer per class, (B, P) → (B, K, P), computed as a single matrix product."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.classes = classes
+        # The default initialisation depends on the fan-in alone, so K layers side by side start
+        # exactly as K layers apart would.
+        self.linear = nn.Linear(features, classes * features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, (self.classes, -1))
+
+
+class Network(nn.Module):
+    """Images to local and global features (Figure 3).
+
+    channels: of the input, 3 (RGB) or 4 (RGB and infrared). classes: K. mean, std: per channel, in
+    the units of the images (0 to 1); used when `settings.standardise`.
+    """
+
+    #: Downsampling rate d of the local features (5.1).
+    stride = 4
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        settings: NetworkSettings,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ):
+        super().__init__()
+        self.classes = classes
+        standardise = settings.standardise
+        # Buffers, so that weights carry the colours they were trained with to new pictures.
+        self.register_buffer("mean", torch.tensor(mean if standardise else [0.0] * channels))
+        self.register_buffer("std", torch.tensor(std if standardise else [1.0] * channels))
+        features = settings.features
+        self.block_a, a = _convolutions(BLOCK_A[settings.block_a], channels, settings.width)
+        convolutions, b = _convolutions(BLOCK_B, a, settings.width)
+        if settings.block_b == "pool":
+            head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+        else:
+            head = [nn.AdaptiveAvgPool2d(4), nn.Conv2d(b, 1024, 4), nn.ReLU(inplace=True)]
+            b = 1024
+        self.block_b = nn.Sequential(convolutions, *head)
+        self.block_c_local = BlockC(a, features, settings.norm_c)
+        self.block_c_global = BlockC(b, features, settings.norm_c)
+        self.norm_d = _norm(settings.norm_d, features)
+        self.block_d = BlockD(features, classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""
+        x = (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+        patches = self.block_a(x)
+        local = self.block_c_local(patches)
+        image_level = self.norm_d(self.block_c_global(self.block_b(patches)))
+        return local, self.block_d(image_level.flatten(1))

@@ -1,0 +1,51 @@
+"""The VGG-like trunk and head of IIC's segmentation networks, shared by the compared methods.
+
+Facts from the authors' released code: 3x3 convolutions with padding 1 and without bias, batch norm
+and ReLU; 64, 128, max pooling by 2, 256, 256, and twice 512 with dilation 2; Kaiming-normal
+initialisation (fan-in). The head is a 1x1 convolution with padding 1 (so its map is one pixel wider
+on each side) and a softmax, interpolated bilinearly to the size of the input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Trunk(nn.Module):
+    """(B, C, H, W) → (B, 512 * width, H/2 - 2, W/2 - 2) features."""
+
+    def __init__(self, channels: int, width: float):
+        super().__init__()
+        modules: list[nn.Module] = []
+        # (channels, dilation); padding stays 1 even where the dilation is 2, as released, which is
+        # why an input of 128 px gives a map of 60 and one of 200 a map of 96.
+        for out, dilation in ((64, 1), (128, 1), (0, 0), (256, 1), (256, 1), (512, 2), (512, 2)):
+            if out == 0:
+                modules.append(nn.MaxPool2d(2))
+                continue
+            out = max(8, round(out * width))
+            conv = nn.Conv2d(channels, out, 3, padding=1, dilation=dilation, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
+            modules += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+            channels = out
+        self.layers = nn.Sequential(*modules)
+        self.features = channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class Head(nn.Module):
+    """Features to class logits at the size of the input, (B, K, H, W)."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.conv = nn.Conv2d(features, classes, 1, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, features: Tensor, size: torch.Size) -> Tensor:
+        """Class probabilities at `size`, (B, K, H, W): softmax first, then interpolation."""
+        probabilities = self.conv(features).float().softmax(1)
+        return F.interpolate(probabilities, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,70 @@
+"""Which device, how many threads, which precision: the machine as runs see it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from infoseg.errors import ParamsError
+from infoseg.params import TrainingParams
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises ParamsError when CUDA is asked for in vain."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ParamsError(f"training.device is '{name}', but torch sees no CUDA device here")
+    return torch.device(name)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type, or None for float32."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" or cpu_has_bfloat16() else "float32"
+    return torch.bfloat16 if name == "bfloat16" else None
+
+
+@contextlib.contextmanager
+def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
+    """Fixed threads, seeds and deterministic algorithms for one run; restores what it changed.
+
+    On CUDA, kernels without a deterministic form are still used (with PyTorch's warning silenced):
+    there, the same seed gives the same bytes only where every kernel involved is deterministic.
+    """
+    device = choose_device(params.device)
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.set_num_threads(params.threads)
+    torch.manual_seed(seed)
+    if device.type == "cuda":
+        # float32 matrix products of the scores keep TF32's speed off their 10-bit mantissa.
+        torch.backends.cudnn.benchmark = True
+    else:
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield device
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most this process held so far (CUDA: on the device; CPU: resident)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    scale = 1 if os.uname().sysname == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,168 @@
+"""The protocol: confusion matrix, one Hungarian match per data set, PA, mIoU (5.2).
+
+Everything follows from one confusion matrix per image, (N, K, C) counts of pixels by cluster and
+annotated class, accumulated on the device without waiting for it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from infoseg.methods.base import Method
+from infoseg.views import IGNORE, DeviceData
+
+
+def match_clusters(confusion: np.ndarray) -> np.ndarray:
+    """One-to-one map of clusters to classes that gets the most pixels right (Hungarian method).
+
+    confusion (K, C) counts → (K,) class of each cluster, -1 for clusters left over when K > C.
+    """
+    match = np.full(len(confusion), -1)
+    clusters, classes = linear_sum_assignment(confusion, maximize=True)
+    match[clusters] = classes
+    return match
+
+
+def matched_pixels(confusion: np.ndarray, match: np.ndarray) -> np.ndarray:
+    """Confusion of classes with classes, (..., C, C): clusters added up by the class they map to.
+
+    Pixels of unmatched clusters are right nowhere and are left out of the rows (they still count
+    as missed pixels of their class, which the column sums of `confusion` know).
+    """
+    classes = confusion.shape[-1]
+    one_hot = (match[:, None] == np.arange(classes)).astype(confusion.dtype)
+    return np.einsum("...kc,kd->...dc", confusion, one_hot)
+
+
+def pixel_accuracy(confusion: np.ndarray, match: np.ndarray) -> float:
+    """Percentage of annotated pixels whose cluster maps to their class (PA, 5.2)."""
+    right = matched_pixels(confusion, match).diagonal().sum()
+    return float(100 * right / max(1, confusion.sum()))
+
+
+def intersection_over_union(confusion: np.ndarray, match: np.ndarray) -> np.ndarray:
+    """IoU of each class in percent, (C,); NaN for a class neither annotated nor predicted."""
+    joint = matched_pixels(confusion, match)
+    right = joint.diagonal()
+    union = joint.sum(1) + confusion.sum(0) - right
+    return 100 * np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
+
+
+def _mean(iou: np.ndarray) -> float | None:
+    """mIoU over the classes that occur; None where none does, since JSON has no NaN."""
+    known = iou[~np.isnan(iou)]
+    return float(known.mean()) if len(known) else None
+
+
+def mean_iou(iou: np.ndarray) -> float:
+    """Mean over the classes that occur (mIoU), percent; 0 when none does."""
+    return 0.0 if np.isnan(iou).all() else float(np.nanmean(iou))
+
+
+def per_image_accuracy(confusions: np.ndarray) -> float:
+    """PA when every image may have a match of its own: (N, K, C) → percent.
+
+    What a method that segments each image well but labels its segments inconsistently would get.
+    """
+    # A loop over images, on the host and once per evaluation: 10 microseconds each.
+    right = sum(
+        confusion[linear_sum_assignment(confusion, maximize=True)].sum() for confusion in confusions
+    )
+    return float(100 * right / max(1, confusions.sum()))
+
+
+def halves(ids: Sequence[str]) -> np.ndarray:
+    """Split images in two by a hash of their id: (N,) bool, true for the half settings are chosen
+    on. Fixed for ever: it depends on the name alone, not on order, seed or count."""
+    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in ids], dtype=bool)
+
+
+@torch.no_grad()
+def confusions(
+    method: Method, data: DeviceData, batch: int, autocast: torch.dtype | None = None
+) -> tuple[np.ndarray, float | None]:
+    """Segment the centre crop of every labelled image.
+
+    Returns the confusion per image (N, K, C) int64 and the mean entropy of the class probabilities
+    in units of log K (None for a method without probabilities).
+    """
+    was_training = method.training
+    method.eval()
+    clusters, classes, count = method.clusters, data.classes, len(data.evaluated)
+    # One slot more than needed, for pixels that are not annotated: no boolean indexing, which
+    # would make the host wait for the device.
+    table = torch.zeros(count * clusters * classes + 1, dtype=torch.int64, device=data.device)
+    entropies: list[Tensor] = []
+    positions = torch.arange(count, device=data.device)
+    for place, items in zip(positions.split(batch), data.evaluated.split(batch), strict=True):
+        rows = data.centre(items)
+        with torch.autocast(data.device.type, autocast, enabled=autocast is not None):
+            labels, entropy = method.segment_with_entropy(data.views(rows, items, mask=False))
+        annotation = data.annotation(rows).long()
+        slot = (place[:, None, None] * clusters + labels) * classes + annotation
+        slot = torch.where(annotation == IGNORE, table.numel() - 1, slot).flatten()
+        table.scatter_add_(0, slot, torch.ones_like(slot))
+        if entropy is not None:
+            entropies.append(entropy.float())
+    method.train(was_training)
+    counts = table[:-1].view(count, clusters, classes).cpu().numpy()
+    return counts, float(torch.cat(entropies).mean()) if entropies else None
+
+
+def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """All figures of one evaluation from its confusion per image (N, K, C), ready for JSON.
+
+    `all` is the protocol's number. `chosen` and `reported` are the two halves of the images, each
+    matched by itself: settings are chosen on the one and reported on the other.
+    """
+    total = counts.sum(0)
+    match = match_clusters(total)
+    iou = intersection_over_union(total, match)
+    pa = pixel_accuracy(total, match)
+    first = halves(ids)
+    parts = {}
+    for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
+        half = part.sum(0)
+        half_match = match_clusters(half)
+        parts[name] = {
+            "images": len(part),
+            "pa": pixel_accuracy(half, half_match),
+            "miou": _mean(intersection_over_union(half, half_match)),
+        }
+    usage = total.sum(1) / max(1, total.sum())
+    return {
+        "images": len(counts),
+        "pixels": int(total.sum()),
+        "pa": pa,
+        "miou": _mean(iou),
+        "iou": {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(classes, iou, strict=True)
+        },
+        "match": {str(k): classes[c] if c >= 0 else None for k, c in enumerate(match)},
+        "confusion": total.tolist(),
+        "cluster_usage": usage.tolist(),
+        "permutation_gap": per_image_accuracy(counts) - pa,
+        "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
+        "halves": parts,
+    }
+
+
+def evaluate(
+    method: Method,
+    data: DeviceData,
+    batch: int,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    autocast: torch.dtype | None = None,
+) -> dict[str, Any]:
+    """Segment and summarise: `confusions`, then `summarise`, with the entropy of V beside it."""
+    counts, entropy = confusions(method, data, batch, autocast)
+    return summarise(counts, ids, classes) | {"assignment_entropy": entropy}

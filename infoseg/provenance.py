@@ -1,0 +1,95 @@
+"""What ran where: recorded beside every result, so that a figure can be traced to its making."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infoseg.params import TrainingParams
+
+#: Libraries whose version can change a number.
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow")
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; nulls outside a git checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # Sources alone: the pipeline's own outputs differ from the commit while it runs.
+    status = git("status", "--porcelain", "--", "infoseg", "notebooks", "conf", "dvc.yaml")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+#: Sources that decide what a run's numbers are, below the package; dvc.yaml's `train` and
+#: `evaluate` stages depend on the same ones (a test compares).
+RUN_CODE = (
+    "data/store.py",
+    "devices.py",
+    "evaluation.py",
+    "losses.py",
+    "methods",
+    "model.py",
+    "training.py",
+    "trunk.py",
+    "views.py",
+)
+
+
+def code_hash() -> str:
+    """SHA-256 over `RUN_CODE`: which code made a run, whether it was committed or not."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for entry in RUN_CODE:
+        place = package / entry
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(str(path.relative_to(package)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def provenance(
+    root: Path, training: TrainingParams, device: torch.device, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything about a run's making that stays the same when it is made again on this machine."""
+    cuda = device.type == "cuda"
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = None
+    return {
+        "git": git_state(root),
+        "code_sha256": code_hash(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+        "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "cuda": torch.version.cuda if cuda else None,
+        "training": training.model_dump(),
+        "settings": settings,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

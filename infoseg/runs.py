@@ -1,0 +1,106 @@
+"""A run on disk: weights with everything needed to use them, history, evaluation.
+
+runs/<profile>/<data set>-<method>-<seed>/
+    weights.safetensors   last weights
+    best.safetensors      weights of the best evaluation, chosen with labels
+    history.csv           loss and evaluations by step, no timings
+    provenance.json       what ran where
+    timing.json           seconds, images/s, memory: what differs from run to run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from infoseg.errors import DataError
+from infoseg.methods import METHODS, DataInfo, Method
+
+WEIGHTS_FORMAT = 1
+
+
+class Card(BaseModel):
+    """What weights say about themselves: enough to rebuild the method and to name its clusters."""
+
+    format: int
+    dataset: str
+    method: str
+    seed: int
+    step: int
+    settings: dict[str, Any]
+    clusters: int
+    channels: int
+    mean: list[float]
+    std: list[float]
+    crop: int
+    classes: list[str]
+
+    def build(self) -> Method:
+        """The method these weights belong to, freshly initialised."""
+        kind = METHODS[self.settings["kind"]]
+        info = DataInfo(self.clusters, self.channels, tuple(self.mean), tuple(self.std))
+        return kind(kind.Settings.model_validate(self.settings), info)
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write_text(text))
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    frame = pd.DataFrame(rows)
+    write_whole(path, lambda file: frame.to_csv(file, index=False, lineterminator="\n"))
+
+
+def save_weights(path: Path, state: dict[str, Tensor], card: Card) -> None:
+    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+    metadata = {"infoseg": card.model_dump_json()}
+    write_whole(path, lambda file: save_file(tensors, file, metadata))
+
+
+def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
+    """Rebuild a method from its weights file, in evaluation mode on `device`.
+
+    Raises DataError for a missing, damaged or foreign file, or one of another format version.
+    """
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "infoseg" not in metadata:
+            raise DataError("holds weights of another program", file=path)
+        card = Card.model_validate_json(metadata["infoseg"])
+        if card.format != WEIGHTS_FORMAT:
+            raise DataError(
+                f"has weights format {card.format}, this version reads {WEIGHTS_FORMAT}", file=path
+            )
+        method = card.build()
+        method.load_state_dict(state)
+    except FileNotFoundError:
+        raise DataError("not found", file=path, advice="Train this run first") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"cannot be read as weights ({error})", file=path, advice="Train this run again"
+        ) from None
+    return method.to(device).eval(), card

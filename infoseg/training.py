@@ -1,0 +1,170 @@
+"""One loop for every method: optimise, fit, evaluate now and then, keep last and best weights."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from infoseg.devices import choose_precision
+from infoseg.errors import TrainingError
+from infoseg.methods.base import Method
+from infoseg.params import TrainingParams
+from infoseg.views import DeviceData, one_epoch, training_batches
+
+#: What is kept of each evaluation in history.csv.
+HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap")
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Trained:
+    """What a training leaves: weights of the last and of the best evaluation, and its history.
+
+    history: rows for history.csv, without timings, so that the same seed gives the same bytes.
+    """
+
+    last: State
+    best: State
+    last_step: int
+    best_step: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    images_per_second: float = 0.0
+
+
+def train(
+    method: Method,
+    data: DeviceData,
+    params: TrainingParams,
+    seed: int,
+    evaluate: Callable[[], dict[str, Any]],
+    title: str = "",
+) -> Trained:
+    """Train (and fit) a method on random crops of all images, labelled or not.
+
+    evaluate: called at `params.evaluations` evenly spaced steps; its `pa` chooses the best weights.
+    It is the only place where labels come in, and nothing flows back into training.
+    Raises TrainingError when the loss stops being finite.
+    """
+    generator = torch.Generator(data.device).manual_seed(seed)
+    history: list[dict[str, Any]] = []
+    best, best_pa, best_step = _state(method), -math.inf, 0
+    steps = method.optimiser.steps if method.optimiser else 0
+    started, optimised = time.perf_counter(), 0.0
+
+    def evaluate_now(step: int) -> dict[str, Any]:
+        nonlocal best, best_pa, best_step
+        found = evaluate()
+        if found["pa"] > best_pa:
+            best, best_pa, best_step = _state(method), found["pa"], step
+        return {name: found[name] for name in HISTORY_FIGURES}
+
+    if method.optimiser:
+        for step, loss in _optimise(method, data, params, generator, title):
+            row: dict[str, Any] = {"step": step, "loss": loss}
+            due = step * params.evaluations // steps > (step - 1) * params.evaluations // steps
+            if due and not _has_fit(method):
+                optimised += time.perf_counter() - started
+                row |= evaluate_now(step)
+                started = time.perf_counter()
+            if loss is not None or "pa" in row:
+                history.append(row)
+        optimised += time.perf_counter() - started
+    if _has_fit(method):
+        mask = type(method).uses_mask
+        method.eval()
+        method.fit(one_epoch(data, params.evaluation_batch, mask, generator), seed)
+    if not method.optimiser or _has_fit(method):
+        history.append({"step": steps, "loss": None} | evaluate_now(steps))
+    images = steps * method.optimiser.batch if method.optimiser else 0
+    return Trained(
+        last=_state(method),
+        best=best,
+        last_step=steps,
+        best_step=best_step,
+        history=history,
+        images_per_second=images / optimised if images else 0.0,
+    )
+
+
+def _has_fit(method: Method) -> bool:
+    return type(method).fit is not Method.fit
+
+
+def _state(method: Method) -> State:
+    return {name: value.detach().clone() for name, value in method.state_dict().items()}
+
+
+def _optimise(
+    method: Method,
+    data: DeviceData,
+    params: TrainingParams,
+    generator: torch.Generator,
+    title: str,
+):
+    """Yield (step, mean loss since the last log or None) after each step.
+
+    Losses stay on the device and are read every `params.log_every` steps, so that the host never
+    waits for a step.
+    """
+    settings = method.optimiser
+    assert settings is not None
+    cuda = data.device.type == "cuda"
+    method.to(memory_format=torch.channels_last)
+    method.train()
+    optimiser = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
+    precision = choose_precision(params.precision, data.device)
+    loss_of = torch.compile(method.loss) if params.compile else method.loss
+    batches = training_batches(
+        data, settings.batch, settings.flip, type(method).uses_mask, generator
+    )
+    recent = torch.zeros(params.log_every, device=data.device)
+    last_finite = math.nan
+    with _progress(settings.steps, title) as bar:
+        for step in range(1, settings.steps + 1):
+            views = next(batches)
+            with torch.autocast(data.device.type, precision, enabled=precision is not None):
+                loss = loss_of(views, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            place = (step - 1) % params.log_every
+            recent[place] = loss.detach()
+            bar.update()
+            logged = None
+            if place == params.log_every - 1 or step == settings.steps:
+                values = recent[: place + 1].tolist()
+                for i, value in enumerate(values):
+                    if not math.isfinite(value):
+                        raise _diverged(title, step - place + i, value, last_finite, cuda)
+                    last_finite = value
+                logged = sum(values) / len(values)
+                rate = bar.format_dict["rate"] or 0.0
+                bar.set_postfix_str(
+                    f"loss {logged:.4f}, {rate * settings.batch:.0f} images/s", refresh=False
+                )
+            yield step, logged
+
+
+def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> TrainingError:
+    advice = "a smaller optimiser.learning_rate or objective.score_factor"
+    if cuda:
+        advice += ", or training.precision: float32"
+    return TrainingError(
+        f"{title}: the loss became {value} at step {step} (last finite loss {last_finite:.6g}). "
+        f"Try {advice}; nothing was written."
+    )
+
+
+def _progress(total: int, title: str) -> tqdm:
+    """A bar with time left: lively in a terminal, a line now and then in logs and notebooks."""
+    lively = sys.stderr.isatty()
+    return tqdm(total=total, desc=title, unit="step", mininterval=0.5 if lively else 20.0)

@@ -1,0 +1,154 @@
+"""Batches made on the device: crops, flips, Sobel gradients, with no loop over images.
+
+The whole data set lies on the device as one flat array of pixels. A crop is an index computation:
+for every pixel of every crop, the row of the flat array it comes from, mirrored where the crop is
+flipped. One gather then reads the batch, already in channels-last order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from infoseg.data.store import Prepared
+from infoseg.errors import DataError
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a method sees of a batch.
+
+    images: (B, C, H, W) float32 in 0..1. mask: (B, H, W) bool, true where a pixel is annotated;
+    None for methods that do not ask for it, InfoSeg among them.
+    """
+
+    images: Tensor
+    mask: Tensor | None = None
+
+
+class DeviceData:
+    """A prepared data set on the device, and the crops of it. size: side of a crop in pixels."""
+
+    def __init__(self, prepared: Prepared, size: int, device: torch.device):
+        self.size = size
+        self.device = device
+        #: Number of annotated classes.
+        self.classes = len(prepared.meta.classes)
+        self.pixels = torch.from_numpy(np.array(prepared.images)).to(device)
+        self.labels = torch.from_numpy(np.array(prepared.labels)).to(device)
+        index = prepared.index
+        self.offset, self.height, self.width = (
+            torch.tensor(index[column].to_numpy(), dtype=torch.int64, device=device)
+            for column in ("offset", "height", "width")
+        )
+        labelled = torch.tensor(index["labelled"].to_numpy(), dtype=torch.bool)
+        self.labelled = labelled.to(device)
+        #: Images that evaluation looks at: those with labels.
+        self.evaluated = labelled.nonzero()[:, 0].to(device)
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def _rows(self, items: Tensor, top: Tensor, left: Tensor, flip: Tensor | None) -> Tensor:
+        """Row of `pixels` for every pixel of the crops, (B, S, S) int64; -1 outside the image."""
+        span = torch.arange(self.size, device=self.device)
+        x = span.expand(len(items), -1)
+        if flip is not None:
+            x = torch.where(flip[:, None], self.size - 1 - x, x)
+        y = top[:, None] + span
+        x = left[:, None] + x
+        height, width = self.height[items, None], self.width[items, None]
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+        rows = self.offset[items, None, None] + y[:, :, None] * width[:, :, None] + x[:, None, :]
+        return torch.where(inside, rows, -1)
+
+    def centre(self, items: Tensor) -> Tensor:
+        """Rows of the centre crops: what evaluation sees (IIC's protocol)."""
+        top = (self.height[items] - self.size).div(2, rounding_mode="floor")
+        left = (self.width[items] - self.size).div(2, rounding_mode="floor")
+        return self._rows(items, top, left, None)
+
+    def random(self, items: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+        """Rows of crops at random places, mirrored with probability one half if `flip`.
+
+        Images smaller than the crop stand in its centre, with zeros around them.
+        """
+        draws = torch.rand(3, len(items), generator=generator, device=self.device)
+        top, left = (
+            torch.where(
+                side >= self.size,
+                # float64 so that the product cannot round up to the first place outside.
+                (draw.double() * (side - self.size + 1)).long(),
+                (side - self.size).div(2, rounding_mode="floor"),
+            )
+            for draw, side in zip(draws[:2], (self.height[items], self.width[items]), strict=True)
+        )
+        return self._rows(items, top, left, draws[2] < 0.5 if flip else None)
+
+    def views(self, rows: Tensor, items: Tensor, mask: bool) -> Views:
+        """Read the crops. mask: whether the method may see which pixels are annotated."""
+        inside = rows >= 0
+        pixels = self.pixels[rows.clamp_min(0)] * inside[..., None]
+        # (B, S, S, C) permuted is (B, C, S, S) in channels-last memory: no copy.
+        images = pixels.permute(0, 3, 1, 2).float().div_(255)
+        if not mask:
+            return Views(images)
+        annotated = self.labels[rows.clamp_min(0)] != IGNORE
+        # A training image without labels has nothing marked as ignored (Potsdam's unlabelled
+        # tiles, which the authors' code uses unmasked).
+        annotated |= ~self.labelled[items, None, None]
+        return Views(images, annotated & inside)
+
+    def annotation(self, rows: Tensor) -> Tensor:
+        """Labels of the crops, (B, S, S) uint8, 255 where ignored or outside the image."""
+        return torch.where(rows >= 0, self.labels[rows.clamp_min(0)], IGNORE)
+
+
+def training_batches(
+    data: DeviceData, batch: int, flip: bool, mask: bool, generator: torch.Generator
+) -> Iterator[Views]:
+    """Endless batches of random crops, each epoch in a fresh random order.
+
+    The incomplete last batch of an epoch is dropped, so that no batch holds an image twice: a pair
+    of an image with itself would be a false negative in Eq. 8.
+    Raises DataError when there are fewer images than a batch needs.
+    """
+    if len(data) < batch:
+        raise DataError(
+            f"optimiser.batch is {batch}, but there are only {len(data)} images: choose a batch of "
+            f"at most {len(data)}"
+        )
+    while True:
+        order = torch.randperm(len(data), generator=generator, device=data.device)
+        for items in order[: len(data) // batch * batch].split(batch):
+            yield data.views(data.random(items, generator, flip), items, mask)
+
+
+def one_epoch(
+    data: DeviceData, batch: int, mask: bool, generator: torch.Generator
+) -> Iterator[Views]:
+    """Every image once, cropped at random, in order: what `Method.fit` sees."""
+    for items in torch.arange(len(data), device=data.device).split(batch):
+        yield data.views(data.random(items, generator, flip=False), items, mask)
+
+
+#: Luma weights of the grey image Sobel is applied to (IIC's `custom_greyscale_to_tensor`).
+GREY = (0.2989, 0.5870, 0.1140)
+
+
+def append_sobel(images: Tensor) -> Tensor:
+    """Colours and their two Sobel gradients, (B, C, H, W) → (B, C + 2, H, W), as IIC's COCO input.
+
+    The grey image is made of the first three channels; the borders are zero-padded.
+    """
+    grey = (images[:, :3] * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    x = images.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    kernel = torch.stack([x, x.T])[:, None]
+    return torch.cat([images, F.conv2d(grey, kernel, padding=1)], 1)

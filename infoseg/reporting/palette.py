@@ -1,0 +1,85 @@
+"""One colour per class, the same in every picture, legend and chart.
+
+Black is for pixels nobody annotated, grey for clusters that no class was matched to. The first
+seven colours are Okabe and Ito's (without their black), in an order that gives COCO-Stuff-3 a blue
+sky and green plants. The rest were chosen one after another, each as far as possible (CIEDE2000)
+from all before it, black and grey, as seen with normal and with colour-blind eyes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.patches import Patch
+
+IGNORED = 255
+"""Label of pixels that are not annotated."""
+UNMATCHED = 254
+"""Label of pixels whose cluster no class was matched to (K larger than the number of classes)."""
+
+_HEX = (
+    "56B4E9 009E73 E69F00 CC79A7 0072B2 D55E00 F0E442 87000F 96FFF0 780F69 0000E1 FFC3A5 7878FF "
+    "875A3C 004B3C D20F87 D2D2FF 2DD269 FFA5B4 78964B 870F3C C31E00 2D6978 871EFF 5A785A FF5A87 "
+    "D2F0D2"
+)
+_COLOURS = np.array([tuple(bytes.fromhex(code)) for code in _HEX.split()], dtype=np.uint8)
+MAX_CLASSES = len(_COLOURS)
+GREY = (96, 96, 96)
+BLACK = (0, 0, 0)
+
+
+def class_colours(n: int) -> np.ndarray:
+    """The colours of classes 0..n-1: (n, 3) uint8. Raises ValueError for more than 27."""
+    if not 0 <= n <= MAX_CLASSES:
+        raise ValueError(f"there are colours for up to {MAX_CLASSES} classes, not for {n}")
+    return _COLOURS[:n].copy()
+
+
+def _table() -> np.ndarray:
+    table = np.zeros((256, 3), np.uint8)
+    table[:MAX_CLASSES] = _COLOURS
+    table[UNMATCHED] = GREY
+    table[IGNORED] = BLACK
+    return table
+
+
+def colourise(labels: np.ndarray) -> np.ndarray:
+    """Paint a label map: (H, W) of any integer type → (H, W, 3) uint8.
+
+    254 (no class) becomes grey, 255 (not annotated) black. Raises ValueError for other values
+    that are no class, because painting them at all would hide a mistake.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(f"expected an integer (H, W) map, got {labels.dtype} {labels.shape}")
+    known = ((labels >= 0) & (labels < MAX_CLASSES)) | (labels == UNMATCHED) | (labels == IGNORED)
+    if not known.all():
+        value = labels[~known].flat[0]
+        raise ValueError(f"label {value} is neither a class (0-{MAX_CLASSES - 1}) nor 254 nor 255")
+    return _table()[labels]
+
+
+def png_palette() -> bytes:
+    """768 bytes for `PIL.Image.putpalette`: a label map saved as an index PNG looks as here."""
+    return _table().tobytes()
+
+
+def legend_handles(
+    classes: Sequence[str], unmatched: bool = False, ignored: bool = False
+) -> list[Patch]:
+    """One coloured square per class, for matplotlib's `legend(handles=…)`, in class order.
+
+    unmatched, ignored: add the grey and the black one, for pictures in which they occur.
+    """
+    from matplotlib.patches import Patch
+
+    entries = list(zip(classes, class_colours(len(classes)).tolist(), strict=True))
+    entries += [("no class", list(GREY))] * unmatched + [("not annotated", list(BLACK))] * ignored
+    return [
+        Patch(facecolor=[channel / 255 for channel in colour], edgecolor="0.3", lw=0.4, label=name)
+        for name, colour in entries
+    ]

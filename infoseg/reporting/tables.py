@@ -1,0 +1,241 @@
+"""Table 1: evaluations of runs in; a frame, CSV, Markdown and LaTeX out.
+
+Every number comes from the last step. `pa_best_mean` alone is chosen with labels, as the numbers
+IIC published are, and stands in the CSV only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infoseg.errors import DataError
+from infoseg.params import Run
+from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.published import published
+from infoseg.runs import write_whole
+
+EVALUATION_FORMAT = 1
+NOTE_BREAK = " | "
+"""Between the notes of a cell in the CSV."""
+USED = 0.01
+"""A cluster counts as used when it holds more than this share of the annotated pixels."""
+
+COLUMNS = (
+    "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
+    "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
+    "pa_reported_mean pa_reported_std dataset_title method_title paper_row notes"
+).split()
+PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
+
+
+def table1(
+    evaluations: Sequence[dict[str, Any]],
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    runs: Sequence[Run] | None = None,
+) -> pd.DataFrame:
+    """One row per data set and method, in the given order; percent, except counts and names.
+
+    evaluations: what `evaluate` writes, one per run, in any order. datasets, methods: keys. runs:
+    the runs the table consists of (`Params.runs()`); others, left over from earlier settings, are
+    not counted. Without it every evaluation counts, and each row needs at least one.
+    `*_std` is the sample standard deviation over seeds, NaN for a single seed.
+    Raises DataError for a missing run (naming its stages), a repeated one, or another format.
+    """
+    by_run: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for evaluation in evaluations:
+        key = (evaluation["dataset"], evaluation["method"], evaluation["seed"])
+        name = "-".join(map(str, key))
+        if evaluation.get("format") != EVALUATION_FORMAT:
+            raise DataError(
+                f"the evaluation of {name} has format {evaluation.get('format')}, this version "
+                f"reads {EVALUATION_FORMAT}",
+                advice=f"Run `dvc repro evaluate@{name}`",
+            )
+        if key in by_run:
+            raise DataError(f"there are two evaluations of {name}")
+        by_run[key] = evaluation
+    wanted = list(by_run) if runs is None else [(r.dataset, r.method, r.seed) for r in runs]
+    rows = []
+    missing: list[str] = []
+    for dataset in datasets:
+        for method in methods:
+            keys = sorted(k for k in wanted if k[:2] == (dataset, method))
+            absent = [k for k in keys if k not in by_run] or (
+                [] if keys else [(dataset, method, 0)]
+            )
+            missing += ["-".join(map(str, k)) for k in absent]
+            if not absent:
+                rows.append(_row([by_run[k] for k in keys]))
+    if missing:
+        stages = " ".join(f"train@{name} evaluate@{name}" for name in missing[:3])
+        others = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
+        raise DataError(
+            f"no evaluation of {', '.join(missing[:3])}{others}",
+            advice=f"Run `dvc repro {stages}`" + (", then the others" if others else ""),
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table from the evaluations of all its seeds."""
+    first = evaluations[0]
+    last = [e["last"] for e in evaluations]
+    halves = [part["halves"] for part in last]
+    paper_row = first["paper_row"]
+    paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
+    return {
+        "dataset": first["dataset"],
+        "method": first["method"],
+        **mean_std("pa", [part["pa"] for part in last]),
+        **mean_std("miou", [part["miou"] for part in last]),
+        "pa_best_mean": _mean([e["best"]["pa"] for e in evaluations]),
+        "n_seeds": len(evaluations),
+        "paper_pa": math.nan if paper_pa is None else paper_pa,
+        "seeds": " ".join(str(e["seed"]) for e in evaluations),
+        "permutation_gap_mean": _mean([part["permutation_gap"] for part in last]),
+        "constant_pa": _mean([part["constant_pa"] for part in last]),
+        "clusters_used_mean": _mean(
+            [sum(share > USED for share in part["cluster_usage"]) for part in last]
+        ),
+        "uses_mask": bool(first["uses_mask"]),
+        "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
+        **mean_std("pa_reported", [half["reported"]["pa"] for half in halves]),
+        "dataset_title": first["dataset_title"],
+        "method_title": first["method_title"],
+        "paper_row": paper_row or "",
+        "notes": NOTE_BREAK.join(dict.fromkeys(note for e in evaluations for note in e["notes"])),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    numbers = [math.nan if value is None else float(value) for value in values]
+    return float(np.mean(numbers))
+
+
+def mean_std(name: str, values: Sequence[float | None]) -> dict[str, float]:
+    numbers = [math.nan if value is None else float(value) for value in values]
+    std = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else math.nan
+    return {f"{name}_mean": _mean(numbers), f"{name}_std": std}
+
+
+def table1_grid(frame: pd.DataFrame, caption: str) -> Grid:
+    """The paper's shape: rows are methods, columns data sets; our numbers, then the paper's.
+
+    Bold is the best method of a column, ties after rounding included. The paper's numbers stand in
+    a block of their own, so that no number here can be taken for one of the paper's.
+    Raises ValueError without a caption, which has to say what data the numbers come from.
+    """
+    if not caption.strip():
+        raise ValueError("Table 1 needs a caption that says what data its numbers come from")
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    methods = list(dict.fromkeys(frame["method"]))
+    at = frame.set_index(["dataset", "method"])
+    best = frame.groupby("dataset")["pa_mean"].max().round(1)
+
+    def measured(dataset: str, method: str) -> Cell:
+        row = at.loc[(dataset, method)]
+        return cell(row["pa_mean"], row["pa_std"], bool(round(row["pa_mean"], 1) == best[dataset]))
+
+    masked = set(frame.loc[frame["uses_mask"], "method"])
+    titles = frame.drop_duplicates("method").set_index("method")["method_title"]
+    ours = [
+        (titles[m] + (DAGGER if m in masked else ""), [measured(d, m) for d in datasets])
+        for m in methods
+    ]
+    constant = frame.groupby("dataset")["constant_pa"].mean()
+    blocks = [
+        Block(ours),
+        Block([("One class everywhere", [cell(constant[d]) for d in datasets])], italic=True),
+    ]
+    printed = _published_rows(frame, datasets)
+    if printed:
+        blocks.append(Block(printed, heading=PUBLISHED_HEADING))
+    heads = frame.drop_duplicates("dataset")["dataset_title"]
+    notes = ["Pixel accuracy in percent. " + _seeds_note(frame)]
+    if masked:
+        notes.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
+    notes += _data_notes(frame)
+    return Grid(["Method", *heads], blocks, caption.strip(), notes)
+
+
+def _published_rows(
+    frame: pd.DataFrame, datasets: Sequence[str]
+) -> list[tuple[str, Sequence[Cell]]]:
+    """The paper's rows that any method here is laid beside, once each; none without a number."""
+    known = frame[frame["paper_pa"].notna()]
+    values = known.drop_duplicates(["paper_row", "dataset"]).set_index(["paper_row", "dataset"])
+    printed = values["paper_pa"].to_dict()
+    return [
+        (row, [cell(printed.get((row, d), math.nan)) for d in datasets])
+        for row in dict.fromkeys(frame["paper_row"])
+        if row in set(known["paper_row"])
+    ]
+
+
+def _seeds_note(frame: pd.DataFrame) -> str:
+    """How many seeds stand behind the cells: one sentence, exceptions by method."""
+    counts = Counter(frame["n_seeds"])
+    (usual, _), *others = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    text = f"n = {usual} seed{'s' * (usual > 1)} per cell"
+    for n, _ in others:
+        rows = frame[frame["n_seeds"] == n]
+        named = []
+        for title, where in rows.groupby("method_title", sort=False)["dataset_title"]:
+            everywhere = len(where) == frame["dataset"].nunique()
+            named.append(title if everywhere else f"{title} on {', '.join(where)}")
+        text += f"; n = {n} for {'; '.join(named)}"
+    spread = "; mean ± sample standard deviation over seeds" if max(counts) > 1 else ""
+    return f"{text}{spread}."
+
+
+def _data_notes(frame: pd.DataFrame) -> list[str]:
+    """Each note of the evaluations once, under the data sets or the method it belongs to."""
+    noted: dict[str, pd.DataFrame] = {}
+    for text in dict.fromkeys(note for notes in frame["notes"] for note in notes.split(NOTE_BREAK)):
+        if text:
+            noted[text] = frame[[text in notes.split(NOTE_BREAK) for notes in frame["notes"]]]
+    methods = frame["method"].nunique()
+    lines = []
+    for text, rows in noted.items():
+        # A note on every method of its data sets is about the data, any other about methods.
+        about_data = len(rows) == methods * rows["dataset"].nunique()
+        who = ", ".join(dict.fromkeys(rows["dataset_title" if about_data else "method_title"]))
+        lines.append(f"{who}: {text}" + ("" if text.endswith(".") else "."))
+    return lines
+
+
+def table1_markdown(frame: pd.DataFrame, caption: str) -> str:
+    return markdown(table1_grid(frame, caption))
+
+
+def table1_latex(frame: pd.DataFrame, caption: str, label: str = "tab:table1") -> str:
+    return latex(table1_grid(frame, caption), label)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """CSV with numbers rounded to four decimals, lines ending in \\n, empty where unknown."""
+    rounded = frame.round(4)
+    write_whole(path, lambda file: rounded.to_csv(file, index=False, lineterminator="\n"))
+
+
+def write_text(text: str, path: Path) -> None:
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_table1(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
+    """Write table1.csv, table1.md and table1.tex into `folder`; returns their paths."""
+    paths = [folder / f"table1.{suffix}" for suffix in ("csv", "md", "tex")]
+    # Both texts first: a bad caption must not leave a new CSV beside old tables.
+    texts = table1_markdown(frame, caption), table1_latex(frame, caption)
+    write_frame(frame, paths[0])
+    for text, path in zip(texts, paths[1:], strict=True):
+        write_text(text, path)
+    return paths

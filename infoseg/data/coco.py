@@ -122,7 +122,7 @@ def prepare_coco_stuff(
         channels=3,
         classes=STUFF15_CLASSES if variant == "stuff15" else STUFF3_CLASSES,
         parameters={
-            "source": "coco-stuff",
+            "protocol": "coco-stuff",
             "variant": variant,
             "scale": scale,
             "unlabelled": unlabelled,

@@ -102,7 +102,7 @@ def prepare_coco_persons(
         channels=3,
         classes=("non-person", "person"),
         parameters={
-            "source": "coco-persons",
+            "protocol": "coco-persons",
             "scale": scale if shorter_side is None else None,
             "shorter_side": shorter_side,
             "min_person_share": min_person_share,

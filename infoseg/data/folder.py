@@ -106,7 +106,7 @@ def prepare_folder(
         channels=channels,
         classes=classes,
         parameters={
-            "source": "folder",
+            "protocol": "folder",
             "labels": labels,
             "shorter_side": shorter_side,
             "on_bad_input": on_bad_input,

@@ -123,7 +123,7 @@ def prepare_potsdam(
         channels=4,
         classes=CLASSES[variant],
         parameters={
-            "source": "potsdam",
+            "protocol": "potsdam",
             "variant": variant,
             "grid": grid,
             "crop": crop,

@@ -1,0 +1,7 @@
+"""`python -m infoseg`: the command line."""
+
+import sys
+
+from infoseg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,203 @@
+"""`infoseg …`: the steps of the pipeline without DVC or Jupyter, for a bare GPU machine."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from infoseg.errors import InfosegError
+
+COMMON = """
+Settings come from params.yaml (the demo), or from conf/ with --profile; -S changes single ones.
+
+  infoseg prepare coco_stuff3                        prepare one data set of the demo
+  infoseg train coco_stuff3 infoseg --seed 1         train one run
+  infoseg train street infoseg --profile real-images -S methods.infoseg.optimiser.steps=3000
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    settings = common.add_argument_group("settings")
+    settings.add_argument(
+        "--profile", metavar="NAME", help="compose conf/profile/NAME.yaml instead of params.yaml"
+    )
+    settings.add_argument(
+        "-S",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)",
+    )
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("dataset", help="key under `datasets` in the settings, e.g. coco_stuff3")
+    run.add_argument("method", help="key under `methods` in the settings, e.g. infoseg")
+    run.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+
+    parser = argparse.ArgumentParser(
+        prog="infoseg",
+        description="Unsupervised semantic segmentation by mutual-information maximisation.",
+        epilog=COMMON,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
+        return commands.add_parser(
+            name,
+            help=help,
+            description=text,
+            parents=[*parents, common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    prepare = add(
+        "prepare",
+        "raw files to prepared arrays",
+        [],
+        "Render or find the raw files a data set needs, and read them by its protocol into\n"
+        "prepared/<profile>/<data set>: images.bin, labels.bin, index.csv, meta.json.",
+    )
+    prepare.add_argument(
+        "datasets", nargs="*", help="keys under `datasets`; default: the profile's"
+    )
+    add(
+        "train",
+        "train one method on one data set",
+        [run],
+        "Train on random crops of all images, without labels, and write\n"
+        "runs/<profile>/<run>/: weights.safetensors (last), best.safetensors (best evaluation,\n"
+        "chosen with labels), history.csv, provenance.json, timing.json.",
+    )
+    add(
+        "evaluate",
+        "match clusters to classes and measure one run",
+        [run],
+        "Segment the centre crop of every labelled image, match clusters to classes once for the\n"
+        "data set (Hungarian method), and print PA and mIoU; everything else goes to\n"
+        "runs/<profile>/evaluations/<run>.json.",
+    )
+    everything = add(
+        "all",
+        "prepare, train, evaluate and tabulate the whole profile",
+        [],
+        "Every run of the profile, side by side if asked, then results/<profile>/table1.*.\n"
+        "Runs whose evaluation is there with the same settings and code are not made again.",
+    )
+    everything.add_argument(
+        "--jobs", type=int, default=1, help="runs side by side, each with training.threads threads"
+    )
+    add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
+    add("params", "print the settings", [], "Print the settings as YAML, after validation.")
+    segment = commands.add_parser(
+        "segment",
+        help="segment pictures with trained weights",
+        description="Segment a picture, or every picture of a folder, with trained weights.\n"
+        "Writes NAME.png (cluster index with a palette) and NAME_overlay.png into OUT.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
+    segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
+    segment.add_argument("--weights", type=Path, required=True, help="weights.safetensors of a run")
+    segment.add_argument(
+        "--shorter-side",
+        type=int,
+        metavar="PIXELS",
+        help="segment at this size (default: the crop the weights were trained on, if smaller)",
+    )
+    segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Errors are one line, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except InfosegError as error:
+        print(f"infoseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("infoseg: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "segment":
+        from infoseg.segmentation import segment_files
+
+        done = segment_files(
+            options.input, options.output, options.weights, options.shorter_side, options.device
+        )
+        print(f"{done} pictures segmented into {options.output}")
+        return 0
+
+    from infoseg.params import load_params
+    from infoseg.project import Project, find_root
+
+    root = find_root()
+    params = load_params(root, options.profile, options.overrides)
+    if options.command == "params":
+        print(yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+        return 0
+    project = Project(root, params, root, make_missing=True)
+    if options.command == "prepare":
+        for dataset in options.datasets or params.profile.datasets:
+            prepared = project.prepare(dataset)
+            labelled = int(prepared.index["labelled"].sum())
+            print(f"{dataset}: {len(prepared)} images, {labelled} labelled: {prepared.path}")
+    elif options.command == "train":
+        print(project.train(options.dataset, options.method, options.seed))
+    elif options.command == "evaluate":
+        found = project.evaluate(options.dataset, options.method, options.seed)
+        for which in ("last", "best"):
+            part = found[which]
+            chosen = " (chosen with labels)" if which == "best" else ""
+            print(
+                f"{which:4} step {part['step']:6}: PA {part['pa']:.1f}, mIoU {part['miou']:.1f}"
+                f"{chosen}"
+            )
+    elif options.command == "all":
+        return _all(project, options)
+    elif options.command == "table1":
+        print(_table1(project))
+    return 0
+
+
+def _table1(project) -> str:
+    project.table1()
+    return (project.results / "table1.md").read_text()
+
+
+def _all(project, options: argparse.Namespace) -> int:
+    """Every run in a process of its own, so that one failure does not stop the others."""
+    for dataset in project.params.profile.datasets:
+        project.prepare(dataset)
+    settings = [f"--profile={options.profile}"] if options.profile else []
+    settings += [word for override in options.overrides for word in ("-S", override)]
+
+    def make(run) -> str | None:
+        if project.is_current(run):
+            return None
+        for step in ("train", "evaluate"):
+            words = [run.dataset, run.method, f"--seed={run.seed}", *settings]
+            done = subprocess.run([sys.executable, "-m", "infoseg", step, *words])
+            if done.returncode:
+                return f"{step} {run.key}"
+        return None
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        failed = [failure for failure in pool.map(make, project.params.runs()) if failure]
+    for failure in failed:
+        print(f"infoseg: failed: {failure}", file=sys.stderr)
+    if failed:
+        return 1
+    print(_table1(project))
+    return 0

@@ -1,0 +1,150 @@
+"""Notebooks as build products: stripped before DVC hashes them, executed, scrubbed afterwards.
+
+    python -m infoseg.notebooks strip IN OUT            inputs alone: what stages depend on
+    python -m infoseg.notebooks run IN OUT [KEY=VALUE]  execute with papermill, then scrub
+    python -m infoseg.notebooks check FILE...           complain about outputs that do not belong
+    python -m infoseg.notebooks clean FILE...           remove them
+
+Outputs stay in the repository only in cells tagged `nbval-check-output`, which the tests compare.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from infoseg.errors import InfosegError
+from infoseg.runs import write_whole
+
+Notebook = nbformat.NotebookNode
+#: The tag of cells whose outputs are part of the notebook, because nbval compares them.
+CHECKED = "nbval-check-output"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+def _read(path: Path) -> Notebook:
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise InfosegError(f"{path} is not there") from None
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise InfosegError(f"{path} is not a notebook: {error}") from None
+
+
+def _write(path: Path, notebook: Notebook) -> None:
+    text = nbformat.writes(notebook, version=4) + "\n"
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
+    """Remove outputs (except of cells that `keep`), counts, and metadata tools leave behind."""
+    notebook.metadata = nbformat.from_dict(KERNEL)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.outputs = [_plain(output) for output in cell.outputs] if keep(cell) else []
+    return notebook
+
+
+def _plain(output: Any) -> Any:
+    if "execution_count" in output:
+        output.execution_count = None
+    return output
+
+
+def strip(source: Path, target: Path) -> None:
+    """Write the notebook's inputs alone, the same bytes whatever was run or displayed in it."""
+    _write(target, clean(_read(source), keep=lambda cell: False))
+
+
+def scrub(path: Path) -> None:
+    """Remove from an executed notebook what differs from run to run: times, ids, progress."""
+
+    def keep(cell: Any) -> bool:
+        # Progress bars and warnings go to stderr; they show times and paths of this machine.
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        return True
+
+    _write(path, clean(_read(path), keep))
+
+
+def tidy(path: Path, write: bool) -> bool:
+    """Whether a notebook in the repository is as it should be; with `write`, make it so."""
+    before = path.read_text(encoding="utf-8")
+    notebook = clean(_read(path), keep=lambda cell: CHECKED in cell.metadata.get("tags", []))
+    after = nbformat.writes(notebook, version=4) + "\n"
+    if write and before != after:
+        _write(path, notebook)
+    return before == after
+
+
+def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
+    """Execute a notebook on params.yaml with papermill and scrub it.
+
+    While it runs, its log (progress included) is shown and target.with_suffix(".running.ipynb")
+    grows; only a notebook that ran to its end gets the final name. Raises InfosegError naming a
+    parameter the notebook does not have, and the failing notebook when a cell fails.
+    """
+    import papermill  # deferred: half a second
+    from papermill.exceptions import PapermillExecutionError
+
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
+    values = {k: int(v) if v.lstrip("-").isdigit() else v for k, v in parameters.items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    running = target.with_suffix(".running.ipynb")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("papermill").setLevel(logging.INFO)
+    try:
+        papermill.execute_notebook(
+            source,
+            running,
+            # The empty profile is params.yaml as it stands.
+            {"profile": "", **values},
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            log_output=True,
+        )
+    except PapermillExecutionError as error:
+        raise InfosegError(
+            f"{source} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
+            f"The notebook as far as it came: {running}"
+        ) from None
+    scrub(running)
+    running.replace(target)
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["strip", source, target]:
+            strip(Path(source), Path(target))
+        case ["run", source, target, *pairs]:
+            run(Path(source), Path(target), dict(pair.split("=", 1) for pair in pairs))
+        case ["check" | "clean" as command, *files]:
+            untidy = [file for file in files if not tidy(Path(file), write=command == "clean")]
+            if untidy and command == "check":
+                print("outputs or metadata that do not belong, in:", *untidy, sep="\n  ")
+                print("remove them with: python -m infoseg.notebooks clean", *untidy)
+                return 1
+        case _:
+            print(__doc__)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InfosegError as error:
+        sys.exit(f"infoseg: {error}")

@@ -1,0 +1,99 @@
+"""`make repro`: the DVC pipeline with several trainings side by side.
+
+DVC runs one stage after the other. This module asks it for what is out of date and hands the
+trainings to several `dvc repro` processes, each followed by its evaluation, then ends in a plain
+`dvc repro`, which does the rest and finds everything else done. Every number of jobs gives the same
+files: a run's threads are fixed by `training.threads`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+#: Stages whose instances are independent of each other, and the stage that follows each.
+FOLLOWED_BY = {"train": "evaluate", "repeat": "evaluate_repeat"}
+LOGS = Path("build/logs")
+
+
+def _dvc(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "dvc", *words], text=True, **options)
+
+
+def _changed() -> set[str]:
+    """Names of the stages DVC holds to be out of date."""
+    done = _dvc("status", "--json", capture_output=True)
+    if done.returncode:
+        sys.exit(f"infoseg: `dvc status` failed:\n{done.stderr}")
+    return set(json.loads(done.stdout))
+
+
+def _stages() -> list[str]:
+    done = _dvc("stage", "list", "--name-only", capture_output=True)
+    if done.returncode:
+        sys.exit(f"infoseg: dvc.yaml or params.yaml is not valid:\n{done.stderr}")
+    return done.stdout.split()
+
+
+def _chains(stages: Sequence[str], changed: set[str]) -> list[list[str]]:
+    """[training, its evaluation] for every training either of whose stages is out of date."""
+    chains = []
+    for stage in stages:
+        name, _, key = stage.partition("@")
+        if name in FOLLOWED_BY:
+            chain = [stage, f"{FOLLOWED_BY[name]}@{key}"]
+            if changed & set(chain):
+                chains.append(chain)
+    # Long trainings first: what is left for the end is short, and both workers end together.
+    return sorted(chains, key=lambda chain: "infoseg" not in chain[0])
+
+
+def _run_chain(chain: Sequence[str]) -> str | None:
+    """Run one training and its evaluation; returns an account of the failure, if any."""
+    log = LOGS / f"{chain[0].replace('@', '-')}.log"
+    began = time.monotonic()
+    with log.open("w") as file:
+        # -s: these stages alone; what is upstream of them was done before.
+        words = ["--wait-for-lock", "repro", "-s", *chain]
+        done = _dvc(*words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    took = time.monotonic() - began
+    print(f"  {chain[0]:45} {'failed' if done.returncode else 'done'} {took:6.0f} s", flush=True)
+    if not done.returncode:
+        return None
+    tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
+    return f"{chain[0]} failed; the end of {log}:\n{tail}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    jobs = parser.parse_args(arguments).jobs
+    if jobs < 1:
+        parser.error(f"--jobs is {jobs}, at least 1")
+    LOGS.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    stages = _stages()
+    if jobs > 1 and (chains := _chains(stages, _changed())):
+        before = [stage for stage in stages if stage.partition("@")[0] == "prepare"]
+        if _dvc("repro", *before).returncode:
+            return 1
+        # Preparation may have changed what is out of date, in either direction.
+        chains = _chains(stages, _changed())
+        print(f"{len(chains)} trainings, {jobs} side by side (logs in {LOGS}):", flush=True)
+        with ThreadPoolExecutor(jobs) as pool:
+            failures = [found for found in pool.map(_run_chain, chains) if found]
+    for failure in failures:
+        print(f"\ninfoseg: {failure}", file=sys.stderr)
+    if failures:
+        return 1
+    return _dvc("repro").returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,396 @@
+"""The steps of the replication, in order, and where their files lie.
+
+    raw/<profile>/<source>  →  prepared/<profile>/<data set>  →  runs/<profile>/<run>
+                            →  runs/<profile>/evaluations/<run>.json  →  results/<profile>
+
+Notebooks and the command line call these methods and nothing below them; DVC calls the notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from infoseg.data.prepare import list_files, make_raw, prepare
+from infoseg.data.store import Prepared, load_prepared
+from infoseg.devices import choose_precision, peak_memory, reproducible
+from infoseg.errors import DataError, InfosegError, ParamsError
+from infoseg.evaluation import evaluate
+from infoseg.examples import Examples, make_examples, read_examples, write_examples
+from infoseg.methods import METHODS, DataInfo, Method
+from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
+from infoseg.provenance import code_hash, provenance
+from infoseg.runs import (
+    WEIGHTS_FORMAT,
+    Card,
+    load_weights,
+    save_weights,
+    write_csv,
+    write_json,
+)
+from infoseg.training import train
+from infoseg.views import DeviceData
+
+EVALUATION_FORMAT = 1
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The repository: the nearest folder at or above `start` with `params.yaml` and `conf`."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").exists() and (folder / "conf").is_dir():
+            return folder
+    raise InfosegError(f"{start} is not inside the repository (no params.yaml and conf/ above it)")
+
+
+class Project:
+    """One profile's data, runs and results under one folder.
+
+    make_missing: produce whatever an asked-for step needs and does not find (notebooks opened by
+    hand, the command line); otherwise a missing input is an error naming the stage that makes it.
+    """
+
+    def __init__(self, folder: Path, params: Params, root: Path, make_missing: bool = False):
+        self.folder = folder
+        self.params = params
+        self.root = root
+        self.make_missing = make_missing
+
+    @classmethod
+    def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Project:
+        """The project a notebook works on.
+
+        profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
+        Any other is composed from conf/, lives under build/ (out of the pipeline's way) and makes
+        what it misses; `tiny` renders a few pictures and takes seconds.
+        """
+        root = find_root()
+        if not profile:
+            return cls(root, load_params(root, overrides=overrides), root)
+        params = load_params(root, profile, overrides)
+        return cls(root / "build" / "notebooks", params, root, make_missing=True)
+
+    # ---- where things lie ------------------------------------------------------------------------
+
+    def raw(self, source: str) -> Path:
+        settings = self.params.sources[source]
+        if isinstance(settings, LocalSource):
+            path = (self.root / Path(settings.path).expanduser()).resolve()
+            if path.is_relative_to(self.folder / "raw"):
+                # The pipeline deletes what a stage made before it makes it again.
+                raise ParamsError(
+                    f"sources.{source}.path: {path} lies among the pipeline's own outputs, which "
+                    "it deletes at will; move the files elsewhere"
+                )
+            return path
+        return self.folder / "raw" / self.params.profile.name / source
+
+    def prepared(self, dataset: str) -> Path:
+        return self.folder / "prepared" / self.params.profile.name / dataset
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs" / self.params.profile.name
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / self.params.profile.name
+
+    def evaluation_path(self, run: Run) -> Path:
+        return self.runs / "evaluations" / f"{run.key}.json"
+
+    def example_path(self, run: Run) -> Path:
+        return self.runs / "examples" / f"{run.key}.npz"
+
+    # ---- data ------------------------------------------------------------------------------------
+
+    def make_raw(self, source: str) -> Path:
+        """Render or find the raw files of a source."""
+        if source not in self.params.sources:
+            raise ParamsError(f"sources: '{source}' is not among {sorted(self.params.sources)}")
+        settings, path = self.params.sources[source], self.raw(source)
+        make_raw(settings, path)
+        if isinstance(settings, LocalSource):
+            # What the pipeline tracks in place of files it neither made nor copies.
+            stated = self.folder / "raw" / self.params.profile.name / source
+            write_csv(stated / "files.csv", list_files(path))
+        return path
+
+    def prepare(self, dataset: str) -> Prepared:
+        """Raw files to prepared arrays."""
+        settings = self._dataset(dataset)
+        raw = self.raw(settings.source)
+        if self.make_missing and not raw.exists():
+            self.make_raw(settings.source)
+        if not raw.exists():
+            raise DataError("not found", file=raw, advice=f"Run stage data@{settings.source} first")
+        prepare(settings, raw, self.prepared(dataset), dataset)
+        prepared = load_prepared(self.prepared(dataset))
+        self._check_against_data(dataset, prepared)
+        return prepared
+
+    def load(self, dataset: str) -> Prepared:
+        """The prepared data set. Raises DataError naming the stage to run when it is not there."""
+        path = self.prepared(dataset)
+        if not (path / "meta.json").exists():
+            if self.make_missing:
+                return self.prepare(dataset)
+            raise DataError("not found", file=path, advice=f"Run stage prepare@{dataset} first")
+        prepared = load_prepared(path)
+        changed = self._changed_since_prepared(dataset, prepared)
+        if changed and self.make_missing:
+            return self.prepare(dataset)
+        if changed:
+            raise DataError(
+                f"was prepared with another {changed}",
+                file=path,
+                advice=f"Run stage prepare@{dataset} again",
+            )
+        self._check_against_data(dataset, prepared)
+        return prepared
+
+    def _changed_since_prepared(self, dataset: str, prepared: Prepared) -> str:
+        """The first setting that differs from those the arrays were made with, or ""."""
+        now = self._dataset(dataset).model_dump()
+        then = prepared.meta.parameters
+        return next((name for name in then if name in now and now[name] != then[name]), "")
+
+    def _dataset(self, dataset: str) -> Dataset:
+        if dataset not in self.params.datasets:
+            raise ParamsError(f"datasets: '{dataset}' is not among {sorted(self.params.datasets)}")
+        return self.params.datasets[dataset]
+
+    def _check_against_data(self, dataset: str, prepared: Prepared) -> None:
+        """Settings that only the data can contradict: K, and the size of the crop."""
+        settings = self._dataset(dataset)
+        classes = len(prepared.meta.classes)
+        try:
+            if classes:
+                check_clusters(settings.clusters, classes, settings.over_clustering)
+        except ValueError as error:
+            raise ParamsError(f"datasets.{dataset}: {error}") from None
+        shorter = prepared.index[["height", "width"]].min(axis=1)
+        side = int(shorter.max() if settings.pad else shorter.min())
+        if settings.crop > side:
+            which = "largest" if settings.pad else "smallest"
+            raise ParamsError(
+                f"datasets.{dataset}.crop is {settings.crop}, larger than the {which} image, whose "
+                f"shorter side has {side} pixels"
+            )
+
+    # ---- runs ------------------------------------------------------------------------------------
+
+    def _on_device(self, dataset: str, device: torch.device) -> tuple[Prepared, DeviceData]:
+        prepared = self.load(dataset)
+        return prepared, DeviceData(prepared, self._dataset(dataset).crop, device)
+
+    def train(self, dataset: str, method: str, seed: int) -> Path:
+        """Train one method on one data set; returns the folder with weights and history."""
+        run = Run(dataset=dataset, method=method, seed=seed)
+        settings = self.params.method(method, dataset)
+        training = self.params.training
+        folder = self.runs / run.key
+        began = time.perf_counter()
+        with reproducible(training, seed) as device:
+            prepared, data = self._on_device(dataset, device)
+            meta = prepared.meta
+            info = DataInfo(
+                self._dataset(dataset).clusters, meta.channels, tuple(meta.mean), tuple(meta.std)
+            )
+            model = METHODS[settings.kind](settings, info).to(device)
+
+            def evaluate_now() -> dict[str, Any]:
+                return self._evaluate(model, prepared, data)
+
+            trained = train(model, data, training, seed, evaluate_now, run.key)
+        card = Card(
+            format=WEIGHTS_FORMAT,
+            dataset=dataset,
+            method=method,
+            seed=seed,
+            step=trained.last_step,
+            settings=settings.model_dump(),
+            clusters=info.clusters,
+            channels=info.channels,
+            mean=list(info.mean),
+            std=list(info.std),
+            crop=data.size,
+            classes=list(meta.classes),
+        )
+        save_weights(folder / "weights.safetensors", trained.last, card)
+        best = card.model_copy(update={"step": trained.best_step})
+        save_weights(folder / "best.safetensors", trained.best, best)
+        write_csv(folder / "history.csv", trained.history)
+        write_json(
+            folder / "timing.json",
+            {
+                "seconds": round(time.perf_counter() - began, 2),
+                "images_per_second": round(trained.images_per_second, 1),
+                "peak_memory_bytes": peak_memory(device),
+            },
+        )
+        made = provenance(self.root, training, device, settings.model_dump())
+        hashes = {name: facts.sha256 for name, facts in meta.files.items()}
+        write_json(folder / "provenance.json", made | {"data": hashes})
+        return folder
+
+    def _evaluate(self, model: Method, prepared: Prepared, data: DeviceData) -> dict[str, Any]:
+        training = self.params.training
+        ids = prepared.index["id"][prepared.index["labelled"]].tolist()
+        autocast = choose_precision(training.precision, data.device)
+        return evaluate(
+            model, data, training.evaluation_batch, ids, prepared.meta.classes, autocast
+        )
+
+    def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
+        """Evaluate the last and the best weights of a run; returns what the tables are made of."""
+        run = Run(dataset=dataset, method=method, seed=seed)
+        folder = self.runs / run.key
+        if self.make_missing and not (folder / "weights.safetensors").exists():
+            self.train(dataset, method, seed)
+        settings = self.params.method(method, dataset)
+        result: dict[str, Any] = {
+            "format": EVALUATION_FORMAT,
+            **run.model_dump(),
+            "dataset_title": self._dataset(dataset).title,
+            "method_title": settings.title,
+            "paper_row": settings.paper_row,
+            "uses_mask": METHODS[settings.kind].uses_mask,
+            "made_with": self._made_with(run),
+        }
+        with reproducible(self.params.training, seed) as device:
+            prepared, data = self._on_device(dataset, device)
+            if not prepared.index["labelled"].any():
+                raise DataError(
+                    "has no labels to evaluate with",
+                    file=prepared.path,
+                    advice="Use `infoseg segment` to look at what was learnt",
+                )
+            result["notes"] = list(prepared.meta.notes)
+            model, card = load_weights(folder / "weights.safetensors", device)
+            result["last"] = {"step": card.step} | self._evaluate(model, prepared, data)
+            model, card = load_weights(folder / "best.safetensors", device)
+            if card.step == result["last"]["step"]:  # the same weights: no need to look twice
+                result["best"] = result["last"]
+            else:
+                result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
+            model, _ = load_weights(folder / "weights.safetensors", device)
+            match = list(result["last"]["match"].values())
+            examples = make_examples(model, data, match, prepared.meta.classes)
+        write_examples(self.example_path(run), examples)
+        part = result["last"]
+        write_json(
+            self.runs / "metrics" / f"{run.key}.json",
+            {name: part[name] for name in ("pa", "miou", "permutation_gap")}
+            | {"pa_best": result["best"]["pa"], "pa_constant": part["constant_pa"]},
+        )
+        # Last, because its presence says that the evaluation is whole.
+        write_json(self.evaluation_path(run), result)
+        return result
+
+    def _made_with(self, run: Run) -> dict[str, Any]:
+        """All that decides an evaluation's numbers, in a form that can be compared."""
+        training = self.params.training.model_dump()
+        return {
+            "code_sha256": code_hash(),
+            "settings": self.params.method(run.method, run.dataset).model_dump(),
+            "dataset": self._dataset(run.dataset).model_dump(),
+            "training": training,
+        }
+
+    def is_current(self, run: Run) -> bool:
+        """Whether the run's evaluation is there, made with the settings and code of today."""
+        try:
+            found = json.loads(self.evaluation_path(run).read_text())
+        except (OSError, ValueError):
+            return False
+        return found.get("made_with") == self._made_with(run)
+
+    def evaluation(self, run: Run) -> dict[str, Any]:
+        """A run's evaluation as written. Raises DataError naming the stages that make it."""
+        path = self.evaluation_path(run)
+        if self.make_missing and not self.is_current(run):
+            self.train(run.dataset, run.method, run.seed)
+            return self.evaluate(run.dataset, run.method, run.seed)
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise DataError(
+                "not found", file=path, advice=f"Run stages train@{run.key}, evaluate@{run.key}"
+            ) from None
+        except ValueError as error:
+            raise DataError(f"is not a whole evaluation ({error})", file=path) from None
+
+    def history(self, run: Run) -> pd.DataFrame:
+        """history.csv of a run: step, loss and, where it was evaluated, PA and the rest."""
+        path = self.runs / run.key / "history.csv"
+        if not path.exists() and self.make_missing:
+            self.train(run.dataset, run.method, run.seed)
+        return pd.read_csv(path)
+
+    # ---- results ---------------------------------------------------------------------------------
+
+    def table1(self) -> pd.DataFrame:
+        """Write results/<profile>/table1.{csv,md,tex,png} from all runs; returns the long form."""
+        from infoseg.reporting.figures import table1_bars
+        from infoseg.reporting.style import save_figure
+        from infoseg.reporting.tables import table1, write_table1
+
+        profile, runs = self.params.profile, self.params.runs()
+        evaluations = [self.evaluation(run) for run in runs]
+        frame = table1(evaluations, profile.datasets, profile.methods, runs)
+        write_table1(frame, self.results, f"Pixel accuracy on {profile.description}.")
+        save_figure(table1_bars(frame), self.results / "table1.png", "Table 1 as bars")
+        return frame
+
+    def table2(self, seeds: Sequence[int]) -> pd.DataFrame:
+        """Write results/<profile>/table2.{csv,md} over some seeds; returns the long form."""
+        from infoseg.reporting.table2 import table2, write_table2
+
+        rows = self.params.profile.table2
+        evaluations = [
+            self.evaluation(Run(dataset=rows.dataset, method=method, seed=seed))
+            for method in rows.methods
+            for seed in seeds
+        ]
+        frame = table2(evaluations)
+        write_table2(frame, self.results, f"Ablations on {self.params.profile.description}.")
+        return frame
+
+    def examples(self, run: Run) -> Examples:
+        """The pictures evaluation keeps of a run: the same ones for every method and seed."""
+        path = self.example_path(run)
+        if not path.exists() and self.make_missing:
+            self.evaluate(run.dataset, run.method, run.seed)
+        return read_examples(path, f"evaluate@{run.key}")
+
+    def figure4(self) -> list[Path]:
+        """Draw results/<profile>/figure4.{png,svg} from the runs' examples, first seed."""
+        from infoseg.reporting.figures import Panel, figure4
+
+        profile = self.params.profile
+        panels = []
+        for dataset, count in profile.figure4.panels.items():
+            shown = {}
+            for method in profile.figure4.methods:
+                run = Run(dataset=dataset, method=method, seed=profile.seeds[0])
+                shown[self.params.method(method, dataset).title] = self.examples(run)
+            first = next(iter(shown.values()))
+            for i in range(min(count, len(first.images))):
+                panels.append(
+                    Panel(
+                        dataset_title=self._dataset(dataset).title,
+                        letter=chr(ord("a") + len(panels)),
+                        image=first.images[i],
+                        predictions={title: found.predictions[i] for title, found in shown.items()},
+                        annotation=first.annotations[i],
+                        classes=list(first.classes),
+                    )
+                )
+        return figure4(panels, self.results / "figure4")

@@ -95,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=1, help="runs side by side, each with training.threads threads"
     )
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
-    add("params", "print the settings", [], "Print the settings as YAML, after validation.")
+    add(
+        "params",
+        "print the settings",
+        [],
+        "Print the settings as YAML, after validation:\n"
+        "infoseg params --profile demo > params.yaml is what the repository holds.",
+    )
     segment = commands.add_parser(
         "segment",
         help="segment pictures with trained weights",
@@ -139,13 +145,17 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{done} pictures segmented into {options.output}")
         return 0
 
-    from infoseg.params import load_params
+    from infoseg.params import compose, load_params
     from infoseg.project import Project, find_root
 
     root = find_root()
     params = load_params(root, options.profile, options.overrides)
     if options.command == "params":
-        print(yaml.safe_dump(params.model_dump(), sort_keys=False), end="")
+        if options.profile:  # as DVC would write it: `infoseg params --profile demo > params.yaml`
+            tree = compose(root / "conf", options.profile, options.overrides)
+        else:
+            tree = params.model_dump()
+        print(yaml.safe_dump(tree, sort_keys=False), end="")
         return 0
     project = Project(root, params, root, make_missing=True)
     if options.command == "prepare":

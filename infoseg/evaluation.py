@@ -55,15 +55,10 @@ def intersection_over_union(confusion: np.ndarray, match: np.ndarray) -> np.ndar
     return 100 * np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
 
 
-def _mean(iou: np.ndarray) -> float | None:
+def mean_iou(iou: np.ndarray) -> float | None:
     """mIoU over the classes that occur; None where none does, since JSON has no NaN."""
     known = iou[~np.isnan(iou)]
     return float(known.mean()) if len(known) else None
-
-
-def mean_iou(iou: np.ndarray) -> float:
-    """Mean over the classes that occur (mIoU), percent; 0 when none does."""
-    return 0.0 if np.isnan(iou).all() else float(np.nanmean(iou))
 
 
 def per_image_accuracy(confusions: np.ndarray) -> float:
@@ -134,14 +129,14 @@ def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) ->
         parts[name] = {
             "images": len(part),
             "pa": pixel_accuracy(half, half_match),
-            "miou": _mean(intersection_over_union(half, half_match)),
+            "miou": mean_iou(intersection_over_union(half, half_match)),
         }
     usage = total.sum(1) / max(1, total.sum())
     return {
         "images": len(counts),
         "pixels": int(total.sum()),
         "pa": pa,
-        "miou": _mean(iou),
+        "miou": mean_iou(iou),
         "iou": {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(classes, iou, strict=True)

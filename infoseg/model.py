@@ -33,7 +33,9 @@ class NetworkSettings(Strict):
         and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
     features: P, the length of local and global features.
     norm_c, norm_d: normalisation at the end of block C and before block D.
-    standardise: subtract the data set's mean colour and divide by its standard deviation.
+    standardise: `dataset` subtracts the data set's mean colour and divides by its standard
+        deviation; `image` does so with the mean and deviation of each crop, which takes away what
+        tells an image by its overall colour and contrast.
     """
 
     block_a: Literal["figure3", "cheap", "dim"]
@@ -42,7 +44,7 @@ class NetworkSettings(Strict):
     features: Positive
     norm_c: Norm
     norm_d: Norm
-    standardise: bool
+    standardise: Literal["none", "dataset", "image"]
 
 
 #: (kernel, channels, stride) of each convolution, the paper's legend order "W x W, C, d".
@@ -124,7 +126,8 @@ class Network(nn.Module):
     """Images to local and global features (Figure 3).
 
     channels: of the input, 3 (RGB) or 4 (RGB and infrared). classes: K. mean, std: per channel, in
-    the units of the images (0 to 1); used when `settings.standardise`.
+    the units of the images (0 to 1); used by
+    `standardise: dataset`.
     """
 
     #: Downsampling rate d of the local features (5.1).
@@ -140,10 +143,11 @@ class Network(nn.Module):
     ):
         super().__init__()
         self.classes = classes
-        standardise = settings.standardise
+        self.standardise = settings.standardise
+        whole = settings.standardise == "dataset"
         # Buffers, so that weights carry the colours they were trained with to new pictures.
-        self.register_buffer("mean", torch.tensor(mean if standardise else [0.0] * channels))
-        self.register_buffer("std", torch.tensor(std if standardise else [1.0] * channels))
+        self.register_buffer("mean", torch.tensor(mean if whole else [0.0] * channels))
+        self.register_buffer("std", torch.tensor(std if whole else [1.0] * channels))
         features = settings.features
         self.block_a, a = _convolutions(BLOCK_A[settings.block_a], channels, settings.width)
         convolutions, b = _convolutions(BLOCK_B, a, settings.width)
@@ -160,8 +164,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""
-        x = (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
-        patches = self.block_a(x)
+        patches = self.block_a(self._standardised(images))
         local = self.block_c_local(patches)
         image_level = self.norm_d(self.block_c_global(self.block_b(patches)))
         return local, self.block_d(image_level.flatten(1))
+
+    def _standardised(self, images: Tensor) -> Tensor:
+        if self.standardise == "image":
+            std, mean = torch.std_mean(images, (2, 3), correction=0, keepdim=True)
+            return (images - mean) / (std + 1 / 255)  # a flat image has no contrast to divide by
+        return (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)

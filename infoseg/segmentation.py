@@ -31,7 +31,7 @@ def segment_picture(method: Method, picture: np.ndarray, shorter_side: int) -> n
     scale they were trained on); labels are repeated back to the picture's own size.
     """
     device = next(method.buffers()).device
-    image = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
+    image = torch.tensor(picture).to(device).permute(2, 0, 1)[None].float() / 255
     height, width = picture.shape[:2]
     scale = min(1.0, shorter_side / min(height, width))
     size = [max(SMALLEST, round(side * scale)) for side in (height, width)]

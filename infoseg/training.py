@@ -58,7 +58,7 @@ def train(
     history: list[dict[str, Any]] = []
     best, best_pa, best_step = _state(method), -math.inf, 0
     steps = method.optimiser.steps if method.optimiser else 0
-    started, optimised = time.perf_counter(), 0.0
+    busy = 0.0
 
     def evaluate_now(step: int) -> dict[str, Any]:
         nonlocal best, best_pa, best_step
@@ -68,16 +68,13 @@ def train(
         return {name: found[name] for name in HISTORY_FIGURES}
 
     if method.optimiser:
-        for step, loss in _optimise(method, data, params, generator, title):
+        for step, loss, busy in _optimise(method, data, params, generator, title):  # noqa: B007
             row: dict[str, Any] = {"step": step, "loss": loss}
             due = step * params.evaluations // steps > (step - 1) * params.evaluations // steps
             if due and not _has_fit(method):
-                optimised += time.perf_counter() - started
                 row |= evaluate_now(step)
-                started = time.perf_counter()
             if loss is not None or "pa" in row:
                 history.append(row)
-        optimised += time.perf_counter() - started
     if _has_fit(method):
         mask = type(method).uses_mask
         method.eval()
@@ -91,7 +88,7 @@ def train(
         last_step=steps,
         best_step=best_step,
         history=history,
-        images_per_second=images / optimised if images else 0.0,
+        images_per_second=images / busy if busy else 0.0,
     )
 
 
@@ -110,7 +107,7 @@ def _optimise(
     generator: torch.Generator,
     title: str,
 ):
-    """Yield (step, mean loss since the last log or None) after each step.
+    """Yield (step, mean loss since the last log or None, seconds spent so far) after each step.
 
     Losses stay on the device and are read every `params.log_every` steps, so that the host never
     waits for a step.
@@ -127,9 +124,10 @@ def _optimise(
         data, settings.batch, settings.flip, type(method).uses_mask, generator
     )
     recent = torch.zeros(params.log_every, device=data.device)
-    last_finite = math.nan
+    last_finite, busy = math.nan, 0.0
     with _progress(settings.steps, title) as bar:
         for step in range(1, settings.steps + 1):
+            began = time.perf_counter()
             views = next(batches)
             with torch.autocast(data.device.type, precision, enabled=precision is not None):
                 loss = loss_of(views, generator)
@@ -147,11 +145,11 @@ def _optimise(
                         raise _diverged(title, step - place + i, value, last_finite, cuda)
                     last_finite = value
                 logged = sum(values) / len(values)
-                rate = bar.format_dict["rate"] or 0.0
-                bar.set_postfix_str(
-                    f"loss {logged:.4f}, {rate * settings.batch:.0f} images/s", refresh=False
-                )
-            yield step, logged
+            busy += time.perf_counter() - began
+            if logged is not None:
+                rate = step * settings.batch / busy
+                bar.set_postfix_str(f"loss {logged:.4f}, {rate:.0f} images/s", refresh=False)
+            yield step, logged, busy
 
 
 def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> TrainingError:

@@ -1,0 +1,10 @@
+"""One thread for every test, so that timings and bytes do not depend on the machine's cores."""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)

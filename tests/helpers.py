@@ -1,0 +1,165 @@
+"""Small settings and small data sets that several tests build on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from infoseg.data.store import Prepared, PreparedWriter, load_prepared
+from infoseg.losses import ObjectiveSettings
+from infoseg.methods import METHODS, DataInfo, Method
+from infoseg.model import NetworkSettings
+from infoseg.params import TrainingParams
+from infoseg.views import DeviceData
+
+CPU = torch.device("cpu")
+
+OBJECTIVE: dict[str, Any] = {
+    "tau": 0.8,
+    "score_factor": 1.0,
+    "measure": "jsd",
+    "assignment": "soft",
+    "marginal": "paired",
+    "negatives": "derangement",
+    "gradient_through_v": True,
+}
+NETWORK: dict[str, Any] = {
+    "block_a": "cheap",
+    "width": 0.05,
+    "block_b": "pool",
+    "features": 16,
+    "norm_c": "none",
+    "norm_d": "none",
+    "standardise": "dataset",
+}
+OPTIMISER: dict[str, Any] = {"steps": 10, "batch": 4, "learning_rate": 1e-3, "flip": True}
+TRAINING: dict[str, Any] = {
+    "device": "cpu",
+    "threads": 1,
+    "precision": "float32",
+    "compile": False,
+    "evaluations": 2,
+    "evaluation_batch": 4,
+    "log_every": 5,
+}
+
+#: Settings of every row of Table 1, small enough for a test.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "infoseg": {
+        "network": NETWORK,
+        "objective": OBJECTIVE,
+        "optimiser": OPTIMISER,
+        "upsampling": "labels",
+    },
+    "kmeans": {"standardise": False, "pixels_per_image": 100, "passes": 10},
+    "random_cnn": {"sobel": True, "width": 0.03},
+    "random_cnn_kmeans": {"sobel": False, "width": 0.03, "pixels_per_image": 40, "passes": 5},
+}
+
+
+def objective(**changes: Any) -> ObjectiveSettings:
+    return ObjectiveSettings(**OBJECTIVE | changes)
+
+
+def network_settings(**changes: Any) -> NetworkSettings:
+    return NetworkSettings(**NETWORK | changes)
+
+
+def training(**changes: Any) -> TrainingParams:
+    return TrainingParams(**TRAINING | changes)
+
+
+def method_settings(kind: str, **changes: Any) -> dict[str, Any]:
+    """Settings of a method as they stand in a parameter file."""
+    head = {"kind": kind, "title": kind, "paper_row": None, "per_dataset": {}}
+    return head | SETTINGS[kind] | changes
+
+
+def data_info(clusters: int = 3, channels: int = 3) -> DataInfo:
+    return DataInfo(clusters, channels, (0.4, 0.5, 0.6, 0.3)[:channels], (0.2,) * channels)
+
+
+def build(kind: str, info: DataInfo | None = None, seed: int = 0, **changes: Any) -> Method:
+    """A freshly initialised method."""
+    torch.manual_seed(seed)
+    method = METHODS[kind]
+    settings = method.Settings.model_validate(method_settings(kind, **changes))
+    return method(settings, info or data_info())
+
+
+def write_prepared(
+    path: Path,
+    images: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    classes: int = 3,
+    ids: list[str] | None = None,
+) -> Prepared:
+    """A prepared data set of the given (H, W, C) images and (H, W) labels."""
+    with PreparedWriter(
+        path,
+        name="test",
+        channels=images[0].shape[2],
+        classes=[f"class{i}" for i in range(classes)],
+        parameters={},
+    ) as writer:
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            writer.add(ids[i] if ids else f"image{i}", image, label, "train")
+    return load_prepared(path)
+
+
+def in_memory(images: list[np.ndarray], labels: list[np.ndarray]) -> Prepared:
+    """What `write_prepared` gives, without a disk: for tests with hundreds of data sets."""
+    heights, widths = zip(*(image.shape[:2] for image in images), strict=True)
+    pixels = np.array(heights) * np.array(widths)
+    index = pd.DataFrame(
+        {
+            "id": [f"image{i}" for i in range(len(images))],
+            "offset": pixels.cumsum() - pixels,
+            "height": heights,
+            "width": widths,
+            "labelled": True,
+        }
+    )
+    return Prepared(
+        path=Path("nowhere"),
+        meta=SimpleNamespace(classes=["class0", "class1", "class2"]),
+        index=index,
+        images=np.concatenate([image.reshape(-1, image.shape[2]) for image in images]),
+        labels=np.concatenate([label.ravel() for label in labels]),
+    )
+
+
+def random_images(
+    count: int, size: int = 32, channels: int = 3, classes: int = 3, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Noise images with noise labels."""
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (size, size, channels), np.uint8) for _ in range(count)]
+    labels = [rng.integers(0, classes, (size, size), np.uint8) for _ in range(count)]
+    return images, labels
+
+
+def two_tone_images(count: int, size: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images that are easy to learn: a bright and a dark half, divided at a random row."""
+    rng = np.random.default_rng(1)
+    images, labels = [], []
+    for _ in range(count):
+        label = np.zeros((size, size), np.uint8)
+        label[rng.integers(size // 4, 3 * size // 4) :] = 1
+        if rng.random() < 0.5:
+            label = label.T.copy()
+        tone = np.array([[40, 60, 50], [200, 180, 220]])[label]
+        images.append((tone + rng.integers(-20, 21, tone.shape)).clip(0, 255).astype(np.uint8))
+        labels.append(label)
+    return images, labels
+
+
+def device_data(path: Path, size: int = 32, **how: Any) -> DeviceData:
+    """Noise images on the CPU, cropped to `size`."""
+    count = how.pop("count", 6)
+    return DeviceData(write_prepared(path, *random_images(count, size=size, **how)), size, CPU)

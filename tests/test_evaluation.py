@@ -1,0 +1,304 @@
+"""The protocol: confusion, match, PA, IoU, permutation gap, halves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, build, data_info, write_prepared
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from infoseg.evaluation import (
+    confusions,
+    evaluate,
+    halves,
+    intersection_over_union,
+    match_clusters,
+    per_image_accuracy,
+    pixel_accuracy,
+    summarise,
+)
+from infoseg.methods import Method
+from infoseg.views import DeviceData
+
+
+class Painted(Method):
+    """Segments by what stands in the picture: red is the cluster, green the entropy."""
+
+    def __init__(self, clusters: int, probabilities: bool = True):
+        super().__init__(SimpleNamespace(), data_info(clusters))
+        self.probabilities = probabilities
+        self.modes: list[bool] = []
+
+    def segment_with_entropy(self, views):
+        assert views.mask is None
+        self.modes.append(self.training)
+        values = views.images * 255
+        entropy = values[:, 1].mean((1, 2)) / 100
+        return values[:, 0].round().long(), entropy if self.probabilities else None
+
+
+def painted_data(path, clusters: int, classes: int, count: int = 5, size: int = 12):
+    """Random clusters and labels, some ignored, in images larger and smaller than the crop."""
+    rng = np.random.default_rng(0)
+    images, labels = [], []
+    for i in range(count):
+        shape = (int(rng.integers(6, 20)), int(rng.integers(6, 20)))
+        image = rng.integers(0, 101, (*shape, 3), np.uint8)
+        image[..., 0] = rng.integers(0, clusters, shape)
+        label = rng.integers(0, classes, shape).astype(np.uint8)
+        label[rng.random(shape) < 0.3] = 255
+        images.append(image)
+        labels.append(None if i == 2 else label)
+    data = DeviceData(write_prepared(path, images, labels, classes), size, CPU)
+    return data, images, labels
+
+
+def brute_force(confusion: np.ndarray) -> int:
+    """The most pixels that any one-to-one map of clusters to classes gets right."""
+    clusters, classes = confusion.shape
+    if clusters > classes:
+        return brute_force(confusion.T)
+    return max(
+        sum(int(confusion[k, c]) for k, c in enumerate(chosen))
+        for chosen in itertools.permutations(range(classes), clusters)
+    )
+
+
+tables = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
+    lambda shape: arrays(np.int64, shape, elements=st.integers(0, 50))
+)
+
+
+# ---- confusion -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("clusters", "classes"), [(3, 3), (5, 3), (2, 4)])
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_the_confusion_equals_a_loop_over_pixels_of_centre_crops(
+    tmp_path, clusters, classes, batch
+):
+    size = 12
+    data, images, labels = painted_data(tmp_path / "p", clusters, classes, size=size)
+    found, entropy = confusions(Painted(clusters), data, batch)
+    expected, greens = [], []
+    for image, label in zip(images, labels, strict=True):
+        if label is None:
+            continue
+        table = np.zeros((clusters, classes), np.int64)
+        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+        green = 0
+        for y in range(top, top + size):
+            for x in range(left, left + size):
+                if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
+                    continue
+                green += int(image[y, x, 1])
+                if label[y, x] != 255:
+                    table[image[y, x, 0], label[y, x]] += 1
+        expected.append(table)
+        greens.append(green / size**2 / 100)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, np.stack(expected))
+    assert entropy == pytest.approx(np.mean(greens), rel=1e-5)
+
+
+def test_ignored_pixels_never_count(tmp_path):
+    data, images, labels = painted_data(tmp_path / "a", 3, 3)
+    changed = [image.copy() for image in images]
+    for image, label in zip(changed, labels, strict=True):
+        if label is not None:
+            image[label == 255, 0] = 2 - image[label == 255, 0]
+    other = DeviceData(write_prepared(tmp_path / "b", changed, labels), 12, CPU)
+    one, two = confusions(Painted(3), data, 2)[0], confusions(Painted(3), other, 2)[0]
+    assert np.array_equal(one, two)
+    assert one.sum() < 4 * 12 * 12
+
+
+def test_evaluation_runs_in_evaluation_mode_and_restores_the_mode(tmp_path):
+    data, _, _ = painted_data(tmp_path / "p", 3, 3)
+    method = Painted(3)
+    for mode in (True, False):
+        method.train(mode)
+        confusions(method, data, 2)
+        assert method.training is mode
+    assert method.modes and not any(method.modes)
+
+
+def test_evaluation_leaves_a_network_in_training_untouched(tmp_path):
+    data, _, _ = painted_data(tmp_path / "p", 3, 3, size=32)
+    method = build("infoseg").train()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    confusions(method, data, 2)
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        assert not value.requires_grad
+
+
+def test_the_entropy_is_none_for_methods_without_probabilities(tmp_path):
+    data, _, _ = painted_data(tmp_path / "p", 3, 3)
+    assert confusions(Painted(3, probabilities=False), data, 2)[1] is None
+
+
+# ---- match, PA, IoU ------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(tables)
+def test_the_match_is_one_to_one_and_as_good_as_the_best_of_all(confusion):
+    match = match_clusters(confusion)
+    used = match[match >= 0]
+    assert len(match) == len(confusion)
+    assert len(set(used.tolist())) == len(used) == min(confusion.shape)
+    right = sum(int(confusion[k, c]) for k, c in enumerate(match) if c >= 0)
+    assert right == brute_force(confusion)
+    expected = 100 * right / max(1, confusion.sum())
+    assert pixel_accuracy(confusion, match) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(tables, st.randoms(use_true_random=False))
+def test_renaming_clusters_changes_neither_accuracy_nor_mean_iou(confusion, random):
+    confusion = confusion + np.random.default_rng(random.randrange(99)).permutation(
+        np.arange(confusion.size) * 7
+    ).reshape(confusion.shape)
+    order = list(range(len(confusion)))
+    random.shuffle(order)
+    renamed = confusion[order]
+    one, two = match_clusters(confusion), match_clusters(renamed)
+    assert pixel_accuracy(renamed, two) == pytest.approx(pixel_accuracy(confusion, one))
+    assert per_image_accuracy(renamed[None]) == pytest.approx(per_image_accuracy(confusion[None]))
+    # The best match may not be unique, so IoU is compared under the same one.
+    np.testing.assert_allclose(
+        intersection_over_union(renamed, one[order]), intersection_over_union(confusion, one)
+    )
+
+
+def test_a_perfect_segmentation_with_other_names_scores_one_hundred():
+    confusion = np.diag([30, 20, 50])[[2, 0, 1]]
+    match = match_clusters(confusion)
+    assert match.tolist() == [2, 0, 1]
+    assert pixel_accuracy(confusion, match) == 100
+    assert intersection_over_union(confusion, match).tolist() == [100, 100, 100]
+
+
+def test_iou_equals_an_example_by_hand():
+    #                     class 0  1   2
+    confusion = np.array([[6, 2, 0], [1, 8, 1], [0, 3, 9]])
+    match = match_clusters(confusion)
+    assert match.tolist() == [0, 1, 2]
+    assert pixel_accuracy(confusion, match) == pytest.approx(100 * 23 / 30)
+    expected = [100 * 6 / (8 + 7 - 6), 100 * 8 / (10 + 13 - 8), 100 * 9 / (12 + 10 - 9)]
+    np.testing.assert_allclose(intersection_over_union(confusion, match), expected)
+
+
+def test_pixels_of_left_over_clusters_are_wrong_but_enlarge_no_prediction():
+    # Three clusters for two classes: the third, 5 pixels of class 0 and 1 of class 1, is left over.
+    confusion = np.array([[20, 1], [2, 30], [5, 1]])
+    match = match_clusters(confusion)
+    assert match.tolist() == [0, 1, -1]
+    assert pixel_accuracy(confusion, match) == pytest.approx(100 * 50 / 59)
+    expected = [100 * 20 / (21 + 27 - 20), 100 * 30 / (32 + 32 - 30)]
+    np.testing.assert_allclose(intersection_over_union(confusion, match), expected)
+
+
+def test_classes_without_a_cluster_have_an_iou_of_zero_and_absent_ones_none():
+    confusion = np.array([[20, 1, 4, 0], [2, 30, 0, 0]])
+    match = match_clusters(confusion)
+    assert match.tolist() == [0, 1]
+    found = intersection_over_union(confusion, match)
+    assert found[2] == 0
+    assert math.isnan(found[3])
+
+
+# ---- permutation gap -----------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(arrays(np.int64, (3, 3, 3), elements=st.integers(0, 50)))
+def test_a_match_per_image_is_never_worse_than_one_for_all(counts):
+    total = counts.sum(0)
+    assert per_image_accuracy(counts) >= pixel_accuracy(total, match_clusters(total)) - 1e-9
+
+
+def test_the_permutation_gap_is_zero_for_consistent_labels_and_what_swapping_costs_otherwise():
+    good = np.array([[40, 10], [5, 45]])
+    same = summarise(np.stack([good, good, good]), ["a", "b", "c"], ["x", "y"])
+    assert same["permutation_gap"] == pytest.approx(0)
+    # One of three images with its two labels exchanged: 85 of 100 right with a match of its own,
+    # 15 with the match of the data set.
+    swapped = summarise(np.stack([good, good, good[::-1]]), ["a", "b", "c"], ["x", "y"])
+    assert swapped["pa"] == pytest.approx((85 + 85 + 15) / 3)
+    assert swapped["permutation_gap"] == pytest.approx(85 - (85 + 85 + 15) / 3)
+
+
+# ---- summary -------------------------------------------------------------------------------------
+
+
+def test_halves_depend_on_the_name_alone_and_are_about_equal():
+    # Odd, even, even: 3718386515, 3861003770 and 264941120 are the CRC-32 of these names. Another
+    # rule would move images between the halves of results that are already out.
+    assert halves(["000000000009", "000000000025", "image0"]).tolist() == [False, True, True]
+    names = [f"{i:012d}" for i in range(4000)]
+    found = halves(names)
+    assert 0.45 < found.mean() < 0.55
+    assert np.array_equal(halves(names[::-1]), found[::-1])
+    assert halves(names[:7]).tolist() == found[:7].tolist()
+
+
+def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_path):
+    data, _, _ = painted_data(tmp_path / "p", 3, 3, count=9)
+    ids = [f"image{i}" for i in range(9) if i != 2]
+    names = ["a", "b", "c"]
+    found = evaluate(Painted(3), data, 4, ids, names)
+    counts, entropy = confusions(Painted(3), data, 4)
+    total, first = counts.sum(0), halves(ids)
+    assert 0 < first.sum() < 8
+    assert found["assignment_entropy"] == entropy
+    assert found["images"] == 8
+    assert found["pixels"] == total.sum()
+    assert found["confusion"] == total.tolist()
+    match = match_clusters(total)
+    assert found["pa"] == pixel_accuracy(total, match)
+    iou = intersection_over_union(total, match)
+    assert found["miou"] == pytest.approx(iou.mean())
+    assert list(found["iou"]) == names
+    assert found["match"] == {str(k): names[c] for k, c in enumerate(match)}
+    assert found["cluster_usage"] == pytest.approx((total.sum(1) / total.sum()).tolist())
+    assert found["constant_pa"] == pytest.approx(100 * total.sum(0).max() / total.sum())
+    for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
+        half = part.sum(0)
+        assert found["halves"][name]["images"] == len(part)
+        assert found["halves"][name]["pa"] == pixel_accuracy(half, match_clusters(half))
+    json.dumps(found, allow_nan=False)
+
+
+def test_constant_accuracy_is_the_share_of_the_most_frequent_class():
+    counts = np.array([[[10, 20], [30, 5]], [[1, 1], [2, 31]]])
+    assert summarise(counts, ["a", "b"], ["x", "y"])["constant_pa"] == pytest.approx(57)
+
+
+def test_left_over_clusters_have_no_name_and_absent_classes_no_iou():
+    over = summarise(np.array([[[9, 0], [0, 9], [1, 2]]]), ["a"], ["x", "y"])
+    assert over["match"] == {"0": "x", "1": "y", "2": None}
+    under = summarise(np.array([[[9, 1, 0], [0, 9, 0]]]), ["a"], ["x", "y", "z"])
+    assert under["match"] == {"0": "x", "1": "y"}
+    assert under["iou"] == {"x": pytest.approx(90), "y": pytest.approx(90), "z": None}
+    assert under["miou"] == pytest.approx(90)
+    for found in (over, under):
+        json.dumps(found, allow_nan=False)
+
+
+def test_a_half_without_images_can_be_written_as_json():
+    counts = np.array([[[9, 1], [2, 8]]])
+    found = summarise(counts, ["only"], ["x", "y"])
+    empty = [half for half in found["halves"].values() if half["images"] == 0]
+    assert len(empty) == 1
+    assert empty[0]["miou"] is None
+    json.dumps(found, allow_nan=False)

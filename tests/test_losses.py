@@ -1,0 +1,468 @@
+"""Equations 3 to 8: every reading against a slow reference written straight from the paper."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from helpers import objective
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from infoseg import losses
+from infoseg.losses import (
+    BOUNDS,
+    ObjectiveSettings,
+    class_probabilities,
+    class_scores,
+    dv_lower_bound,
+    hard_assignment,
+    infoseg_loss,
+    jsd_lower_bound,
+    soft_maximum,
+)
+
+MARGINALS = ("paired", "random_position", "same_class", "rematched", "log_sum_exp", "mean_k")
+ASSIGNMENTS = ("soft", "hard")
+MEASURES = ("jsd", "dv")
+NEGATIVES = ("derangement", "all_pairs")
+EVERY = list(itertools.product(MARGINALS, ASSIGNMENTS, MEASURES, NEGATIVES))
+READINGS = list(itertools.product(MARGINALS, ASSIGNMENTS))
+
+
+# ---- the reference: loops over images, positions and classes, P-vectors, float64 -----------------
+
+
+class Reference:
+    """Eqs 3 to 8 for local features L (B, P, N) and global features H (B, K, P)."""
+
+    def __init__(self, local: Tensor, glob: Tensor, settings: ObjectiveSettings, order: Tensor):
+        self.settings, self.order = settings, order
+        self.batch, self.classes, self.n = local.shape[0], glob.shape[1], local.shape[2]
+        self.L = [[local[x, :, n] for n in range(self.n)] for x in range(self.batch)]
+        self.H = [[glob[x, k] for k in range(self.classes)] for x in range(self.batch)]
+
+    def T(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.settings.score_factor * (a * b).sum()
+
+    def assignment(self, a: Tensor, H: list[Tensor]) -> list[Tensor]:
+        """V of Eq. 3, or the one-hot of Eq. 4."""
+        scores = [self.T(a, h) for h in H]
+        if self.settings.assignment == "hard":
+            best = max(range(len(H)), key=lambda k: float(scores[k].detach()))
+            return [torch.tensor(float(k == best), dtype=a.dtype) for k in range(len(H))]
+        powers = [torch.exp(self.settings.tau * score) for score in scores]
+        V = [power / sum(powers) for power in powers]
+        return V if self.settings.gradient_through_v else [v.detach() for v in V]
+
+    def S(self, V: list[Tensor], H: list[Tensor]) -> Tensor:
+        """Eq. 5, the P-vector."""
+        total = torch.zeros_like(H[0])
+        for v, h in zip(V, H, strict=True):
+            total = total + v * h
+        return total
+
+    def set_critic(self, a: Tensor, H: list[Tensor]) -> Tensor:
+        scores = [self.T(a, h) for h in H]
+        if self.settings.assignment == "hard":
+            return max(scores, key=lambda score: float(score.detach()))
+        tau = self.settings.tau
+        return torch.log(sum(torch.exp(tau * score) for score in scores)) / tau
+
+    def joint(self, x: int, n: int) -> Tensor:
+        a, H = self.L[x][n], self.H[x]
+        if self.settings.marginal == "log_sum_exp":
+            return self.set_critic(a, H)
+        return self.T(a, self.S(self.assignment(a, H), H))
+
+    def marginal(self, x: int, other: int, n: int) -> Tensor:
+        a, H = self.L[x][n], self.H[other]
+        reading = self.settings.marginal
+        if reading == "log_sum_exp":
+            return self.set_critic(a, H)
+        if reading == "mean_k":
+            return self.T(a, sum(H) / len(H))
+        if reading == "paired":
+            V = self.assignment(self.L[other][n], H)
+        elif reading == "random_position":
+            V = self.assignment(self.L[other][int(self.order[other, n])], H)
+        elif reading == "same_class":
+            V = self.assignment(a, self.H[x])
+        else:
+            assert reading == "rematched"
+            V = self.assignment(a, H)
+        return self.T(a, self.S(V, H))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        images = range(self.batch)
+        if self.settings.negatives == "derangement":
+            return [(x, (x + 1) % self.batch) for x in images]
+        return [(x, other) for x in images for other in images if other != x]
+
+    def loss(self) -> Tensor:
+        pairs, total = self.pairs(), 0.0
+        for n in range(self.n):
+            positive = [self.joint(x, n) for x in range(self.batch)]
+            negative = [self.marginal(x, other, n) for x, other in pairs]
+            if self.settings.measure == "jsd":
+                first = sum(-torch.log(1 + torch.exp(-t)) for t in positive) / len(positive)
+                second = sum(torch.log(1 + torch.exp(t)) for t in negative) / len(negative)
+            else:
+                first = sum(positive) / len(positive)
+                second = torch.log(sum(torch.exp(t) for t in negative) / len(negative))
+            total = total + (first - second)
+        return -total / self.n
+
+
+def features(
+    batch: int = 3, classes: int = 3, length: int = 5, seed: int = 0, dtype=torch.float64
+) -> tuple[Tensor, Tensor]:
+    """L (B, P, 2, 3) and H (B, K, P)."""
+    rng = torch.Generator().manual_seed(seed)
+    local = torch.randn(batch, length, 2, 3, generator=rng, dtype=torch.float64)
+    glob = torch.randn(batch, classes, length, generator=rng, dtype=torch.float64)
+    return local.to(dtype), glob.to(dtype)
+
+
+def seeded(seed: int = 7) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn_order(batch: int, n: int, seed: int = 7) -> Tensor:
+    """The positions that `random_position` draws with this seed, (B, N)."""
+    return losses._permute_positions(torch.arange(n).expand(batch, 1, n), seeded(seed))[:, 0]
+
+
+def reference(local: Tensor, glob: Tensor, chosen: ObjectiveSettings) -> Tensor:
+    flat = local.flatten(2)
+    return Reference(flat, glob, chosen, drawn_order(flat.shape[0], flat.shape[2])).loss()
+
+
+def case(marginal: str, assignment: str, measure: str, negatives: str, **more) -> ObjectiveSettings:
+    return objective(
+        marginal=marginal,
+        assignment=assignment,
+        measure=measure,
+        negatives=negatives,
+        **{"tau": 0.8, "score_factor": 0.7} | more,
+    )
+
+
+@pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)
+def test_the_loss_equals_the_reference(marginal, assignment, measure, negatives):
+    chosen = case(marginal, assignment, measure, negatives)
+    local, glob = features(batch=4)
+    expected = reference(local, glob, chosen)
+    exact = infoseg_loss(local, glob, chosen, seeded())
+    single = infoseg_loss(local.float(), glob.float(), chosen, seeded())
+    torch.testing.assert_close(exact, expected, rtol=1e-12, atol=1e-12)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)
+@pytest.mark.parametrize("through_v", [True, False])
+def test_gradients_equal_those_of_the_reference(
+    marginal, assignment, measure, negatives, through_v
+):
+    chosen = case(marginal, assignment, measure, negatives, gradient_through_v=through_v)
+    local, glob = (x.requires_grad_() for x in features(batch=3, classes=2, length=3, seed=4))
+    found = torch.autograd.grad(infoseg_loss(local, glob, chosen, seeded()), (local, glob))
+    expected = torch.autograd.grad(reference(local, glob, chosen), (local, glob))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("marginal", MARGINALS)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_gradients_equal_finite_differences(marginal, measure):
+    chosen = case(marginal, "soft", measure, "all_pairs")
+    local, glob = features(batch=3, classes=2, length=2, seed=2)
+    inputs = (local[..., :1, :2].clone().requires_grad_(), glob.requires_grad_())
+    assert torch.autograd.gradcheck(lambda a, b: infoseg_loss(a, b, chosen, seeded()), inputs)
+
+
+@pytest.mark.parametrize("marginal", [m for m in MARGINALS if m != "log_sum_exp"])
+def test_cutting_the_gradient_through_v_keeps_the_loss_and_changes_the_gradient(marginal):
+    local, glob = (x.requires_grad_() for x in features())
+    found = []
+    for through_v in (True, False):
+        chosen = objective(marginal=marginal, gradient_through_v=through_v)
+        loss = infoseg_loss(local, glob, chosen, seeded())
+        found.append((loss, *torch.autograd.grad(loss, (local, glob))))
+    on, off = found
+    assert torch.equal(on[0], off[0])
+    assert (on[1] - off[1]).abs().max() > 1e-3
+    assert (on[2] - off[2]).abs().max() > 1e-3
+
+
+# ---- one class: Local Deep InfoMax ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("marginal", "assignment"), READINGS)
+@pytest.mark.parametrize("through_v", [True, False])
+def test_one_class_is_local_deep_infomax(marginal, assignment, through_v):
+    local, glob = features(batch=5, classes=1)
+    chosen = objective(marginal=marginal, assignment=assignment, gradient_through_v=through_v)
+    flat, single = local.flatten(2), glob[:, 0]
+    positive = torch.einsum("bpn,bp->bn", flat, single)
+    negative = torch.einsum("bpn,bp->bn", flat, torch.cat([single[1:], single[:1]]))
+    expected = torch.log1p(torch.exp(-positive)).mean() + torch.log1p(torch.exp(negative)).mean()
+    found = infoseg_loss(local, glob, chosen, seeded())
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+# ---- permuting the classes of an image -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("marginal", "assignment"), READINGS)
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_renaming_the_classes_of_all_images_alike_changes_nothing(marginal, assignment, negatives):
+    local, glob = features(classes=4)
+    chosen = objective(marginal=marginal, assignment=assignment, negatives=negatives)
+    before = infoseg_loss(local, glob, chosen, seeded())
+    after = infoseg_loss(local, glob[:, [2, 0, 3, 1]], chosen, seeded())
+    torch.testing.assert_close(before, after, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("marginal", "assignment"), READINGS)
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_renaming_the_classes_image_by_image_matters_to_same_class_alone(
+    marginal, assignment, negatives
+):
+    # S is a sum over the classes of one image, so an order of its own per image is invisible to
+    # every reading that takes V and H from the same image; `same_class` takes V of x and H of x'.
+    local, glob = features(classes=4)
+    chosen = objective(marginal=marginal, assignment=assignment, negatives=negatives)
+    own = torch.stack(
+        [h[p] for h, p in zip(glob, ([2, 0, 3, 1], [1, 0, 2, 3], [3, 2, 0, 1]), strict=True)]
+    )
+    difference = infoseg_loss(local, glob, chosen, seeded()) - infoseg_loss(
+        local, own, chosen, seeded()
+    )
+    if marginal == "same_class":
+        assert abs(float(difference)) > 1e-3
+    else:
+        assert abs(float(difference)) < 1e-12
+
+
+# ---- who meets whom ------------------------------------------------------------------------------
+
+
+def meetings(monkeypatch, batch: int, marginal: str, negatives: str) -> list[tuple[int, int]]:
+    """Pairs (x, x') of every negative score, read off features that are marked by image."""
+    caught = {}
+
+    def spy(positive: Tensor, negative: Tensor) -> Tensor:
+        caught["positive"], caught["negative"] = positive, negative
+        return positive.mean()
+
+    monkeypatch.setitem(BOUNDS, "jsd", spy)
+    place = torch.arange(batch, dtype=torch.float64)
+    # <L(x), H(x')> = (x + 1) + 100 (x' + 1): both images can be read off the score.
+    local = torch.stack([place + 1, torch.ones(batch)], 1)[:, :, None, None].expand(-1, -1, 2, 2)
+    glob = torch.stack([torch.ones(batch), 100 * (place + 1)], 1)[:, None]
+    infoseg_loss(local, glob, objective(marginal=marginal, negatives=negatives), seeded())
+    own = caught["positive"][:, 0]
+    assert torch.allclose(own, 101 * (place + 1))
+    negative = caught["negative"]
+    # Every position of a pair meets the same image.
+    assert torch.allclose(negative, negative[..., :1].expand_as(negative))
+    scores = negative[..., 0].flatten().round().long().tolist()
+    return [(score % 100 - 1, score // 100 - 1) for score in scores]
+
+
+@pytest.mark.parametrize("marginal", MARGINALS)
+@pytest.mark.parametrize("batch", [2, 3, 7])
+def test_a_derangement_pairs_each_image_with_one_other(monkeypatch, marginal, batch):
+    pairs = meetings(monkeypatch, batch, marginal, "derangement")
+    assert [x for x, _ in pairs] == list(range(batch))
+    assert sorted(other for _, other in pairs) == list(range(batch))
+    assert all(x != other for x, other in pairs)
+
+
+@pytest.mark.parametrize("marginal", MARGINALS)
+@pytest.mark.parametrize("batch", [2, 3, 7])
+def test_all_pairs_holds_every_ordered_pair_once_and_no_image_with_itself(
+    monkeypatch, marginal, batch
+):
+    pairs = meetings(monkeypatch, batch, marginal, "all_pairs")
+    assert sorted(pairs) == list(itertools.permutations(range(batch), 2))
+
+
+@pytest.mark.parametrize("marginal", MARGINALS)
+def test_with_two_images_both_kinds_of_negatives_agree(marginal):
+    local, glob = features(batch=2)
+    one, other = (
+        infoseg_loss(local, glob, objective(marginal=marginal, negatives=negatives), seeded())
+        for negatives in NEGATIVES
+    )
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_a_batch_of_one_is_an_error(negatives):
+    local, glob = features(batch=1)
+    with pytest.raises(ValueError, match="batch is 1"):
+        infoseg_loss(local, glob, objective(negatives=negatives))
+
+
+def test_random_positions_are_a_fresh_permutation_per_image_the_same_for_all_classes():
+    batch, classes, n = 6, 4, 50
+    marked = torch.arange(batch * classes * n, dtype=torch.float64).view(batch, classes, n)
+    found = losses._permute_positions(marked, seeded())
+    orders = found[:, 0] - marked[:, 0, :1]
+    for k in range(classes):
+        assert torch.equal(found[:, k] - marked[:, k, :1], orders)
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(n))
+        assert order.tolist() != list(range(n))
+    assert len({tuple(order.tolist()) for order in orders}) == batch
+    again = losses._permute_positions(marked, seeded())
+    other = losses._permute_positions(marked, seeded(8))
+    assert torch.equal(found, again)
+    assert not torch.equal(found, other)
+
+
+# ---- bounds --------------------------------------------------------------------------------------
+
+scores_lists = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(scores_lists, scores_lists)
+def test_the_jensen_shannon_bound_never_exceeds_zero(positive, negative):
+    bound = jsd_lower_bound(torch.tensor([positive]), torch.tensor([negative]))
+    assert math.isfinite(bound)
+    assert bound <= 0
+
+
+def test_the_jensen_shannon_bound_is_log_four_below_zero_when_nothing_is_told_apart():
+    zero = torch.zeros(4, 3)
+    assert float(jsd_lower_bound(zero, zero)) == pytest.approx(-math.log(4))
+    perfect = jsd_lower_bound(torch.full((4, 3), 50.0), torch.full((4, 3), -50.0))
+    assert float(perfect) == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(-1e4, 1e4, width=32), st.integers(1, 9))
+def test_the_donsker_varadhan_bound_of_one_constant_score_is_zero(value, pairs):
+    positive = torch.full((3, 5), value, dtype=torch.float64)
+    negative = torch.full((pairs, 3, 5), value, dtype=torch.float64)
+    assert float(dv_lower_bound(positive, negative)) == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(-1e3, 1e3, width=32))
+def test_adding_a_constant_to_all_scores_leaves_the_donsker_varadhan_bound(constant):
+    rng = seeded()
+    positive = torch.randn(3, 5, generator=rng, dtype=torch.float64)
+    negative = torch.randn(2, 3, 5, generator=rng, dtype=torch.float64)
+    before = float(dv_lower_bound(positive, negative))
+    after = float(dv_lower_bound(positive + constant, negative + constant))
+    assert after == pytest.approx(before, abs=1e-9)
+
+
+def test_the_donsker_varadhan_logarithm_is_taken_position_by_position():
+    positive = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    negative = torch.tensor([[0.0, 1.0], [2.0, 4.0]])
+    expected = (
+        (1 + 3) / 2
+        - math.log((math.exp(0) + math.exp(2)) / 2)
+        + (2 + 5) / 2
+        - math.log((math.exp(1) + math.exp(4)) / 2)
+    ) / 2
+    assert float(dv_lower_bound(positive, negative)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)
+def test_scores_of_ten_thousand_stay_finite(marginal, assignment, measure, negatives):
+    chosen = objective(
+        marginal=marginal, assignment=assignment, measure=measure, negatives=negatives
+    )
+    local, glob = features(dtype=torch.float32)
+    local, glob = local.sign() * 100, glob.sign() * 20  # dot products up to 1e4
+    assert class_scores(local.flatten(2), glob).abs().max() == 1e4
+    local.requires_grad_(), glob.requires_grad_()
+    loss = infoseg_loss(local, glob, chosen, seeded())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(local.grad).all()
+    assert torch.isfinite(glob.grad).all()
+
+
+# ---- scores, V, S --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_features_are_summed_in_float32(dtype, autocast):
+    local = torch.full((1, 1024, 1), 16.0, dtype=dtype)
+    local[0, 0] = 0.125
+    glob = torch.full((1, 1, 1024), 16.0, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        scores = class_scores(local, glob)
+    assert scores.dtype == torch.float32
+    # Beyond float16's largest number, with digits that bfloat16 does not have.
+    assert float(scores) == 1023 * 256 + 2
+
+
+def test_the_loss_is_float32_under_autocast():
+    local, glob = features(dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = infoseg_loss(local, glob, objective())
+    expected = infoseg_loss(local.float(), glob.float(), objective())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_probabilities_follow_equation_three():
+    local, glob = features(batch=1)
+    flat = local.flatten(2)
+    V = class_probabilities(class_scores(flat, glob), tau=0.8)
+    for n in range(flat.shape[2]):
+        powers = [math.exp(0.8 * float(flat[0, :, n] @ h)) for h in glob[0]]
+        for k, power in enumerate(powers):
+            assert float(V[0, k, n]) == pytest.approx(power / sum(powers), rel=1e-12)
+
+
+def test_the_score_factor_multiplies_every_dot_product():
+    local, glob = features()
+    torch.testing.assert_close(
+        class_scores(local.flatten(2), glob, 0.3), 0.3 * class_scores(local.flatten(2), glob)
+    )
+    for marginal, assignment, measure, negatives in EVERY:
+        scaled = case(marginal, assignment, measure, negatives, score_factor=0.25)
+        plain = case(marginal, assignment, measure, negatives, score_factor=1.0)
+        torch.testing.assert_close(
+            infoseg_loss(local, glob, scaled, seeded()),
+            infoseg_loss(local, 0.25 * glob, plain, seeded()),
+            rtol=1e-12,
+            atol=1e-12,
+        )
+
+
+def test_a_hard_assignment_is_the_one_hot_arg_max():
+    scores = torch.tensor([[[1.0, 5.0], [3.0, -2.0], [2.0, 4.0]]])
+    expected = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]])
+    assert torch.equal(hard_assignment(scores), expected)
+
+
+@pytest.mark.parametrize("marginal", [m for m in MARGINALS if m != "mean_k"])
+def test_soft_assignments_become_hard_ones_as_tau_grows(marginal):
+    local, glob = features()
+    soft = infoseg_loss(local, glob, objective(marginal=marginal, tau=1e4), seeded())
+    hard = infoseg_loss(
+        local, glob, objective(marginal=marginal, assignment="hard", tau=1e4), seeded()
+    )
+    torch.testing.assert_close(soft, hard, rtol=1e-3, atol=1e-3)
+
+
+def test_the_soft_maximum_lies_between_the_maximum_and_log_k_above_it():
+    scores = class_scores(*(x.flatten(2) for x in features(classes=4)))
+    soft = soft_maximum(scores, 0.8)
+    assert (soft > scores.amax(-2)).all()
+    assert (soft <= scores.amax(-2) + math.log(4) / 0.8).all()

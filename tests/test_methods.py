@@ -1,0 +1,445 @@
+"""Every row of Table 1: what it computes, and that its weights survive a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, build, data_info, device_data, method_settings, network_settings
+from safetensors.torch import load_file, save_file
+from sklearn.cluster import MiniBatchKMeans
+from torch.nn import functional as F
+
+from infoseg.errors import DataError
+from infoseg.methods import METHODS, Method, kmeans, random_cnn
+from infoseg.methods.kmeans import NearestCentroid, fit_centroids, sample_pixels
+from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
+from infoseg.trunk import Head, Trunk
+from infoseg.views import Views, append_sobel
+
+
+def views(batch: int = 2, height: int = 32, width: int = 32, channels: int = 3, seed: int = 0):
+    rng = torch.Generator().manual_seed(seed)
+    return Views(torch.rand(batch, channels, height, width, generator=rng))
+
+
+def fitted(kind: str, **changes) -> Method:
+    """A method with weights that are its own: fitted where there is something to fit."""
+    method = build(kind, **changes).eval()
+    method.fit(iter([views(3, seed=5)]), 0)
+    if kind == "infoseg":
+        # Running statistics of real activations: with the initial ones, all pixels look alike.
+        for module in method.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        method.train()
+        with torch.no_grad():
+            for _ in range(6):
+                method.network(views(8, seed=6).images)
+    return method.eval()
+
+
+# ---- the interface -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_settings_are_documented_and_name_the_kind(kind):
+    found = METHODS[kind].Settings
+    assert found.__doc__ and len(found.__doc__) > 40
+    assert get_args(found.model_fields["kind"].annotation) == (kind,)
+    own = [name for name in method_settings(kind) if name not in ("kind", "title")]
+    assert set(own) <= set(found.model_fields)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (45, 37)])
+def test_every_method_labels_every_pixel(kind, channels, height, width):
+    method = build(kind, data_info(5, channels)).eval()
+    method.fit(iter([views(3, channels=channels)]), 0)
+    seen = views(2, height, width, channels)
+    assert method.clusters == 5
+    with torch.no_grad():
+        labels, entropy = method.segment_with_entropy(seen)
+        assert torch.equal(method.segment(seen), labels)
+    assert labels.shape == (2, height, width)
+    assert labels.dtype == torch.int64
+    assert 0 <= labels.min() <= labels.max() < 5
+    assert (entropy is not None) == (kind == "infoseg")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in METHODS if kind != "infoseg"])
+def test_methods_without_an_objective_say_so(kind):
+    method = build(kind)
+    assert method.optimiser is None
+    with pytest.raises(TypeError, match="is not optimised"):
+        method.loss(views(), torch.Generator())
+
+
+# ---- InfoSeg -------------------------------------------------------------------------------------
+
+
+def scores_by_hand(method, seen: Views) -> torch.Tensor:
+    """<L_ij, H_k> position by position, (B, U, V, K)."""
+    local, glob = method.network(seen.images)
+    batch, _, rows, columns = local.shape
+    scores = torch.zeros(batch, rows, columns, glob.shape[1])
+    for b in range(batch):
+        for i in range(rows):
+            for j in range(columns):
+                for k in range(glob.shape[1]):
+                    scores[b, i, j, k] = method.objective.score_factor * (
+                        local[b, :, i, j] @ glob[b, k]
+                    )
+    return scores
+
+
+@torch.no_grad()
+def test_infoseg_segments_by_equation_four_and_repeats_each_label_four_by_four():
+    method, seen = fitted("infoseg"), views(2, 32, 40)
+    low = scores_by_hand(method, seen).argmax(-1)
+    assert len(low.unique()) == 3
+    expected = low.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert torch.equal(method.segment(seen), expected)
+
+
+@torch.no_grad()
+def test_infoseg_can_interpolate_the_scores_before_the_arg_max():
+    method, seen = fitted("infoseg", upsampling="scores"), views(2, 32, 40)
+    scores = scores_by_hand(method, seen).permute(0, 3, 1, 2)
+    expected = F.interpolate(scores, (32, 40), mode="bilinear").argmax(1)
+    found = method.segment(seen)
+    assert (found == expected).float().mean() > 0.999  # but for ties of rounding
+    low = scores.argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert (found != low).float().mean() > 0.02
+
+
+@torch.no_grad()
+def test_the_entropy_is_that_of_equation_three_in_units_of_log_k():
+    method, seen = fitted("infoseg"), views(3)
+    scores = method.objective.tau * scores_by_hand(method, seen)
+    V = torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True)
+    expected = -(V * V.log()).sum(-1).mean((1, 2)) / math.log(3)
+    _, found = method.segment_with_entropy(seen)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e6])
+def test_the_entropy_runs_from_zero_to_one(factor):
+    objective = method_settings("infoseg")["objective"] | {"score_factor": factor}
+    method = fitted("infoseg", objective=objective)
+    with torch.no_grad():
+        _, found = method.segment_with_entropy(views(3))
+    expected = 1.0 if factor < 1 else 0.0
+    torch.testing.assert_close(found, torch.full((3,), expected), rtol=0, atol=1e-2)
+
+
+# ---- K-Means -------------------------------------------------------------------------------------
+
+
+def test_centroids_and_labels_equal_scikit_learns_on_raw_pixels():
+    seen = views(4, 16, 16)
+    method = build("kmeans", pixels_per_image=256).eval()
+    method.fit(iter([seen]), 3)
+    pixels = seen.images.permute(0, 2, 3, 1).reshape(-1, 3)
+    drawn = sample_pixels(seen.images, None, 256, torch.Generator().manual_seed(3)).numpy()
+    # All pixels of every image, in another order.
+    assert np.array_equal(np.unique(drawn, axis=0), np.unique(pixels.numpy(), axis=0))
+    reference = MiniBatchKMeans(3, max_iter=10, batch_size=4096, n_init=3, random_state=3)
+    reference.fit(drawn)
+    np.testing.assert_array_equal(method.nearest.centroids.numpy(), reference.cluster_centers_)
+    expected = reference.predict(pixels.numpy()).reshape(4, 16, 16)
+    assert np.array_equal(method.segment(seen).numpy(), expected)
+
+
+def test_standardised_k_means_divides_each_channel_by_its_deviation():
+    info = data_info(3)
+    plain, scaled = (build("kmeans", info, standardise=on).eval() for on in (False, True))
+    seen = views(3, 16, 16)
+    plain.fit(iter([Views(seen.images / 0.2)]), 0)
+    scaled.fit(iter([seen]), 0)
+    torch.testing.assert_close(plain.nearest.centroids, scaled.nearest.centroids)
+
+
+def test_the_nearest_centroid_is_that_of_interpolated_features():
+    nearest = NearestCentroid(7, 5)
+    nearest.centroids.copy_(torch.randn(7, 5, generator=torch.Generator().manual_seed(0)))
+    features = torch.randn(2, 5, 9, 6, generator=torch.Generator().manual_seed(1))
+    size = torch.Size((32, 21))
+    up = F.interpolate(features.double(), size, mode="bilinear", align_corners=False)
+    distances = torch.cdist(up.permute(0, 2, 3, 1).flatten(0, 2), nearest.centroids.double())
+    expected = distances.argmin(1).view(2, 32, 21)
+    assert torch.equal(nearest(features, size), expected)
+
+
+def test_the_nearest_centroid_is_exact_under_autocast():
+    nearest = NearestCentroid(3, 2)
+    # Centroids that bfloat16 cannot tell apart.
+    nearest.centroids.copy_(torch.tensor([[0.5, 0.5], [0.5005, 0.5], [0.5, 0.5005]]))
+    features = nearest.centroids.T[None, :, None, :].contiguous()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nearest(features, features.shape[-2:])
+    assert found.flatten().tolist() == [0, 1, 2]
+
+
+def test_drawn_pixels_are_different_ones_of_the_mask_the_same_number_per_image():
+    batch, n = 3, 64
+    features = torch.arange(batch * n, dtype=torch.float32).view(batch, 1, 8, 8)
+    mask = torch.zeros(batch, 8, 8, dtype=torch.bool)
+    mask[0, :4], mask[1, 0, :3] = True, True  # 32 pixels, 3 pixels, none
+    rows = sample_pixels(features, mask, 10, torch.Generator().manual_seed(0))[:, 0].long()
+    assert len(set(rows.tolist())) == len(rows) == 13
+    assert mask.flatten()[rows].all()
+    assert (rows // n).bincount(minlength=3).tolist() == [10, 3, 0]
+    everything = sample_pixels(features, None, 1000, torch.Generator().manual_seed(0))
+    assert sorted(everything[:, 0].long().tolist()) == list(range(batch * n))
+
+
+def test_drawing_follows_the_seed_and_is_uniform():
+    features = torch.arange(16.0).view(1, 1, 4, 4).expand(3000, -1, -1, -1)
+
+    def draw(seed: int) -> torch.Tensor:
+        return sample_pixels(features, None, 4, torch.Generator().manual_seed(seed))[:, 0]
+
+    assert torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))
+    share = draw(0).long().bincount(minlength=16) / 3000
+    assert ((share - 0.25).abs() < 0.04).all()
+
+
+def test_too_few_pixels_for_the_clusters_is_an_error():
+    with pytest.raises(ValueError, match="2 pixels for 3 clusters"):
+        fit_centroids(np.zeros((2, 3), np.float32), 3, 5, 0)
+
+
+# ---- Random CNN ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["random_cnn", "random_cnn_kmeans"])
+def test_a_random_network_is_the_same_for_the_same_seed(kind):
+    states = []
+    for seed in (0, 0, 1):
+        method = build(kind, seed=seed).eval()
+        method.fit(iter([views(3)]), seed)
+        states.append(method)
+    one, same, other = (method.segment(views()) for method in states)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(128, 60), (200, 96), (45, 18)])
+def test_the_trunk_halves_the_size_and_loses_four_pixels(size, expected):
+    trunk = Trunk(4, 0.02).eval()
+    with torch.no_grad():
+        found = trunk(torch.zeros(1, 4, size, size))
+    assert found.shape == (1, trunk.features, expected, expected)
+
+
+def test_the_trunk_has_the_channels_and_dilations_of_the_released_code():
+    with torch.device("meta"):
+        convolutions = [m for m in Trunk(5, 1.0).layers if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [64, 128, 256, 256, 512, 512]
+    assert [m.dilation[0] for m in convolutions] == [1, 1, 1, 1, 2, 2]
+    assert all(m.padding == (1, 1) and m.bias is None for m in convolutions)
+
+
+def test_the_head_interpolates_probabilities_and_not_logits():
+    torch.manual_seed(0)
+    head, features = Head(6, 3), 3 * torch.randn(1, 6, 5, 5)
+    with torch.no_grad():
+        found = head(features, torch.Size((12, 12)))
+        logits = F.conv2d(features, head.conv.weight, padding=1)
+        expected = F.interpolate(logits.softmax(1), (12, 12), mode="bilinear")
+    assert logits.shape[-1] == 7
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found.sum(1), torch.ones(1, 12, 12))
+
+
+def test_sobel_channels_reach_the_trunk_only_when_asked_for():
+    seen = views(1, 20, 20)
+    for sobel, channels in ((True, 5), (False, 3)):
+        method = build("random_cnn", sobel=sobel).eval()
+        assert method.trunk.layers[0].in_channels == channels
+        given = append_sobel(seen.images) if sobel else seen.images
+        with torch.no_grad():
+            expected = method.head(method.trunk(given), torch.Size((20, 20))).argmax(1)
+            assert torch.equal(method.segment(seen), expected)
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "random_cnn_kmeans"])
+def test_pixels_that_are_not_annotated_are_never_drawn(monkeypatch, kind):
+    # Annotated on the left, not annotated on the right, which is all white.
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5
+    images[..., 16:] = 1.0
+    mask = torch.zeros(2, 32, 32, dtype=torch.bool)
+    mask[..., :16] = True
+    method = build(kind).eval()
+    seen: list[np.ndarray] = []
+
+    def spy(rows, clusters, passes, seed):
+        seen.append(rows)
+        return fit_centroids(rows, clusters, passes, seed)
+
+    monkeypatch.setattr(kmeans, "fit_centroids", spy)
+    monkeypatch.setattr(random_cnn, "fit_centroids", spy)
+    method.fit(iter([Views(images, mask)]), 0)
+    with torch.no_grad():
+        features = method._features(images)
+    half = features.shape[-1] // 2
+    left, right = (
+        {tuple(row) for row in part.permute(0, 2, 3, 1).flatten(0, 2).tolist()}
+        for part in (features[..., :half], features[..., half:])
+    )
+    drawn = {tuple(row) for row in seen[0].tolist()}
+    assert len(seen[0]) == 2 * method.settings.pixels_per_image
+    assert drawn <= left
+    assert not drawn & (right - left)
+    # Without the mask the right half is drawn from as well.
+    method.fit(iter([Views(images)]), 0)
+    assert {tuple(row) for row in seen[1].tolist()} & (right - left)
+
+
+# ---- weights on disk -----------------------------------------------------------------------------
+
+
+def card(kind: str, **changes) -> Card:
+    info = data_info(3)
+    return Card(
+        format=WEIGHTS_FORMAT,
+        dataset="test",
+        method=kind,
+        seed=0,
+        step=10,
+        settings=method_settings(kind),
+        clusters=info.clusters,
+        channels=info.channels,
+        mean=list(info.mean),
+        std=list(info.std),
+        crop=32,
+        classes=["a", "b", "c"],
+    ).model_copy(update=changes)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_weights_give_the_same_segmentation_after_a_file(tmp_path, kind, layout):
+    method = fitted(kind).to(memory_format=layout)
+    path = tmp_path / "run" / "weights.safetensors"
+    save_weights(path, method.state_dict(), card(kind))
+    found, loaded = load_weights(path, CPU)
+    assert loaded == card(kind)
+    assert type(found) is type(method)
+    assert not found.training
+    for name, value in method.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    with torch.no_grad():
+        seen = views(2, 45, 37)
+        assert len(method.segment(seen).unique()) > 1
+        assert torch.equal(found.to(memory_format=layout).segment(seen), method.segment(seen))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def saved(tmp_path, **changes):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, fitted("kmeans").state_dict(), card("kmeans", **changes))
+    return path
+
+
+def damage_by_cutting(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def damage_by_emptying(path):
+    path.write_bytes(b"")
+
+
+def damage_by_overwriting(path):
+    path.write_text("not weights at all, whatever the name says")
+
+
+def damage_by_another_program(path):
+    save_file(load_file(path), path)
+
+
+def damage_by_a_missing_tensor(path):
+    tensors = load_file(path)
+    del tensors["nearest.centroids"]
+    save_file(tensors, path, {"infoseg": card("kmeans").model_dump_json()})
+
+
+def damage_by_another_shape(path):
+    tensors = load_file(path) | {"nearest.centroids": torch.zeros(4, 3)}
+    save_file(tensors, path, {"infoseg": card("kmeans").model_dump_json()})
+
+
+def damage_by_an_unreadable_card(path):
+    save_file(load_file(path), path, {"infoseg": '{"format": 1}'})
+
+
+def damage_by_an_unknown_method(path):
+    content = json.loads(card("kmeans").model_dump_json())
+    content["settings"]["kind"] = "oracle"
+    save_file(load_file(path), path, {"infoseg": json.dumps(content)})
+
+
+def damage_by_an_unknown_setting(path):
+    content = json.loads(card("kmeans").model_dump_json())
+    content["settings"]["colour"] = "red"
+    save_file(load_file(path), path, {"infoseg": json.dumps(content)})
+
+
+def damage_by_deleting(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [value for name, value in globals().items() if name.startswith("damage_")]
+)
+def test_a_file_that_is_not_whole_or_not_ours_is_an_error_naming_it(tmp_path, damage):
+    path = saved(tmp_path)
+    load_weights(path, CPU)
+    damage(path)
+    with pytest.raises(DataError) as caught:
+        load_weights(path, CPU)
+    assert caught.value.file == path
+    assert str(path) in str(caught.value)
+
+
+def test_another_format_of_weights_is_an_error_naming_both(tmp_path):
+    path = saved(tmp_path, format=WEIGHTS_FORMAT + 1)
+    with pytest.raises(DataError, match=f"format {WEIGHTS_FORMAT + 1}.*reads {WEIGHTS_FORMAT}"):
+        load_weights(path, CPU)
+
+
+def test_a_failed_write_leaves_the_old_weights_alone(tmp_path, monkeypatch):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("infoseg.runs.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_weights(path, {}, card("kmeans"))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_network_settings_of_weights_rebuild_the_network(tmp_path):
+    network = network_settings(norm_c="batch", features=8).model_dump()
+    method = fitted("infoseg", network=network)
+    path = tmp_path / "w.safetensors"
+    settings = method_settings("infoseg", network=network)
+    save_weights(path, method.state_dict(), card("infoseg", settings=settings))
+    found, _ = load_weights(path, CPU)
+    data = device_data(tmp_path / "p", count=2)
+    items = torch.arange(2)
+    seen = data.views(data.centre(items), items, mask=False)
+    with torch.no_grad():
+        assert torch.equal(found.segment(seen), method.segment(seen))

@@ -1,0 +1,246 @@
+"""The network of Figure 3: shapes, receptive fields, what is shared and what is not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers import network_settings
+
+from infoseg.losses import class_probabilities, class_scores
+from infoseg.model import BlockC, BlockD, Network
+
+RECEPTIVE_FIELD = {"figure3": 24, "cheap": 10, "dim": 10}
+
+
+def network(channels: int = 3, classes: int = 3, seed: int = 0, **changes) -> Network:
+    torch.manual_seed(seed)
+    settings = network_settings(**changes)
+    return Network(channels, classes, settings, (0.4,) * channels, (0.2,) * channels)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- shapes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_b", ["pool", "flatten"])
+@pytest.mark.parametrize("size", [64, 96, 100, 128, 200])
+def test_local_features_have_a_quarter_of_the_size_and_global_ones_none(block_a, block_b, size):
+    channels = 4 if size == 200 else 3
+    found = network(channels, 5, block_a=block_a, block_b=block_b, width=0.02)
+    with torch.no_grad():
+        local, glob = found(noise(2, channels, size, size))
+    assert local.shape == (2, 16, size // 4, size // 4)
+    assert glob.shape == (2, 5, 16)
+    assert found.stride == 4
+
+
+@pytest.mark.parametrize("norm_c", ["none", "layer", "batch"])
+@pytest.mark.parametrize("norm_d", ["none", "layer", "batch"])
+def test_every_normalisation_runs_and_its_gradients_reach_all_parameters(norm_c, norm_d):
+    found = network(norm_c=norm_c, norm_d=norm_d)
+    local, glob = found(noise(3, 3, 32, 32))
+    (local.square().mean() + local.sum() + glob.square().mean() + glob.sum()).backward()
+    for name, parameter in found.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (102, 65), (33, 34)])
+def test_sizes_that_are_no_multiple_of_four_round_down(height, width):
+    local, glob = network()(noise(2, 3, height, width))
+    assert local.shape[-2:] == (height // 4, width // 4)
+    assert torch.isfinite(glob).all()
+
+
+def test_layer_norm_normalises_each_position_over_its_channels():
+    local, _ = network(norm_c="layer")(noise(2, 3, 32, 32))
+    assert local.mean(1).abs().max() < 1e-5
+    torch.testing.assert_close(local.std(1, correction=0), torch.ones(2, 8, 8), rtol=0, atol=0.02)
+
+
+# ---- receptive fields ----------------------------------------------------------------------------
+
+
+def pixels_behind(block_a: str) -> torch.Tensor:
+    """Which pixels the gradient of one local feature reaches: (H, W) bool."""
+    found = network(block_a=block_a, width=0.1).eval()
+    image = noise(1, 3, 64, 64).requires_grad_()
+    local, _ = found(image)
+    local[0, :, 8, 8].square().sum().backward()
+    return image.grad[0].abs().sum(0) > 0
+
+
+@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+def test_a_local_feature_sees_a_square_of_its_receptive_field_and_nothing_else(block_a):
+    seen = pixels_behind(block_a)
+    rows, columns = seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]
+    side = RECEPTIVE_FIELD[block_a]
+    for places in (rows, columns):
+        first, last = int(places[0]), int(places[-1])
+        assert last - first + 1 == side
+        # Centred on the 4 x 4 pixels the feature stands for, 32 to 35.
+        assert first + last == 32 + 35
+
+
+def test_a_local_feature_does_not_change_with_pixels_outside_its_receptive_field():
+    found = network(block_a="figure3", width=0.1).eval()
+    image = noise(1, 3, 64, 64)
+    seen = pixels_behind("figure3")
+    other = torch.where(seen, image, 1 - image)
+    with torch.no_grad():
+        one, two = found(image)[0], found(other)[0]
+    # Not to the bit: a convolution may add up its terms in another order.
+    torch.testing.assert_close(one[0, :, 8, 8], two[0, :, 8, 8], rtol=1e-5, atol=1e-6)
+    assert (one - two).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_b", ["pool", "flatten"])
+def test_the_class_score_of_a_pixel_depends_on_the_whole_image(block_a, block_b):
+    found = network(block_a=block_a, block_b=block_b, width=0.1).eval()
+    image = noise(1, 3, 96, 96).requires_grad_()
+    local, glob = found(image)
+    scores = class_scores(local.flatten(2), glob).unflatten(-1, local.shape[-2:])
+    scores[0, :, 12, 12].square().sum().backward()
+    seen = image.grad[0].abs().sum(0) > 0
+    for row in (0, -1):
+        for column in (0, -1):
+            assert seen[row, column]
+    assert seen.float().mean() > 0.99
+
+
+# ---- blocks --------------------------------------------------------------------------------------
+
+
+def test_block_d_is_one_linear_layer_per_class_side_by_side():
+    torch.manual_seed(0)
+    block = BlockD(features=6, classes=4)
+    x = torch.randn(5, 6)
+    found = block(x)
+    for k in range(4):
+        single = torch.nn.Linear(6, 6)
+        rows = slice(6 * k, 6 * (k + 1))
+        single.weight.data, single.bias.data = block.linear.weight[rows], block.linear.bias[rows]
+        torch.testing.assert_close(found[:, k], single(x))
+
+
+def test_block_d_starts_as_separate_linear_layers_would():
+    torch.manual_seed(0)
+    together, single = BlockD(64, 40).linear, torch.nn.Linear(64, 64)
+    bound = 1 / math.sqrt(64)  # of PyTorch's default for a fan-in of 64
+    for layer in (together, single):
+        assert layer.weight.abs().max() <= bound
+        assert float(layer.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+def test_the_image_level_features_are_the_average_of_the_last_map_of_block_b():
+    found = network(classes=4, standardise="none").eval()
+    images = noise(2, 3, 96, 96)
+    with torch.no_grad():
+        last = found.block_b[0](found.block_a(images))
+        image_level = found.block_c_global(last.mean((2, 3), keepdim=True)).flatten(1)
+        expected = found.block_d(image_level)
+        glob = found(images)[1]
+    assert last.shape[-2:] == (3, 3)
+    torch.testing.assert_close(glob, expected)
+
+
+def test_block_c_is_a_residual_block_of_pointwise_convolutions():
+    torch.manual_seed(0)
+    block = BlockC(5, 8, "none").eval()
+    block.norm.running_mean.uniform_(-1, 1)
+    block.norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 5, 3, 4)
+    found = block(x)
+    for i in range(3):
+        for j in range(4):
+            v = x[:, :, i, j]
+            hidden = v @ block.expand.weight[:, :, 0, 0].T
+            hidden = (hidden - block.norm.running_mean) / (block.norm.running_var + 1e-5).sqrt()
+            mixed = hidden.clamp_min(0) @ block.mix.weight[:, :, 0, 0].T + block.mix.bias
+            short = v @ block.shortcut.weight[:, :, 0, 0].T + block.shortcut.bias
+            torch.testing.assert_close(found[:, :, i, j], mixed + short)
+
+
+def test_the_two_c_blocks_share_no_parameters():
+    found = network()
+    local = {id(p) for p in found.block_c_local.parameters()}
+    glob = {id(p) for p in found.block_c_global.parameters()}
+    assert len(local) == len(glob) == 7
+    assert not local & glob
+
+
+def convolution(channels: int, out: int, kernel: int) -> int:
+    """Weights of a convolution without bias, and scale and shift of its batch norm."""
+    return channels * out * kernel**2 + 2 * out
+
+
+def block_c(channels: int, p: int) -> int:
+    return channels * p + 2 * p + (p * p + p) + (channels * p + p)
+
+
+def test_the_number_of_parameters_is_what_figure_three_adds_up_to():
+    found = network(classes=5, width=0.125, features=24, block_a="cheap")
+    a = convolution(3, 16, 4) + convolution(16, 64, 4) + convolution(64, 64, 1)
+    b = 3 * convolution(64, 64, 4)
+    d = 5 * (24 * 24 + 24)
+    expected = a + b + block_c(64, 24) + block_c(64, 24) + d
+    assert sum(p.numel() for p in found.parameters()) == expected
+
+
+def test_the_full_size_figure_three_network_has_the_documented_layers():
+    with torch.device("meta"):
+        found = network(3, 15, block_a="figure3", width=1.0)
+    a = [m for m in found.block_a if isinstance(m, torch.nn.Conv2d)]
+    b = [m for m in found.block_b.modules() if isinstance(m, torch.nn.Conv2d)]
+    legend = [(m.kernel_size[0], m.out_channels, m.stride[0]) for m in a]
+    assert legend == [(3, 64, 1), (4, 128, 2), (3, 256, 1), (4, 512, 2), (3, 512, 1)]
+    assert [(m.kernel_size[0], m.out_channels, m.stride[0]) for m in b] == [(4, 512, 2)] * 3
+
+
+# ---- input and start -----------------------------------------------------------------------------
+
+
+def test_standardising_subtracts_the_mean_colour_and_travels_with_the_weights():
+    plain, standard = network(standardise="none").eval(), network(standardise="dataset").eval()
+    images = noise(2, 3, 32, 32)
+    assert torch.equal(plain.mean, torch.zeros(3))
+    assert torch.equal(plain.std, torch.ones(3))
+    with torch.no_grad():
+        by_hand = plain((images - 0.4) / 0.2)
+        found = standard(images)
+    for a, b in zip(by_hand, found, strict=True):
+        torch.testing.assert_close(a, b)
+    state = standard.state_dict()
+    torch.testing.assert_close(state["mean"], torch.full((3,), 0.4))
+    torch.testing.assert_close(state["std"], torch.full((3,), 0.2))
+    other = Network(3, 3, network_settings(), (0.9, 0.9, 0.9), (0.1, 0.1, 0.1)).eval()
+    other.load_state_dict(state)
+    with torch.no_grad():
+        assert torch.equal(other(images)[0], standard(images)[0])
+
+
+@pytest.mark.parametrize("classes", [3, 15])
+def test_class_probabilities_start_undecided_with_the_default_score_factor(classes):
+    features = 1024
+    found = network(classes=classes, width=0.125, block_a="figure3", features=features)
+    with torch.no_grad():
+        local, glob = found(noise(8, 3, 64, 64))
+    V = class_probabilities(class_scores(local.flatten(2), glob, 4.5 / math.sqrt(features)), 0.8)
+    entropy = torch.special.entr(V).sum(1).mean() / math.log(classes)
+    assert 0.5 < entropy < 1
+
+
+def test_layer_norm_at_the_end_of_c_makes_equation_three_nearly_one_hot_at_the_start():
+    found = network(width=0.125, features=1024, norm_c="layer")
+    with torch.no_grad():
+        local, glob = found(noise(8, 3, 64, 64))
+    scores = class_scores(local.flatten(2), glob)
+    assert 12 < float(scores.std()) < 25
+    assert float(class_probabilities(scores, 0.8).amax(1).mean()) > 0.9

@@ -1,0 +1,264 @@
+"""The steps joined up, on the tiny profile, and what they say when something is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from infoseg.cli import main
+from infoseg.errors import DataError, InfosegError, ParamsError
+from infoseg.params import Run, compose, parse_params
+from infoseg.project import Project, find_root
+
+ROOT = Path(__file__).parent.parent
+RUN = Run(dataset="coco_stuff3", method="infoseg", seed=0)
+
+
+@pytest.fixture(scope="module")
+def tree() -> dict:
+    """The tiny profile, smaller still."""
+    made = compose(ROOT / "conf", "tiny")
+    made["profile"] |= {
+        "datasets": ["coco_stuff3"],
+        "sources": ["coco"],
+        "figure4": {"methods": ["infoseg"], "panels": {"coco_stuff3": 2}},
+    }
+    made["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
+    made["methods"]["infoseg"]["optimiser"] |= {"steps": 8, "batch": 4}
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, tree) -> Path:
+    """A repository with settings, in which the command line has made everything."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    return folder
+
+
+def project(home: Path, tree: dict, make_missing: bool = False) -> Project:
+    return Project(home, parse_params(tree, "test"), home, make_missing)
+
+
+def changed(tree: dict, key: str, value) -> dict:
+    copy = json.loads(json.dumps(tree))
+    *path, last = key.split(".")
+    place = copy
+    for name in path:
+        place = place[name]
+    place[last] = value
+    return copy
+
+
+# The tests of the first part run in order: each uses what the one before has made.
+
+
+def test_the_command_line_prepares_trains_and_evaluates(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    assert main(["prepare"]) == 0
+    assert "coco_stuff3: " in capsys.readouterr().out
+    assert main(["train", "coco_stuff3", "infoseg"]) == 0
+    folder = home / "runs/tiny/coco_stuff3-infoseg-0"
+    assert {path.name for path in folder.iterdir()} == {
+        "weights.safetensors",
+        "best.safetensors",
+        "history.csv",
+        "provenance.json",
+        "timing.json",
+    }
+    capsys.readouterr()
+    assert main(["evaluate", "coco_stuff3", "infoseg"]) == 0
+    out = capsys.readouterr().out
+    assert "last step      8: PA" in out and "chosen with labels" in out
+
+
+def test_provenance_says_what_ran_where(home):
+    made = json.loads((home / "runs/tiny/coco_stuff3-infoseg-0/provenance.json").read_text())
+    assert made["versions"]["torch"] and made["device"] and len(made["code_sha256"]) == 64
+    assert made["settings"]["optimiser"]["steps"] == 8
+    assert set(made["data"]) == {"images.bin", "labels.bin", "index.csv"}
+
+
+def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
+    monkeypatch.chdir(home)
+    assert main(["all", "--jobs", "2"]) == 0
+    assert "InfoSeg" in capfd.readouterr().out
+    weights = home / "runs/tiny/coco_stuff3-kmeans-0/weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert main(["all"]) == 0
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_the_figure_shows_matched_predictions_of_the_same_pictures(home, tree):
+    made = project(home, tree)
+    ours = made.examples(RUN)
+    theirs = made.examples(RUN.model_copy(update={"method": "kmeans"}))
+    assert np.array_equal(ours.images, theirs.images)
+    assert set(np.unique(ours.predictions)) <= {0, 1, 2}
+    for path in made.figure4():
+        assert path.exists()
+
+
+def test_segment_writes_labels_and_overlays_of_the_pictures_own_size(
+    home, monkeypatch, tmp_path, capsys
+):
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (70, 130)), ("b.png", (20, 33))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)).save(tmp_path / name)
+    weights = home / "runs/tiny/coco_stuff3-infoseg-0/weights.safetensors"
+    assert main(["segment", str(tmp_path), str(tmp_path / "out"), "--weights", str(weights)]) == 0
+    with Image.open(tmp_path / "out/a.png") as index:
+        assert index.mode == "P" and index.size == (130, 70)
+        assert set(np.unique(np.asarray(index))) <= {0, 1, 2}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "a.png",
+        "a_overlay.png",
+        "b.png",
+        "b_overlay.png",
+    }
+
+
+def test_segment_never_overwrites_the_pictures(home, tmp_path, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    weights = home / "runs/tiny/coco_stuff3-infoseg-0/weights.safetensors"
+    for source in (tmp_path, tmp_path / "a.png"):
+        words = ["segment", str(source), str(tmp_path), "--weights", str(weights)]
+        assert main(words) == 1
+        assert "is where the pictures are" in capsys.readouterr().err
+
+
+def test_segment_says_what_is_wrong_with_weights_and_pictures(home, tmp_path, capsys):
+    weights = home / "runs/tiny/coco_stuff3-infoseg-0/weights.safetensors"
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:1000])
+    (tmp_path / "empty").mkdir()
+    for source, file, named in (
+        ("bad.jpg", weights, "bad.jpg"),
+        ("bad.jpg", tmp_path / "cut.safetensors", "cut.safetensors"),
+        ("gone.jpg", weights, "gone.jpg"),
+        ("empty", weights, "empty"),
+    ):
+        words = ["segment", str(tmp_path / source), str(tmp_path / "out"), "--weights", str(file)]
+        assert main(words) == 1
+        assert named in capsys.readouterr().err
+
+
+# ---- what stands in the way is named -------------------------------------------------------------
+
+
+def test_without_inputs_the_stage_to_run_is_named(tmp_path, tree):
+    made = project(tmp_path, tree)
+    with pytest.raises(DataError, match="data@coco"):
+        made.prepare("coco_stuff3")
+    with pytest.raises(DataError, match="prepare@coco_stuff3"):
+        made.train("coco_stuff3", "infoseg", 0)
+    with pytest.raises(DataError, match="train@coco_stuff3-infoseg-0"):
+        made.evaluation(RUN)
+    with pytest.raises(DataError, match="evaluate@coco_stuff3-infoseg-0"):
+        made.examples(RUN)
+
+
+def test_arrays_prepared_with_other_settings_are_not_used(home, tree):
+    other = changed(tree, "datasets.coco_stuff3.scale", 0.5)
+    with pytest.raises(DataError, match=r"another scale.*prepare@coco_stuff3"):
+        project(home, other).load("coco_stuff3")
+
+
+def test_a_crop_larger_than_every_image_is_named(home, tree):
+    other = changed(tree, "datasets.coco_stuff3.crop", 400)
+    with pytest.raises(ParamsError, match=r"datasets\.coco_stuff3\.crop is 400"):
+        project(home, other).load("coco_stuff3")
+
+
+def test_without_padding_the_smallest_image_counts(home, tree):
+    other = changed(
+        changed(tree, "datasets.coco_stuff3.crop", 78), "datasets.coco_stuff3.pad", False
+    )
+    with pytest.raises(ParamsError, match="smallest image"):
+        project(home, other).load("coco_stuff3")
+
+
+def test_a_truncated_array_is_never_trained_on(home, tree, tmp_path):
+    made = project(home, tree)
+    copy = Project(tmp_path, made.params, home)
+    shutil.copytree(made.prepared("coco_stuff3"), copy.prepared("coco_stuff3"))
+    images = copy.prepared("coco_stuff3") / "images.bin"
+    images.write_bytes(images.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"images\.bin.*truncated"):
+        copy.train("coco_stuff3", "infoseg", 0)
+    assert not copy.runs.exists()
+
+
+def test_a_half_written_evaluation_is_named(home, tree, tmp_path):
+    made = Project(tmp_path, parse_params(tree, "test"), home)
+    path = made.evaluation_path(RUN)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 1, "last"')
+    with pytest.raises(DataError, match=r"coco_stuff3-infoseg-0\.json"):
+        made.evaluation(RUN)
+
+
+def test_files_of_ones_own_among_the_pipelines_outputs_are_refused(tmp_path, tree):
+    local = {"kind": "local", "path": str(tmp_path / "raw" / "tiny" / "coco")}
+    made = project(tmp_path, changed(tree, "sources.coco", local))
+    with pytest.raises(ParamsError, match="deletes at will"):
+        made.raw("coco")
+
+
+def test_local_files_are_listed_and_not_copied(tmp_path, tree):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a.jpg").write_bytes(b"x" * 10)
+    made = project(tmp_path, changed(tree, "sources.coco", {"kind": "local", "path": str(mine)}))
+    assert made.make_raw("coco") == mine
+    [stated] = (tmp_path / "raw/tiny/coco").iterdir()
+    assert "a.jpg,10," in stated.read_text()
+
+
+def test_missing_local_files_are_named(tmp_path, tree, monkeypatch, capsys):
+    local = {"kind": "local", "path": str(tmp_path / "nowhere")}
+    with pytest.raises(DataError, match="nowhere"):
+        project(tmp_path, changed(tree, "sources.coco", local)).make_raw("coco")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train", "coco_stuf3", "infoseg"], "coco_stuf3"),
+        (["train", "coco_stuff3", "infosegg"], "infosegg"),
+        (["train", "coco_stuff3", "infoseg", "--profile", "papr"], "papr"),
+        (["params", "-S", "training.thread=2"], "training.thread"),
+        (["params", "--profile", "tiny", "-S", "training.thread=2"], "training.thread"),
+        (["params", "-S", "training.threads=two"], "training.threads"),
+        (["train", "coco_stuff3", "infoseg", "-S", "training.device=cuda"], "training.device"),
+    ],
+)
+def test_a_typo_on_the_command_line_is_named_without_a_traceback(
+    home, monkeypatch, capsys, words, named
+):
+    if "training.device=cuda" in words and torch.cuda.is_available():
+        words = [*words[:-1], "training.device=cuda:99"]
+    monkeypatch.chdir(home)
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("infoseg: ") and named in error
+
+
+def test_outside_the_repository_the_command_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InfosegError, match="not inside the repository"):
+        find_root()
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "all", "segment"])
+def test_help_explains_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8

@@ -1,0 +1,293 @@
+"""Crops, flips, masks, batches and Sobel gradients against NumPy and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import (
+    CPU,
+    build,
+    device_data,
+    in_memory,
+    random_images,
+    training,
+    write_prepared,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+
+from infoseg.errors import DataError
+from infoseg.training import train
+from infoseg.views import DeviceData, append_sobel, one_epoch, training_batches
+
+SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
+
+
+def images_of(sizes, channels: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    # Never 0, so that padding can be told from pixels.
+    images = [rng.integers(1, 256, (h, w, channels), np.uint8) for h, w in sizes]
+    labels = [rng.choice(np.array([0, 1, 2, 255], np.uint8), (h, w)) for h, w in sizes]
+    return images, labels
+
+
+def padded(array: np.ndarray, size: int, fill: int) -> np.ndarray:
+    """`array` with `size` more rows and columns of `fill` on every side."""
+    width = [(size, size), (size, size)] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, width, constant_values=fill)
+
+
+def cut(array: np.ndarray, top: int, left: int, size: int, fill: int) -> np.ndarray:
+    """The crop by slicing, `fill` where it hangs over the edge."""
+    return padded(array, size, fill)[top + size : top + 2 * size, left + size : left + 2 * size]
+
+
+def bytes_of(views) -> np.ndarray:
+    """(B, H, W, C) uint8 of the images of views."""
+    return (views.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def places(data: DeviceData, rows: torch.Tensor, item: int) -> tuple[int, int, bool]:
+    """Top, left and flip of a crop, read off its row numbers."""
+    width = int(data.width[item])
+    inside = rows >= 0
+    i, j = (int(v) for v in inside.nonzero()[0])
+    place = int(rows[i, j] - data.offset[item])
+    y, x = divmod(place, width)
+    flipped = bool(inside[i, j + 1 :].any() and rows[i, j + 1] < rows[i, j])
+    size = data.size
+    return y - i, x - (size - 1 - j) if flipped else x - j, flipped
+
+
+@settings(deadline=None, max_examples=100)
+@given(SIZES, st.integers(2, 24), st.sampled_from([3, 4]), st.booleans(), st.integers(0, 99))
+def test_random_crops_equal_slices_and_stay_inside(sizes, size, channels, flip, seed):
+    images, labels = images_of(sizes, channels, seed)
+    data = DeviceData(in_memory(images, labels), size, CPU)
+    items = torch.arange(len(sizes)).repeat(3)
+    rows = data.random(items, torch.Generator().manual_seed(seed), flip)
+    views = data.views(rows, items, mask=True)
+    found, annotation = bytes_of(views), data.annotation(rows).numpy()
+    assert views.images.shape == (len(items), channels, size, size)
+    assert views.images.dtype == torch.float32
+    for b, item in enumerate(items.tolist()):
+        height, width = sizes[item]
+        # A crop with a single column inside cannot be told from its mirror image by its row
+        # numbers, so both readings are tried and one must fit.
+        fits = []
+        for flipped in (False, True) if flip else (False,):
+            top, left, mirrored = places(data, rows[b].flip(-1) if flipped else rows[b], item)
+            fit = not mirrored
+            for side, first in ((height, top), (width, left)):
+                if side >= size:
+                    fit &= 0 <= first <= side - size
+                else:
+                    fit &= first == (side - size) // 2
+            if not fit:
+                continue
+            image, label = (
+                cut(array, top, left, size, fill)
+                for array, fill in ((images[item], 0), (labels[item], 255))
+            )
+            if flipped:
+                image, label = image[:, ::-1], label[:, ::-1]
+            fits.append(
+                np.array_equal(found[b], image)
+                and np.array_equal(annotation[b], label)
+                and np.array_equal(views.mask[b].numpy(), label != 255)
+            )
+        assert any(fits)
+
+
+@settings(deadline=None, max_examples=100)
+@given(SIZES, st.integers(2, 24), st.sampled_from([3, 4]))
+def test_centre_crops_equal_slices(sizes, size, channels):
+    images, labels = images_of(sizes, channels)
+    data = DeviceData(in_memory(images, labels), size, CPU)
+    items = torch.arange(len(sizes))
+    rows = data.centre(items)
+    found, annotation = bytes_of(data.views(rows, items, mask=False)), data.annotation(rows)
+    for i, (height, width) in enumerate(sizes):
+        top, left = (height - size) // 2, (width - size) // 2
+        assert np.array_equal(found[i], cut(images[i], top, left, size, 0))
+        assert np.array_equal(annotation[i].numpy(), cut(labels[i], top, left, size, 255))
+
+
+def test_padding_is_zero_in_the_image_and_false_in_the_mask(tmp_path):
+    image, label = np.full((3, 5, 3), 200, np.uint8), np.zeros((3, 5), np.uint8)
+    data = DeviceData(write_prepared(tmp_path / "p", [image], [label]), 8, CPU)
+    items = torch.zeros(4, dtype=torch.int64)
+    rows = data.random(items, torch.Generator().manual_seed(0), flip=False)
+    views = data.views(rows, items, mask=True)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[3:6, 2:7] = True
+    assert torch.equal(views.mask, inside.expand(4, 8, 8))
+    assert (views.images[:, :, inside] == 200 / 255).all()
+    assert (views.images[:, :, ~inside] == 0).all()
+
+
+def test_random_crops_cover_every_place_uniformly_and_flip_half_the_time(tmp_path):
+    images, labels = images_of([(14, 12)], 3)
+    data = DeviceData(write_prepared(tmp_path / "p", images, labels), 8, CPU)
+    items = torch.zeros(7000, dtype=torch.int64)
+    rows = data.random(items, torch.Generator().manual_seed(0), flip=True)
+    flipped = rows[:, 0, 0] > rows[:, 0, -1]
+    corner = torch.where(flipped, rows[:, 0, -1], rows[:, 0, 0])
+    counts = torch.zeros(7, 5, 2)
+    for top, left, flip in zip(
+        (corner // 12).tolist(), (corner % 12).tolist(), flipped.tolist(), strict=True
+    ):
+        counts[top, left, int(flip)] += 1
+    assert counts.min() > 0
+    assert stats.chisquare(counts.flatten().numpy()).pvalue > 0.01
+
+
+def test_flips_happen_only_when_asked_for(tmp_path):
+    data = device_data(tmp_path / "p", size=16)
+    items = torch.arange(6).repeat(20)
+    rows = data.random(items, torch.Generator().manual_seed(0), flip=False)
+    assert (rows[:, 0, 0] < rows[:, 0, -1]).all()
+
+
+def test_images_lie_in_channels_last_memory(tmp_path):
+    data = device_data(tmp_path / "p", size=16, channels=4)
+    items = torch.arange(3)
+    views = data.views(data.centre(items), items, mask=False)
+    assert views.images.is_contiguous(memory_format=torch.channels_last)
+    assert not views.images.is_contiguous()
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+
+
+def test_the_mask_is_false_on_ignored_pixels_and_true_on_all_pixels_of_unlabelled_images(tmp_path):
+    images, labels = images_of([(20, 20), (20, 20), (6, 20)], 3)
+    labels[1] = None
+    labels[2] = None
+    data = DeviceData(write_prepared(tmp_path / "p", images, labels), 8, CPU)
+    items = torch.arange(3)
+    rows = data.centre(items)
+    mask = data.views(rows, items, mask=True).mask
+    assert np.array_equal(mask[0].numpy(), labels[0][6:14, 6:14] != 255)
+    assert mask[1].all()
+    assert mask[2, 1:7].all()
+    assert not mask[2, [0, 7]].any()
+    assert data.views(rows, items, mask=False).mask is None
+
+
+def test_only_labelled_images_are_evaluated(tmp_path):
+    images, labels = images_of([(20, 20)] * 4, 3)
+    labels[0] = labels[2] = None
+    data = DeviceData(write_prepared(tmp_path / "p", images, labels, classes=5), 8, CPU)
+    assert data.evaluated.tolist() == [1, 3]
+    assert data.labelled.tolist() == [False, True, False, True]
+    assert data.classes == 5
+    assert len(data) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "sees"), [("infoseg", False), ("random_cnn", False), ("kmeans", True)]
+)
+def test_only_methods_whose_authors_used_the_mask_see_it(tmp_path, kind, sees):
+    data = device_data(tmp_path / "p")
+    method = build(kind)
+    masks = []
+    for name in ("loss", "fit", "segment_with_entropy"):
+        original = getattr(method, name)
+
+        def spy(views, *rest, name=name, original=original):
+            if name == "fit":
+                views = list(views)
+                masks.extend(v.mask for v in views)
+                return original(iter(views), *rest)
+            if name == "loss":
+                masks.append(views.mask)
+            else:
+                assert views.mask is None  # nobody sees it when segmenting
+            return original(views, *rest)
+
+        setattr(method, name, spy)
+    figures = {"pa": 1.0, "miou": 1.0, "assignment_entropy": None, "permutation_gap": 0.0}
+    items = torch.arange(2)
+
+    def evaluate():
+        method.segment(data.views(data.centre(items), items, mask=False))
+        return figures
+
+    train(method, data, training(), 0, evaluate)
+    assert len(masks) == {"infoseg": 10, "random_cnn": 0, "kmeans": 2}[kind]
+    assert all((mask is not None) == sees for mask in masks)
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+def marked_data(tmp_path, count: int) -> DeviceData:
+    """Images of one colour each, 1 to `count`, by which they can be told apart."""
+    images = [np.full((9, 9, 3), i + 1, np.uint8) for i in range(count)]
+    return DeviceData(write_prepared(tmp_path / "p", images, [None] * count), 8, CPU)
+
+
+def members(views) -> list[int]:
+    return bytes_of(views)[:, 0, 0, 0].tolist()
+
+
+def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
+    data = marked_data(tmp_path, 11)
+    batches = training_batches(data, 4, True, False, torch.Generator().manual_seed(0))
+    epochs = [[members(next(batches)) for _ in range(2)] for _ in range(30)]
+    for epoch in epochs:
+        seen = [image for batch in epoch for image in batch]
+        assert all(len(batch) == 4 for batch in epoch)
+        assert len(set(seen)) == 8
+    assert {image for epoch in epochs for batch in epoch for image in batch} == set(range(1, 12))
+    assert len({tuple(map(tuple, epoch)) for epoch in epochs}) == 30
+
+
+def test_a_batch_may_hold_all_images(tmp_path):
+    data = marked_data(tmp_path, 5)
+    batches = training_batches(data, 5, True, False, torch.Generator().manual_seed(0))
+    assert all(sorted(members(next(batches))) == [1, 2, 3, 4, 5] for _ in range(3))
+
+
+def test_too_few_images_for_a_batch_is_an_error_naming_the_setting(tmp_path):
+    data = marked_data(tmp_path, 3)
+    with pytest.raises(DataError, match=r"optimiser\.batch is 4.*only 3 images"):
+        next(training_batches(data, 4, True, False, torch.Generator()))
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_one_others(tmp_path):
+    data = DeviceData(write_prepared(tmp_path / "p", *random_images(6, 20)), 8, CPU)
+
+    def first(seed: int) -> torch.Tensor:
+        batches = training_batches(data, 3, True, False, torch.Generator().manual_seed(seed))
+        return torch.stack([next(batches).images for _ in range(5)])
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+def test_one_epoch_holds_every_image_once_in_order(tmp_path):
+    data = marked_data(tmp_path, 7)
+    batches = list(one_epoch(data, 3, True, torch.Generator().manual_seed(0)))
+    assert [members(views) for views in batches] == [[1, 2, 3], [4, 5, 6], [7]]
+    assert all(views.mask is not None for views in batches)
+
+
+# ---- Sobel ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sobel_gradients_equal_scipys(channels):
+    images = torch.rand(2, channels, 9, 13, generator=torch.Generator().manual_seed(0))
+    found = append_sobel(images)
+    assert found.shape == (2, channels + 2, 9, 13)
+    assert torch.equal(found[:, :channels], images)
+    grey = np.tensordot(images[:, :3].numpy(), [0.2989, 0.587, 0.114], axes=([1], [0]))
+    for b in range(2):
+        # SciPy's gradient grows to the right and downwards, IIC's kernel to the left and upwards.
+        for channel, axis in ((channels, 1), (channels + 1, 0)):
+            expected = -ndimage.sobel(grey[b], axis=axis, mode="constant")
+            np.testing.assert_allclose(found[b, channel].numpy(), expected, atol=1e-5)

@@ -48,7 +48,7 @@ def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
     if device.type == "cuda":
-        # float32 matrix products of the scores keep TF32's speed off their 10-bit mantissa.
+        # Crops have one size, so the search for the fastest convolution pays once.
         torch.backends.cudnn.benchmark = True
     else:
         torch.use_deterministic_algorithms(True)

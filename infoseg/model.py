@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from infoseg.params import Positive, PositiveFloat, Strict
+from infoseg.views import luma
 
 Norm = Literal["none", "layer", "batch"]
 
@@ -33,6 +34,8 @@ class NetworkSettings(Strict):
         and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
     features: P, the length of local and global features.
     norm_c, norm_d: normalisation at the end of block C and before block D.
+    input: `grey` replaces red, green and blue by their luma, so that features cannot rest on hue
+        (infrared stays).
     standardise: `dataset` subtracts the data set's mean colour and divides by its standard
         deviation; `image` does so with the mean and deviation of each crop, which takes away what
         tells an image by its overall colour and contrast.
@@ -44,6 +47,7 @@ class NetworkSettings(Strict):
     features: Positive
     norm_c: Norm
     norm_d: Norm
+    input: Literal["colour", "grey"]
     standardise: Literal["none", "dataset", "image"]
 
 
@@ -144,12 +148,15 @@ class Network(nn.Module):
         super().__init__()
         self.classes = classes
         self.standardise = settings.standardise
+        self.grey = settings.input == "grey"
         whole = settings.standardise == "dataset"
         # Buffers, so that weights carry the colours they were trained with to new pictures.
         self.register_buffer("mean", torch.tensor(mean if whole else [0.0] * channels))
         self.register_buffer("std", torch.tensor(std if whole else [1.0] * channels))
         features = settings.features
-        self.block_a, a = _convolutions(BLOCK_A[settings.block_a], channels, settings.width)
+        self.block_a, a = _convolutions(
+            BLOCK_A[settings.block_a], channels - 2 * self.grey, settings.width
+        )
         convolutions, b = _convolutions(BLOCK_B, a, settings.width)
         if settings.block_b == "pool":
             head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
@@ -164,13 +171,15 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""
-        patches = self.block_a(self._standardised(images))
+        patches = self.block_a(self._input(images))
         local = self.block_c_local(patches)
         image_level = self.norm_d(self.block_c_global(self.block_b(patches)))
         return local, self.block_d(image_level.flatten(1))
 
-    def _standardised(self, images: Tensor) -> Tensor:
+    def _input(self, images: Tensor) -> Tensor:
         if self.standardise == "image":
             std, mean = torch.std_mean(images, (2, 3), correction=0, keepdim=True)
-            return (images - mean) / (std + 1 / 255)  # a flat image has no contrast to divide by
-        return (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+            images = (images - mean) / (std + 1 / 255)  # a flat image has no contrast to divide by
+        else:
+            images = (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+        return torch.cat([luma(images), images[:, 3:]], 1) if self.grey else images

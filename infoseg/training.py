@@ -153,11 +153,13 @@ def _optimise(
 
 
 def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> TrainingError:
+    never = math.isnan(last_finite)
+    before = "it never was finite" if never else f"last finite loss {last_finite:.6g}"
     advice = "a smaller optimiser.learning_rate or objective.score_factor"
     if cuda:
         advice += ", or training.precision: float32"
     return TrainingError(
-        f"{title}: the loss became {value} at step {step} (last finite loss {last_finite:.6g}). "
+        f"{title}: the loss became {value} at step {step} ({before}). "
         f"Try {advice}; nothing was written."
     )
 

@@ -139,8 +139,13 @@ def one_epoch(
         yield data.views(data.random(items, generator, flip=False), items, mask)
 
 
-#: Luma weights of the grey image Sobel is applied to (IIC's `custom_greyscale_to_tensor`).
+#: Weights of red, green and blue in brightness (IIC's `custom_greyscale_to_tensor`).
 GREY = (0.2989, 0.5870, 0.1140)
+
+
+def luma(images: Tensor) -> Tensor:
+    """Brightness of the first three channels, (B, C, H, W) → (B, 1, H, W)."""
+    return (images[:, :3] * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def append_sobel(images: Tensor) -> Tensor:
@@ -148,7 +153,7 @@ def append_sobel(images: Tensor) -> Tensor:
 
     The grey image is made of the first three channels; the borders are zero-padded.
     """
-    grey = (images[:, :3] * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = luma(images)
     x = images.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     kernel = torch.stack([x, x.T])[:, None]
     return torch.cat([images, F.conv2d(grey, kernel, padding=1)], 1)

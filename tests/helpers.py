@@ -35,6 +35,7 @@ NETWORK: dict[str, Any] = {
     "features": 16,
     "norm_c": "none",
     "norm_d": "none",
+    "input": "colour",
     "standardise": "dataset",
 }
 OPTIMISER: dict[str, Any] = {"steps": 10, "batch": 4, "learning_rate": 1e-3, "flip": True}

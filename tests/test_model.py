@@ -10,6 +10,7 @@ from helpers import network_settings
 
 from infoseg.losses import class_probabilities, class_scores
 from infoseg.model import BlockC, BlockD, Network
+from infoseg.views import GREY
 
 RECEPTIVE_FIELD = {"figure3": 24, "cheap": 10, "dim": 10}
 
@@ -244,3 +245,31 @@ def test_layer_norm_at_the_end_of_c_makes_equation_three_nearly_one_hot_at_the_s
     scores = class_scores(local.flatten(2), glob)
     assert 12 < float(scores.std()) < 25
     assert float(class_probabilities(scores, 0.8).amax(1).mean()) > 0.9
+
+
+def test_grey_input_cannot_tell_hues_of_one_brightness_apart_and_keeps_infrared():
+    torch.manual_seed(0)
+    weights = torch.tensor(GREY)
+    colours = torch.tensor([[0.9, 0.1, 0.1], [0.0, 0.0, 0.0]])
+    # The second colour is the grey of the first one's brightness.
+    colours[1] = (colours[0] * weights).sum() / weights.sum()
+    images = colours[:, :, None, None].expand(-1, -1, 64, 64)
+    grey = network(input="grey", standardise="none").eval()
+    with torch.no_grad():
+        local, _ = grey(images)
+        assert torch.allclose(local[0], local[1], atol=1e-5)
+        with_infrared = network(channels=4, input="grey", standardise="none").eval()
+        bands = torch.cat([images[:1], torch.zeros(1, 1, 64, 64)], 1).repeat(2, 1, 1, 1)
+        bands[1, 3] = 1
+        local, _ = with_infrared(bands)
+        assert not torch.allclose(local[0], local[1])
+
+
+def test_standardising_by_image_removes_its_brightness_and_contrast():
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 64, 64)
+    net = network(standardise="image").eval()
+    with torch.no_grad():
+        one, _ = net(images)
+        other, _ = net(0.3 + 0.5 * images)
+    assert torch.allclose(one, other, rtol=0.02, atol=0.02)

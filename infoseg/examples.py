@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from infoseg.errors import DataError
+from infoseg.files import write_whole
 from infoseg.methods import Method
-from infoseg.runs import write_whole
 from infoseg.views import IGNORE, DeviceData
 
 COUNT = 8

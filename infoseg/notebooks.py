@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 
 from infoseg.errors import InfosegError
-from infoseg.runs import write_whole
+from infoseg.files import write_whole
 
 Notebook = nbformat.NotebookNode
 #: The tag of cells whose outputs are part of the notebook, because nbval compares them.

@@ -23,17 +23,11 @@ from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.evaluation import evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
+from infoseg.files import write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
 from infoseg.provenance import code_hash, provenance
-from infoseg.runs import (
-    WEIGHTS_FORMAT,
-    Card,
-    load_weights,
-    save_weights,
-    write_csv,
-    write_json,
-)
+from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.training import train
 from infoseg.views import DeviceData
 

@@ -10,13 +10,9 @@ runs/<profile>/<data set>-<method>-<seed>/
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
@@ -24,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoseg.errors import DataError
+from infoseg.files import write_whole
 from infoseg.methods import METHODS, DataInfo, Method
 
 WEIGHTS_FORMAT = 1
@@ -50,27 +47,6 @@ class Card(BaseModel):
         kind = METHODS[self.settings["kind"]]
         info = DataInfo(self.clusters, self.channels, tuple(self.mean), tuple(self.std))
         return kind(kind.Settings.model_validate(self.settings), info)
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write_text(text))
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    frame = pd.DataFrame(rows)
-    write_whole(path, lambda file: frame.to_csv(file, index=False, lineterminator="\n"))
 
 
 def save_weights(path: Path, state: dict[str, Tensor], card: Card) -> None:

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from infoseg.data.imaging import read_rgb, read_tiff
 from infoseg.devices import choose_device
 from infoseg.errors import DataError
+from infoseg.files import write_whole
 from infoseg.methods import Method
 from infoseg.reporting.palette import class_colours
-from infoseg.runs import load_weights, write_whole
+from infoseg.runs import load_weights
 from infoseg.views import Views
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}

@@ -7,7 +7,6 @@ from pathlib import Path
 from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
-from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
 from infoseg.errors import DataError, ParamsError
 from infoseg.params import (
     CocoPersonsParams,
@@ -27,6 +26,9 @@ def make_raw(source: Source, path: Path) -> None:
         if not path.is_dir():
             raise DataError("is not a folder", file=path, advice="Correct sources.*.path")
         return
+    # Deferred: two seconds of imports that only the demo's rendering needs.
+    from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
+
     settings = source.model_dump(exclude={"kind"})
     try:
         if isinstance(source, CocoScenesSource):

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from infoseg.runs import write_whole
+from infoseg.files import write_whole
 
 ACCENT = "#0072B2"
 """InfoSeg, and whatever else a figure is about."""

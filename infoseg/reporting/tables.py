@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from infoseg.errors import DataError
+from infoseg.files import write_whole
 from infoseg.params import Run
 from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published
-from infoseg.runs import write_whole
 
 EVALUATION_FORMAT = 1
 NOTE_BREAK = " | "

@@ -203,8 +203,10 @@ def _all(project, options: argparse.Namespace) -> int:
                 return f"{step} {run.key}"
         return None
 
+    # Long trainings first: what is left for the end is short, and all workers end together.
+    runs = sorted(project.params.runs(), key=lambda run: not run.method.startswith("infoseg"))
     with ThreadPoolExecutor(options.jobs) as pool:
-        failed = [failure for failure in pool.map(make, project.params.runs()) if failure]
+        failed = [failure for failure in pool.map(make, runs) if failure]
     for failure in failed:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:

@@ -177,7 +177,8 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
-        print(_table1(project))
+        project.provenance_table()
+    print(_table1(project))
     return 0
 
 
@@ -211,5 +212,6 @@ def _all(project, options: argparse.Namespace) -> int:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
+    project.provenance_table()
     print(_table1(project))
     return 0

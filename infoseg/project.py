@@ -343,6 +343,32 @@ class Project:
         save_figure(table1_bars(frame), self.results / "table1.png", "Table 1 as bars")
         return frame
 
+    def provenance_table(self) -> list[dict[str, Any]]:
+        """Write results/<profile>/provenance.csv: what made each run, and what it cost."""
+        rows = []
+        for run in self.params.runs():
+            folder = self.runs / run.key
+            made = json.loads((folder / "provenance.json").read_text())
+            timing = json.loads((folder / "timing.json").read_text())
+            rows.append(
+                {
+                    "run": run.key,
+                    "commit": made["git"]["commit"],
+                    "sources_changed": made["git"]["dirty"],
+                    "code_sha256": made["code_sha256"][:16],
+                    "data_sha256": made["data"]["images.bin"][:16],
+                    "device": made["device"],
+                    "torch": made["versions"]["torch"],
+                    "threads": made["training"]["threads"],
+                    "precision": made["precision"],
+                    "seconds": timing["seconds"],
+                    "images_per_second": timing["images_per_second"],
+                    "peak_memory_bytes": timing["peak_memory_bytes"],
+                }
+            )
+        write_csv(self.results / "provenance.csv", rows)
+        return rows
+
     def table2(self, seeds: Sequence[int]) -> pd.DataFrame:
         """Write results/<profile>/table2.{csv,md} over some seeds; returns the long form."""
         from infoseg.reporting.table2 import table2, write_table2

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from infoseg.devices import choose_precision
 from infoseg.params import TrainingParams
 
 #: Libraries whose version can change a number.
@@ -80,6 +81,7 @@ def provenance(
         "versions": versions,
         "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
         "cuda": torch.version.cuda if cuda else None,
+        "precision": str(choose_precision(training.precision, device) or torch.float32)[6:],
         "training": training.model_dump(),
         "settings": settings,
     }

@@ -82,6 +82,7 @@ def test_provenance_says_what_ran_where(home):
     made = json.loads((home / "runs/tiny/coco_stuff3-infoseg-0/provenance.json").read_text())
     assert made["versions"]["torch"] and made["device"] and len(made["code_sha256"]) == 64
     assert made["settings"]["optimiser"]["steps"] == 8
+    assert made["precision"] in ("float32", "bfloat16")
     assert set(made["data"]) == {"images.bin", "labels.bin", "index.csv"}
 
 
@@ -89,6 +90,7 @@ def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
     assert main(["all", "--jobs", "2"]) == 0
     assert "InfoSeg" in capfd.readouterr().out
+    assert "coco_stuff3-kmeans-0" in (home / "results/tiny/provenance.csv").read_text()
     weights = home / "runs/tiny/coco_stuff3-kmeans-0/weights.safetensors"
     before = weights.stat().st_mtime_ns
     assert main(["all"]) == 0

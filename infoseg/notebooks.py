@@ -49,15 +49,14 @@ def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.execution_count = None
-            cell.outputs = [_plain(output) for output in cell.outputs] if keep(cell) else []
+            kept = cell.outputs and keep(cell)
+            cell.outputs = cell.outputs if kept else []
+            # nbval takes a cell with outputs and without a count for one that was never run.
+            cell.execution_count = number + 1 if kept else None
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = cell.execution_count
     return notebook
-
-
-def _plain(output: Any) -> Any:
-    if "execution_count" in output:
-        output.execution_count = None
-    return output
 
 
 def strip(source: Path, target: Path) -> None:

@@ -177,8 +177,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
-        project.provenance_table()
-    print(_table1(project))
+        print(_table1(project))
     return 0
 
 

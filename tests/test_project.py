@@ -73,7 +73,9 @@ def test_the_command_line_prepares_trains_and_evaluates(home, monkeypatch, capsy
         "timing.json",
     }
     capsys.readouterr()
+    assert not (home / "runs/tiny/evaluations").exists(), "training evaluates no run"
     assert main(["evaluate", "coco_stuff3", "infoseg"]) == 0
+    assert not (home / "results").exists(), "one evaluation makes no table"
     out = capsys.readouterr().out
     assert "last step      8: PA" in out and "chosen with labels" in out
 

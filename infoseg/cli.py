@@ -211,6 +211,6 @@ def _all(project, options: argparse.Namespace) -> int:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
-    project.provenance_table()
+    project.timings()
     print(_table1(project))
     return 0

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infoseg.errors import DataError
+
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: all of it or nothing."""
@@ -19,6 +21,17 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, stages: str) -> Any:
+    """Raises DataError naming the stages that make the file when it is not there or not whole."""
+    advice = f"Run {stages}"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError("not found", file=path, advice=advice) from None
+    except ValueError as error:
+        raise DataError(f"is not whole ({error})", file=path, advice=advice) from None
 
 
 def write_json(path: Path, content: Any) -> None:

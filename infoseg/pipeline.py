@@ -92,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\ninfoseg: {failure}", file=sys.stderr)
     if failures:
         return 1
-    return _dvc("repro").returncode
+    if code := _dvc("repro").returncode:
+        return code
+    from infoseg.project import Project  # deferred: seconds of imports
+
+    print(f"wrote {Project.open().timings()}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.evaluation import evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
-from infoseg.files import write_csv, write_json
+from infoseg.files import read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
-from infoseg.provenance import code_hash, provenance
+from infoseg.provenance import code_hash, flat_provenance, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.training import train
 from infoseg.views import DeviceData
@@ -257,6 +257,7 @@ class Project:
             "paper_row": settings.paper_row,
             "uses_mask": METHODS[settings.kind].uses_mask,
             "made_with": self._made_with(run),
+            "trained": read_json(folder / "provenance.json", f"train@{run.key}"),
         }
         with reproducible(self.params.training, seed) as device:
             prepared, data = self._on_device(dataset, device)
@@ -308,18 +309,10 @@ class Project:
 
     def evaluation(self, run: Run) -> dict[str, Any]:
         """A run's evaluation as written. Raises DataError naming the stages that make it."""
-        path = self.evaluation_path(run)
         if self.make_missing and not self.is_current(run):
             self.train(run.dataset, run.method, run.seed)
             return self.evaluate(run.dataset, run.method, run.seed)
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            raise DataError(
-                "not found", file=path, advice=f"Run stages train@{run.key}, evaluate@{run.key}"
-            ) from None
-        except ValueError as error:
-            raise DataError(f"is not a whole evaluation ({error})", file=path) from None
+        return read_json(self.evaluation_path(run), f"train@{run.key}, evaluate@{run.key}")
 
     def history(self, run: Run) -> pd.DataFrame:
         """history.csv of a run: step, loss and, where it was evaluated, PA and the rest."""
@@ -331,7 +324,10 @@ class Project:
     # ---- results ---------------------------------------------------------------------------------
 
     def table1(self) -> pd.DataFrame:
-        """Write results/<profile>/table1.{csv,md,tex,png} from all runs; returns the long form."""
+        """Write results/<profile>/table1.{csv,md,tex,png} and provenance.csv from all runs.
+
+        Returns the long form of the table.
+        """
         from infoseg.reporting.figures import table1_bars
         from infoseg.reporting.style import save_figure
         from infoseg.reporting.tables import table1, write_table1
@@ -340,34 +336,26 @@ class Project:
         evaluations = [self.evaluation(run) for run in runs]
         frame = table1(evaluations, profile.datasets, profile.methods, runs)
         write_table1(frame, self.results, f"Pixel accuracy on {profile.description}.")
+        made = [
+            {"run": run.key, **flat_provenance(evaluation["trained"])}
+            for run, evaluation in zip(runs, evaluations, strict=True)
+        ]
+        write_csv(self.results / "provenance.csv", made)
         save_figure(table1_bars(frame), self.results / "table1.png", "Table 1 as bars")
         return frame
 
-    def provenance_table(self) -> list[dict[str, Any]]:
-        """Write results/<profile>/provenance.csv: what made each run, and what it cost."""
+    def timings(self) -> Path:
+        """Write results/<profile>/timing.csv: seconds, images/s and memory of each run made here.
+
+        A file of its own, because it alone differs when the same thing is made again.
+        """
         rows = []
         for run in self.params.runs():
-            folder = self.runs / run.key
-            made = json.loads((folder / "provenance.json").read_text())
-            timing = json.loads((folder / "timing.json").read_text())
-            rows.append(
-                {
-                    "run": run.key,
-                    "commit": made["git"]["commit"],
-                    "sources_changed": made["git"]["dirty"],
-                    "code_sha256": made["code_sha256"][:16],
-                    "data_sha256": made["data"]["images.bin"][:16],
-                    "device": made["device"],
-                    "torch": made["versions"]["torch"],
-                    "threads": made["training"]["threads"],
-                    "precision": made["precision"],
-                    "seconds": timing["seconds"],
-                    "images_per_second": timing["images_per_second"],
-                    "peak_memory_bytes": timing["peak_memory_bytes"],
-                }
-            )
-        write_csv(self.results / "provenance.csv", rows)
-        return rows
+            path = self.runs / run.key / "timing.json"
+            if path.exists():
+                rows.append({"run": run.key, **json.loads(path.read_text())})
+        write_csv(self.results / "timing.csv", rows)
+        return self.results / "timing.csv"
 
     def table2(self, seeds: Sequence[int]) -> pd.DataFrame:
         """Write results/<profile>/table2.{csv,md} over some seeds; returns the long form."""

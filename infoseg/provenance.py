@@ -87,6 +87,21 @@ def provenance(
     }
 
 
+def flat_provenance(made: dict[str, Any]) -> dict[str, Any]:
+    """The columns of provenance.csv from a run's provenance.json; hashes by their first digits."""
+    return {
+        "commit": made["git"]["commit"],
+        "sources_changed": made["git"]["dirty"],
+        "code_sha256": made["code_sha256"][:16],
+        "data_sha256": made["data"]["images.bin"][:16],
+        "device": made["device"],
+        "python": made["python"],
+        "torch": made["versions"]["torch"],
+        "threads": made["training"]["threads"],
+        "precision": made["precision"],
+    }
+
+
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -145,8 +145,9 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{done} pictures segmented into {options.output}")
         return 0
 
+    from infoseg.files import find_root
     from infoseg.params import compose, load_params
-    from infoseg.project import Project, find_root
+    from infoseg.project import Project
 
     root = find_root()
     params = load_params(root, options.profile, options.overrides)

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all. Imports nothing heavy: notebook tools use it too."""
+"""Finding the repository; writing files whole or not at all. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infoseg.errors import DataError
+from infoseg.errors import DataError, InfosegError
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The repository: the nearest folder at or above `start` with `params.yaml` and `conf`."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").exists() and (folder / "conf").is_dir():
+            return folder
+    raise InfosegError(f"{start} is not inside the repository (no params.yaml and conf/ above it)")
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

@@ -20,10 +20,10 @@ import torch
 from infoseg.data.prepare import list_files, make_raw, prepare
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.devices import choose_precision, peak_memory, reproducible
-from infoseg.errors import DataError, InfosegError, ParamsError
+from infoseg.errors import DataError, ParamsError
 from infoseg.evaluation import evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
-from infoseg.files import read_json, write_csv, write_json
+from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
 from infoseg.provenance import code_hash, flat_provenance, provenance
@@ -32,15 +32,6 @@ from infoseg.training import train
 from infoseg.views import DeviceData
 
 EVALUATION_FORMAT = 1
-
-
-def find_root(start: Path | None = None) -> Path:
-    """The repository: the nearest folder at or above `start` with `params.yaml` and `conf`."""
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "params.yaml").exists() and (folder / "conf").is_dir():
-            return folder
-    raise InfosegError(f"{start} is not inside the repository (no params.yaml and conf/ above it)")
 
 
 class Project:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from infoseg.cli import main
 from infoseg.errors import DataError, InfosegError, ParamsError
+from infoseg.files import find_root
 from infoseg.params import Run, compose, parse_params
-from infoseg.project import Project, find_root
+from infoseg.project import Project
 
 ROOT = Path(__file__).parent.parent
 RUN = Run(dataset="coco_stuff3", method="infoseg", seed=0)

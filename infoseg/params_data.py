@@ -1,0 +1,154 @@
+"""Settings of raw data and of data sets: what `sources` and `datasets` of params.yaml may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """Base of all settings: unknown keys are errors, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+OnBadInput = Literal["error", "skip"]
+
+
+# ---- raw data ------------------------------------------------------------------------------------
+
+
+class CocoScenesSource(Strict):
+    """Rendered scenes in COCO's raw layout; see `infoseg.data.scenes`. Sizes in pixels."""
+
+    kind: Literal["coco_scenes"]
+    seed: int
+    stuff_images: int
+    person_images: int
+    val_share: Share
+    long_side: Positive
+    short_side: Positive
+
+
+class PotsdamScenesSource(Strict):
+    """Rendered aerial tiles in Potsdam's raw layout; see `infoseg.data.scenes`."""
+
+    kind: Literal["potsdam_scenes"]
+    seed: int
+    tiles: Positive
+    unlabelled: int
+    tile_size: Positive
+
+
+class LocalSource(Strict):
+    """Raw files that are already on a disk, read in place. `path` may start with `~`."""
+
+    kind: Literal["local"]
+    path: str
+
+
+Source = Annotated[
+    CocoScenesSource | PotsdamScenesSource | LocalSource, Field(discriminator="kind")
+]
+
+
+# ---- data sets -----------------------------------------------------------------------------------
+
+
+class DatasetParams(Strict):
+    """What every data set has.
+
+    title: the name in tables. source: key under `sources`. clusters: K. over_clustering: allows K
+    to differ from the number of annotated classes. crop: side of the square that training and
+    evaluation see, in pixels of the prepared images. pad: images smaller than the crop are
+    zero-padded (COCO's protocol); otherwise they are an error.
+    """
+
+    title: str
+    source: str
+    clusters: Positive
+    over_clustering: bool
+    crop: Annotated[int, Field(ge=32)]
+    pad: bool
+    on_bad_input: OnBadInput
+
+    @property
+    def classes(self) -> int | None:
+        """Number of annotated classes where the kind of data set fixes it."""
+        return None
+
+    @model_validator(mode="after")
+    def _clusters_match(self) -> DatasetParams:
+        if self.classes is not None:
+            check_clusters(self.clusters, self.classes, self.over_clustering)
+        return self
+
+
+def check_clusters(clusters: int, classes: int, over_clustering: bool) -> None:
+    """K must equal the number of classes unless over-clustering was asked for (5.1)."""
+    if clusters != classes and not over_clustering:
+        raise ValueError(
+            f"clusters is {clusters} but the data have {classes} classes: set clusters to "
+            f"{classes}, or over_clustering to true"
+        )
+
+
+class CocoStuffParams(DatasetParams):
+    """unlabelled: `ignore` masks unlabelled pixels; `sky` repeats IIC's released code, which counts
+    them as sky in the three-class variant."""
+
+    kind: Literal["coco_stuff"]
+    variant: Literal["stuff15", "stuff3"]
+    scale: Annotated[float, Field(gt=0, le=1)]
+    unlabelled: Literal["ignore", "sky"]
+
+    @property
+    def classes(self) -> int:
+        return 15 if self.variant == "stuff15" else 3
+
+
+class CocoPersonsParams(DatasetParams):
+    """COCO-Persons, reconstructed: the authors' selection was never published."""
+
+    kind: Literal["coco_persons"]
+    shorter_side: Positive
+    min_person_share: Share
+    max_person_share: Share
+    min_side: int
+    crowd: Literal["ignore", "person", "exclude"]
+
+    @property
+    def classes(self) -> int:
+        return 2
+
+
+class PotsdamParams(DatasetParams):
+    """grid: crops along each side of a tile. colour_tolerance: how far, per channel, a label's
+    colour may be from the six (two of the distributed labels are lossy); 0 is exact."""
+
+    kind: Literal["potsdam"]
+    variant: Literal["potsdam6", "potsdam3"]
+    grid: Positive
+    colour_tolerance: Annotated[int, Field(ge=0, le=120)]
+
+    @property
+    def classes(self) -> int:
+        return 6 if self.variant == "potsdam6" else 3
+
+
+class FolderParams(DatasetParams):
+    """Any folder of images; labels is the name of its label folder, or null."""
+
+    kind: Literal["folder"]
+    labels: str | None
+    shorter_side: Positive | None
+
+
+Dataset = Annotated[
+    CocoStuffParams | CocoPersonsParams | PotsdamParams | FolderParams,
+    Field(discriminator="kind"),
+]

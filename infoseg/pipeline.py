@@ -1,9 +1,9 @@
-"""`make repro`: the DVC pipeline with several trainings side by side.
+"""`make repro`: the DVC pipeline with several stages side by side.
 
-DVC runs one stage after the other. This module asks it for what is out of date and hands the
-trainings to several `dvc repro` processes, each followed by its evaluation, then ends in a plain
-`dvc repro`, which does the rest and finds everything else done. Every number of jobs gives the same
-files: a run's threads are fixed by `training.threads`.
+DVC runs one stage after the other. This module asks it for what is out of date and hands stages
+that do not depend on each other to several `dvc repro` processes, phase by phase, then ends in a
+plain `dvc repro`, which does the rest and finds everything else done. Every number of jobs gives
+the same files: a run's threads are fixed by `training.threads`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-#: Stages whose instances are independent of each other, and the stage that follows each.
-FOLLOWED_BY = {"train": "evaluate", "repeat": "evaluate_repeat"}
+#: Phases of stages whose instances are independent of each other; a stage that follows an instance
+#: of the same key runs right behind it, in the same process.
+PHASES: tuple[dict[str, str | None], ...] = (
+    {"data": None},
+    {"prepare": None},
+    {"train": "evaluate", "repeat": "evaluate_repeat"},
+)
 LOGS = Path("build/logs")
 
 
@@ -41,21 +46,24 @@ def _stages() -> list[str]:
     return done.stdout.split()
 
 
-def _chains(stages: Sequence[str], changed: set[str]) -> list[list[str]]:
-    """[training, its evaluation] for every training either of whose stages is out of date."""
+def _chains(
+    phase: dict[str, str | None], stages: Sequence[str], changed: set[str]
+) -> list[list[str]]:
+    """[stage, the one that follows it] for every instance either of whose stages is out of date."""
     chains = []
     for stage in stages:
         name, _, key = stage.partition("@")
-        if name in FOLLOWED_BY:
-            chain = [stage, f"{FOLLOWED_BY[name]}@{key}"]
+        if name in phase:
+            follower = phase[name]
+            chain = [stage, *([f"{follower}@{key}"] if follower else [])]
             if changed & set(chain):
                 chains.append(chain)
-    # Long trainings first: what is left for the end is short, and both workers end together.
+    # Long trainings first: what is left for the end is short, and all workers end together.
     return sorted(chains, key=lambda chain: "infoseg" not in chain[0])
 
 
 def _run_chain(chain: Sequence[str]) -> str | None:
-    """Run one training and its evaluation; returns an account of the failure, if any."""
+    """Run a stage and what follows it; returns an account of the failure, if any."""
     log = LOGS / f"{chain[0].replace('@', '-')}.log"
     began = time.monotonic()
     with log.open("w") as file:
@@ -72,26 +80,27 @@ def _run_chain(chain: Sequence[str]) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--jobs", type=int, default=1, help="stages side by side")
     jobs = parser.parse_args(arguments).jobs
     if jobs < 1:
         parser.error(f"--jobs is {jobs}, at least 1")
     LOGS.mkdir(parents=True, exist_ok=True)
-    failures: list[str] = []
     stages = _stages()
-    if jobs > 1 and (chains := _chains(stages, _changed())):
-        before = [stage for stage in stages if stage.partition("@")[0] == "prepare"]
-        if _dvc("repro", *before).returncode:
-            return 1
-        # Preparation may have changed what is out of date, in either direction.
-        chains = _chains(stages, _changed())
-        print(f"{len(chains)} trainings, {jobs} side by side (logs in {LOGS}):", flush=True)
-        with ThreadPoolExecutor(jobs) as pool:
-            failures = [found for found in pool.map(_run_chain, chains) if found]
-    for failure in failures:
-        print(f"\ninfoseg: {failure}", file=sys.stderr)
-    if failures:
-        return 1
+    if jobs > 1:
+        # The copies of the notebooks that all stages depend on; seconds.
+        if code := _dvc("repro", "--quiet", "strip").returncode:
+            return code
+        for phase in PHASES:
+            chains = _chains(phase, stages, _changed())
+            if chains:
+                names = " and ".join(phase)
+                print(f"{names}: {len(chains)}, {jobs} side by side (logs in {LOGS})", flush=True)
+            with ThreadPoolExecutor(jobs) as pool:
+                failures = [found for found in pool.map(_run_chain, chains) if found]
+            for failure in failures:
+                print(f"\ninfoseg: {failure}", file=sys.stderr)
+            if failures:
+                return 1
     if code := _dvc("repro").returncode:
         return code
     from infoseg.project import Project  # deferred: seconds of imports

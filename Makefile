@@ -15,12 +15,15 @@ READY := .venv/.ready
 repro: $(READY)
 	python -m infoseg.pipeline --jobs $(JOBS)
 
+# A file's tests stay together and in order; the longest file is handed out first.
+WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	python -m pytest tests -n 2 --dist loadfile -m "not slow"
+	python -m pytest tests $(WORKERS) -m "not slow"
 	$(NBVAL)
 
 test-full: $(READY)
-	python -m pytest tests -n 2 --dist loadfile
+	python -m pytest tests $(WORKERS)
 	$(NBVAL)
 
 # Every notebook, top to bottom, on what it makes on the spot; outputs are compared where tagged.

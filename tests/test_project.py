@@ -36,10 +36,11 @@ def tree() -> dict:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tree) -> Path:
-    """A repository with settings, in which the command line has made everything."""
+    """A repository with settings and one prepared data set; the first tests add runs to it."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copytree(ROOT / "conf", folder / "conf")
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    project(folder, tree, make_missing=True).prepare("coco_stuff3")
     return folder
 
 

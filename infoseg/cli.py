@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from infoseg.errors import InfosegError
+from infoseg.pipeline import SHORT
 
 COMMON = """
 Settings come from params.yaml (the demo), or from conf/ with --profile; -S changes single ones.
@@ -94,6 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument(
         "--jobs", type=int, default=1, help="runs side by side, each with training.threads threads"
     )
+    tries = add(
+        "tries",
+        "choose settings: the same number of tries for every method",
+        [],
+        "Train every try of a file with seed 0, judge it on the half of the images that settings\n"
+        "are chosen on, and write results/<profile>/tries.csv. See infoseg/tries.py.",
+    )
+    tries.add_argument("file", type=Path, help="e.g. conf/tries/real-images.yaml")
+    tries.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
     add(
         "params",
@@ -168,22 +178,30 @@ def _run(options: argparse.Namespace) -> int:
         print(project.train(options.dataset, options.method, options.seed))
     elif options.command == "evaluate":
         found = project.evaluate(options.dataset, options.method, options.seed)
-        for which in ("last", "best"):
+        for which in ("start", "last", "best"):
             part = found[which]
+            if part is None:  # nothing is trained, so there is no start
+                continue
             chosen = " (chosen with labels)" if which == "best" else ""
             print(
-                f"{which:4} step {part['step']:6}: PA {part['pa']:.1f}, mIoU {part['miou']:.1f}"
+                f"{which:5} step {part['step']:6}: PA {part['pa']:.1f}, mIoU {part['miou']:.1f}"
                 f"{chosen}"
             )
     elif options.command == "all":
         return _all(project, options)
+    elif options.command == "tries":
+        from infoseg.tries import run_tries
+
+        print(run_tries(project, options.file, options.jobs).to_string(index=False))
     elif options.command == "table1":
         print(_table1(project))
     return 0
 
 
 def _table1(project) -> str:
-    project.table1()
+    from infoseg.results import table1
+
+    table1(project)
     return (project.results / "table1.md").read_text()
 
 
@@ -205,13 +223,15 @@ def _all(project, options: argparse.Namespace) -> int:
         return None
 
     # Long trainings first: what is left for the end is short, and all workers end together.
-    runs = sorted(project.params.runs(), key=lambda run: not run.method.startswith("infoseg"))
+    runs = sorted(project.params.runs(), key=lambda run: run.method.startswith(SHORT))
     with ThreadPoolExecutor(options.jobs) as pool:
         failed = [failure for failure in pool.map(make, runs) if failure]
     for failure in failed:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
-    project.timings()
+    from infoseg.results import timings
+
+    timings(project)
     print(_table1(project))
     return 0

@@ -51,13 +51,19 @@ def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
 
 @torch.no_grad()
 def make_examples(
-    method: Method, data: DeviceData, match: Sequence[str | None], classes: Sequence[str]
+    method: Method, data: DeviceData, match: Sequence[str | None] | None, classes: Sequence[str]
 ) -> Examples:
-    """Segment the chosen images. match: class name of each cluster, None where it has none."""
+    """Segment the chosen images.
+
+    match: class name of each cluster, None where it has none; without a match predictions are
+    cluster numbers.
+    """
     items = choose_items(data)
     rows = data.centre(items)
     views = data.views(rows, items, mask=False)
-    ids = [UNMATCHED if name is None else list(classes).index(name) for name in match]
+    ids = list(range(method.clusters))
+    if match is not None:
+        ids = [UNMATCHED if name is None else list(classes).index(name) for name in match]
     labels = torch.tensor(ids, dtype=torch.uint8)[method.segment(views).cpu()]
     images = (views.images.permute(0, 2, 3, 1) * 255).round().byte()
     return Examples(

@@ -90,6 +90,8 @@ class TrainingParams(Strict):
     device: `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the
     bytes of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on
     CUDA and on CPUs with bfloat16 arithmetic. compile: torch.compile the training step.
+    recompute: the compared methods' trunk computes its largest activations again on the way back
+    instead of keeping them, for cards of 16 GB; numbers stay the same.
     evaluations: how often, evenly spread, the data set is evaluated during training.
     log_every: steps between rows of history.csv.
     """
@@ -98,6 +100,7 @@ class TrainingParams(Strict):
     threads: Positive
     precision: Literal["auto", "float32", "bfloat16"]
     compile: bool
+    recompute: bool
     evaluations: Positive
     evaluation_batch: Positive
     log_every: Positive
@@ -222,15 +225,15 @@ def _method_settings(raw: dict[str, Any], dataset: str) -> MethodSettings:
     changes = raw.get("per_dataset")
     changes = changes.get(dataset) if isinstance(changes, dict) else None
     # What is not a mapping is left for validation to complain about.
-    merged = _merge(raw, changes) if isinstance(changes, dict) else raw
+    merged = merge(raw, changes) if isinstance(changes, dict) else raw
     return METHODS[raw["kind"]].Settings.model_validate(merged)
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged
 
 

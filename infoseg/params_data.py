@@ -59,13 +59,27 @@ Source = Annotated[
 # ---- data sets -----------------------------------------------------------------------------------
 
 
+class SuperpixelSettings(Strict):
+    """SLIC superpixels of every prepared image; see `infoseg.data.superpixels`.
+
+    pixels_per_region: mean area aimed at, in pixels of the prepared image. compactness: weight of
+    nearness against Lab colour; higher gives squarer regions. smoothing: standard deviation, in
+    pixels, of the Gaussian that blurs the image first; 0 does not.
+    """
+
+    pixels_per_region: Positive
+    compactness: PositiveFloat
+    smoothing: Annotated[float, Field(ge=0)]
+
+
 class DatasetParams(Strict):
     """What every data set has.
 
     title: the name in tables. source: key under `sources`. clusters: K. over_clustering: allows K
     to differ from the number of annotated classes. crop: side of the square that training and
     evaluation see, in pixels of the prepared images. pad: images smaller than the crop are
-    zero-padded (COCO's protocol); otherwise they are an error.
+    zero-padded (COCO's protocol); otherwise they are an error. superpixels: null computes none;
+    methods that need them then refuse the data set.
     """
 
     title: str
@@ -74,6 +88,7 @@ class DatasetParams(Strict):
     over_clustering: bool
     crop: Annotated[int, Field(ge=32)]
     pad: bool
+    superpixels: SuperpixelSettings | None
     on_bad_input: OnBadInput
 
     @property

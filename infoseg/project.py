@@ -26,12 +26,12 @@ from infoseg.examples import Examples, make_examples, read_examples, write_examp
 from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
-from infoseg.provenance import code_hash, flat_provenance, provenance
+from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
-from infoseg.training import train
+from infoseg.training import fit, train
 from infoseg.views import DeviceData
 
-EVALUATION_FORMAT = 1
+EVALUATION_FORMAT = 2
 
 
 class Project:
@@ -171,9 +171,19 @@ class Project:
 
     # ---- runs ------------------------------------------------------------------------------------
 
-    def _on_device(self, dataset: str, device: torch.device) -> tuple[Prepared, DeviceData]:
-        prepared = self.load(dataset)
-        return prepared, DeviceData(prepared, self._dataset(dataset).crop, device)
+    def _info(self, dataset: str, prepared: Prepared) -> DataInfo:
+        meta, clusters = prepared.meta, self._dataset(dataset).clusters
+        return DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
+
+    def _untrained(self, run: Run, info: DataInfo, device: torch.device) -> Method:
+        """The method as its run begins: the same seed gives the same weights."""
+        settings = self.params.method(run.method, run.dataset)
+        torch.manual_seed(run.seed)
+        return METHODS[settings.kind](settings, info).to(device)
+
+    def _on_device(self, dataset: str, prepared: Prepared, method: Method) -> DeviceData:
+        device = next(method.buffers()).device
+        return DeviceData(prepared, self._dataset(dataset).crop, device, method.sees)
 
     def train(self, dataset: str, method: str, seed: int) -> Path:
         """Train one method on one data set; returns the folder with weights and history."""
@@ -183,12 +193,10 @@ class Project:
         folder = self.runs / run.key
         began = time.perf_counter()
         with reproducible(training, seed) as device:
-            prepared, data = self._on_device(dataset, device)
-            meta = prepared.meta
-            info = DataInfo(
-                self._dataset(dataset).clusters, meta.channels, tuple(meta.mean), tuple(meta.std)
-            )
-            model = METHODS[settings.kind](settings, info).to(device)
+            prepared = self.load(dataset)
+            meta, info = prepared.meta, self._info(dataset, prepared)
+            model = self._untrained(run, info, device)
+            data = self._on_device(dataset, prepared, model)
 
             def evaluate_now() -> dict[str, Any]:
                 return self._evaluate(model, prepared, data)
@@ -207,6 +215,7 @@ class Project:
             std=list(info.std),
             crop=data.size,
             classes=list(meta.classes),
+            superpixels=self._dataset(dataset).superpixels if model.sees.regions else None,
         )
         save_weights(folder / "weights.safetensors", trained.last, card)
         best = card.model_copy(update={"step": trained.best_step})
@@ -234,7 +243,7 @@ class Project:
         )
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
-        """Evaluate the last and the best weights of a run; returns what the tables are made of."""
+        """Evaluate a run's weights, untrained, last and best; what the tables are made of."""
         run = Run(dataset=dataset, method=method, seed=seed)
         folder = self.runs / run.key
         if self.make_missing and not (folder / "weights.safetensors").exists():
@@ -246,12 +255,11 @@ class Project:
             "dataset_title": self._dataset(dataset).title,
             "method_title": settings.title,
             "paper_row": settings.paper_row,
-            "uses_mask": METHODS[settings.kind].uses_mask,
             "made_with": self._made_with(run),
             "trained": read_json(folder / "provenance.json", f"train@{run.key}"),
         }
         with reproducible(self.params.training, seed) as device:
-            prepared, data = self._on_device(dataset, device)
+            prepared = self.load(dataset)
             if not prepared.index["labelled"].any():
                 raise DataError(
                     "has no labels to evaluate with",
@@ -260,6 +268,13 @@ class Project:
                 )
             result["notes"] = list(prepared.meta.notes)
             model, card = load_weights(folder / "weights.safetensors", device)
+            data = self._on_device(dataset, prepared, model)
+            result["uses_mask"] = model.sees.mask
+            result["start"] = None
+            if model.optimiser:
+                start = self._untrained(run, self._info(dataset, prepared), device)
+                fit(start, data, self.params.training.evaluation_batch, seed)
+                result["start"] = {"step": 0} | self._evaluate(start, prepared, data)
             result["last"] = {"step": card.step} | self._evaluate(model, prepared, data)
             model, card = load_weights(folder / "best.safetensors", device)
             if card.step == result["last"]["step"]:  # the same weights: no need to look twice
@@ -312,56 +327,6 @@ class Project:
             self.train(run.dataset, run.method, run.seed)
         return pd.read_csv(path)
 
-    # ---- results ---------------------------------------------------------------------------------
-
-    def table1(self) -> pd.DataFrame:
-        """Write results/<profile>/table1.{csv,md,tex,png} and provenance.csv from all runs.
-
-        Returns the long form of the table.
-        """
-        from infoseg.reporting.figures import table1_bars
-        from infoseg.reporting.style import save_figure
-        from infoseg.reporting.tables import table1, write_table1
-
-        profile, runs = self.params.profile, self.params.runs()
-        evaluations = [self.evaluation(run) for run in runs]
-        frame = table1(evaluations, profile.datasets, profile.methods, runs)
-        write_table1(frame, self.results, f"Pixel accuracy on {profile.description}.")
-        made = [
-            {"run": run.key, **flat_provenance(evaluation["trained"])}
-            for run, evaluation in zip(runs, evaluations, strict=True)
-        ]
-        write_csv(self.results / "provenance.csv", made)
-        save_figure(table1_bars(frame), self.results / "table1.png", "Table 1 as bars")
-        return frame
-
-    def timings(self) -> Path:
-        """Write results/<profile>/timing.csv: seconds, images/s and memory of each run made here.
-
-        A file of its own, because it alone differs when the same thing is made again.
-        """
-        rows = []
-        for run in self.params.runs():
-            path = self.runs / run.key / "timing.json"
-            if path.exists():
-                rows.append({"run": run.key, **json.loads(path.read_text())})
-        write_csv(self.results / "timing.csv", rows)
-        return self.results / "timing.csv"
-
-    def table2(self, seeds: Sequence[int]) -> pd.DataFrame:
-        """Write results/<profile>/table2.{csv,md} over some seeds; returns the long form."""
-        from infoseg.reporting.table2 import table2, write_table2
-
-        rows = self.params.profile.table2
-        evaluations = [
-            self.evaluation(Run(dataset=rows.dataset, method=method, seed=seed))
-            for method in rows.methods
-            for seed in seeds
-        ]
-        frame = table2(evaluations)
-        write_table2(frame, self.results, f"Ablations on {self.params.profile.description}.")
-        return frame
-
     def examples(self, run: Run) -> Examples:
         """The pictures evaluation keeps of a run: the same ones for every method and seed."""
         path = self.example_path(run)
@@ -369,27 +334,10 @@ class Project:
             self.evaluate(run.dataset, run.method, run.seed)
         return read_examples(path, f"evaluate@{run.key}")
 
-    def figure4(self) -> list[Path]:
-        """Draw results/<profile>/figure4.{png,svg} from the runs' examples, first seed."""
-        from infoseg.reporting.figures import Panel, figure4
-
-        profile = self.params.profile
-        panels = []
-        for dataset, count in profile.figure4.panels.items():
-            shown = {}
-            for method in profile.figure4.methods:
-                run = Run(dataset=dataset, method=method, seed=profile.seeds[0])
-                shown[self.params.method(method, dataset).title] = self.examples(run)
-            first = next(iter(shown.values()))
-            for i in range(min(count, len(first.images))):
-                panels.append(
-                    Panel(
-                        dataset_title=self._dataset(dataset).title,
-                        letter=chr(ord("a") + len(panels)),
-                        image=first.images[i],
-                        predictions={title: found.predictions[i] for title, found in shown.items()},
-                        annotation=first.annotations[i],
-                        classes=list(first.classes),
-                    )
-                )
-        return figure4(panels, self.results / "figure4")
+    def clusters(self, run: Run) -> Examples:
+        """The same pictures straight after training: predictions are clusters without a class."""
+        with reproducible(self.params.training, run.seed) as device:
+            model, _ = load_weights(self.runs / run.key / "weights.safetensors", device)
+            prepared = self.load(run.dataset)
+            data = self._on_device(run.dataset, prepared, model)
+            return make_examples(model, data, None, prepared.meta.classes)

@@ -15,7 +15,15 @@ from infoseg.devices import choose_precision
 from infoseg.params import TrainingParams
 
 #: Libraries whose version can change a number.
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "scikit-image",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
 def git_state(root: Path) -> dict[str, Any]:
@@ -38,12 +46,18 @@ def git_state(root: Path) -> dict[str, Any]:
 #: Sources that decide what a run's numbers are, below the package; dvc.yaml's `train` and
 #: `evaluate` stages depend on the same ones (a test compares).
 RUN_CODE = (
+    "adversarial.py",
+    "causal.py",
+    "clustering_losses.py",
+    "correlation.py",
     "data/store.py",
     "devices.py",
     "evaluation.py",
+    "jitter.py",
     "losses.py",
     "methods",
     "model.py",
+    "regions.py",
     "training.py",
     "trunk.py",
     "views.py",

@@ -22,12 +22,16 @@ from torch import Tensor
 from infoseg.errors import DataError
 from infoseg.files import write_whole
 from infoseg.methods import METHODS, DataInfo, Method
+from infoseg.params_data import SuperpixelSettings
 
-WEIGHTS_FORMAT = 1
+WEIGHTS_FORMAT = 2
 
 
 class Card(BaseModel):
-    """What weights say about themselves: enough to rebuild the method and to name its clusters."""
+    """What weights say about themselves: enough to rebuild the method and to name its clusters.
+
+    superpixels: how to make them for new pictures, for a method that needs them.
+    """
 
     format: int
     dataset: str
@@ -41,6 +45,7 @@ class Card(BaseModel):
     std: list[float]
     crop: int
     classes: list[str]
+    superpixels: SuperpixelSettings | None
 
     def build(self) -> Method:
         """The method these weights belong to, freshly initialised."""

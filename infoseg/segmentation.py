@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from infoseg.data.imaging import read_rgb, read_tiff
+from infoseg.data.superpixels import region_count, superpixels
 from infoseg.devices import choose_device
 from infoseg.errors import DataError
 from infoseg.files import write_whole
 from infoseg.methods import Method
+from infoseg.params_data import SuperpixelSettings
 from infoseg.reporting.palette import class_colours
 from infoseg.runs import load_weights
 from infoseg.views import Views
@@ -25,11 +27,17 @@ SMALLEST = 32
 
 
 @torch.no_grad()
-def segment_picture(method: Method, picture: np.ndarray, shorter_side: int) -> np.ndarray:
+def segment_picture(
+    method: Method,
+    picture: np.ndarray,
+    shorter_side: int,
+    regions: SuperpixelSettings | None = None,
+) -> np.ndarray:
     """Cluster of every pixel, (H, W) uint8, of a picture (H, W, C) uint8 of any size.
 
     The picture is brought down to `shorter_side` first if it is larger (methods know objects at the
-    scale they were trained on); labels are repeated back to the picture's own size.
+    scale they were trained on); labels are repeated back to the picture's own size. regions: how to
+    make superpixels, for a method that needs them.
     """
     device = next(method.buffers()).device
     image = torch.tensor(picture).to(device).permute(2, 0, 1)[None].float() / 255
@@ -40,7 +48,13 @@ def segment_picture(method: Method, picture: np.ndarray, shorter_side: int) -> n
         image = F.interpolate(
             image, size, mode="bilinear", align_corners=False, antialias=scale < 1
         )
-    labels = method.segment(Views(image))[:, None].float()
+    views = Views(image)
+    if method.sees.regions:
+        pixels = (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+        ids = superpixels(pixels, regions)
+        on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
+        views = Views(image, regions=on_device, region_count=region_count(ids))
+    labels = method.segment(views)[:, None].float()
     return F.interpolate(labels, (height, width), mode="nearest")[0, 0].byte().cpu().numpy()
 
 
@@ -71,7 +85,7 @@ def segment_files(
             raise DataError(
                 f"has {picture.shape[2]} channels; these weights expect {card.channels}", file=file
             )
-        labels = segment_picture(method, picture, shorter_side or card.crop)
+        labels = segment_picture(method, picture, shorter_side or card.crop, card.superpixels)
         index = Image.fromarray(labels, mode="P")
         index.putpalette(colours.tobytes())
         overlay = Image.fromarray((0.5 * picture[..., :3] + 0.5 * colours[labels]).astype(np.uint8))

@@ -17,7 +17,8 @@ from infoseg.devices import choose_precision
 from infoseg.errors import TrainingError
 from infoseg.methods.base import Method
 from infoseg.params import TrainingParams
-from infoseg.views import DeviceData, one_epoch, training_batches
+from infoseg.trunk import Trunk
+from infoseg.views import DeviceData, evaluated_crops, training_batches
 
 #: What is kept of each evaluation in history.csv.
 HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap")
@@ -71,15 +72,13 @@ def train(
         for step, loss, busy in _optimise(method, data, params, generator, title):  # noqa: B007
             row: dict[str, Any] = {"step": step, "loss": loss}
             due = step * params.evaluations // steps > (step - 1) * params.evaluations // steps
-            if due and not _has_fit(method):
+            if due and not has_fit(method):
                 row |= evaluate_now(step)
             if loss is not None or "pa" in row:
                 history.append(row)
-    if _has_fit(method):
-        mask = type(method).uses_mask
-        method.eval()
-        method.fit(one_epoch(data, params.evaluation_batch, mask, generator), seed)
-    if not method.optimiser or _has_fit(method):
+    if has_fit(method):
+        fit(method, data, params.evaluation_batch, seed)
+    if not method.optimiser or has_fit(method):
         history.append({"step": steps, "loss": None} | evaluate_now(steps))
     images = steps * method.optimiser.batch if method.optimiser else 0
     return Trained(
@@ -92,8 +91,15 @@ def train(
     )
 
 
-def _has_fit(method: Method) -> bool:
+def has_fit(method: Method) -> bool:
+    """Whether something comes after optimisation."""
     return type(method).fit is not Method.fit
+
+
+def fit(method: Method, data: DeviceData, batch: int, seed: int) -> None:
+    """What comes after optimisation, if anything, on the crops evaluation looks at."""
+    method.eval()
+    method.fit(evaluated_crops(data, batch), seed)
 
 
 def _state(method: Method) -> State:
@@ -115,20 +121,22 @@ def _optimise(
     settings = method.optimiser
     assert settings is not None
     cuda = data.device.type == "cuda"
+    for module in method.modules():
+        if isinstance(module, Trunk):
+            module.recompute = params.recompute
     method.to(memory_format=torch.channels_last)
     method.train()
     optimiser = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
     precision = choose_precision(params.precision, data.device)
     loss_of = torch.compile(method.loss) if params.compile else method.loss
-    batches = training_batches(
-        data, settings.batch, settings.flip, type(method).uses_mask, generator
-    )
+    batches = training_batches(data, settings.batch, settings.flip, generator)
     recent = torch.zeros(params.log_every, device=data.device)
     last_finite, busy = math.nan, 0.0
     with _progress(settings.steps, title) as bar:
         for step in range(1, settings.steps + 1):
             began = time.perf_counter()
             views = next(batches)
+            method.begin_step(step)
             with torch.autocast(data.device.type, precision, enabled=precision is not None):
                 loss = loss_of(views, generator)
             optimiser.zero_grad(set_to_none=True)

@@ -8,16 +8,32 @@ on each side) and a softmax, interpolated bilinearly to the size of the input.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from infoseg.views import append_sobel
 
 
 class Trunk(nn.Module):
-    """(B, C, H, W) → (B, 512 * width, H/2 - 2, W/2 - 2) features."""
+    """(B, C, H, W) images → (B, 512 * width, H/2 - 2, W/2 - 2) features.
 
-    def __init__(self, channels: int, width: float):
+    sobel: the input is the colours and their two Sobel gradients (IIC's COCO input, not Potsdam's).
+    width: factor on the channels, 1 as released. With `recompute` set, training keeps no
+    activations of the layers before the pooling, the largest, and computes them again on the way
+    back.
+    """
+
+    recompute = False
+
+    def __init__(self, channels: int, width: float, sobel: bool):
         super().__init__()
+        self.sobel = sobel
+        channels += 2 if sobel else 0
         modules: list[nn.Module] = []
         # (channels, dilation); padding stays 1 even where the dilation is 2, as released, which is
         # why an input of 128 px gives a map of 60 and one of 200 a map of 96.
@@ -34,11 +50,39 @@ class Trunk(nn.Module):
         self.features = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images)
+        images = append_sobel(images) if self.sobel else images
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return self.layers(images)
+        first, rest = self.layers[:POOLING], self.layers[POOLING:]
+        kept = checkpoint(
+            first,
+            images,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(first)),
+        )
+        return rest(kept)
+
+
+#: Modules up to and including the pooling.
+POOLING = 7
+
+
+@contextlib.contextmanager
+def _frozen_statistics(modules: nn.Module) -> Iterator[None]:
+    """Batch norm as in training, but without counting the batch a second time."""
+    norms = [m for m in modules.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class Head(nn.Module):
-    """Features to class logits at the size of the input, (B, K, H, W)."""
+    """A 1x1 convolution from features to class probabilities, one sub-head of the released code."""
 
     def __init__(self, features: int, classes: int):
         super().__init__()

@@ -26,23 +26,55 @@ class Views:
     """What a method sees of a batch.
 
     images: (B, C, H, W) float32 in 0..1. mask: (B, H, W) bool, true where a pixel is annotated;
-    None for methods that do not ask for it, InfoSeg among them.
+    None for methods that do not ask for it, InfoSeg among them. regions: (B, H, W) int64, the
+    superpixel of every pixel, 0..region_count-1 within its image and region_count outside the
+    image; None for methods that do not ask.
     """
 
     images: Tensor
     mask: Tensor | None = None
+    regions: Tensor | None = None
+    region_count: int = 0
+
+
+@dataclass(frozen=True)
+class Sees:
+    """What a method sees beside the images: the annotation mask, the superpixels."""
+
+    mask: bool = False
+    regions: bool = False
+
+
+NOTHING = Sees()
 
 
 class DeviceData:
-    """A prepared data set on the device, and the crops of it. size: side of a crop in pixels."""
+    """A prepared data set on the device, and the crops of it.
 
-    def __init__(self, prepared: Prepared, size: int, device: torch.device):
+    size: side of a crop in pixels. sees: what views hold beside the images; superpixels, which take
+    two bytes per pixel, are on the device only if asked for.
+    Raises DataError when superpixels are asked for and the data set was prepared without.
+    """
+
+    def __init__(self, prepared: Prepared, size: int, device: torch.device, sees: Sees = NOTHING):
         self.size = size
         self.device = device
         #: Number of annotated classes.
         self.classes = len(prepared.meta.classes)
         self.pixels = torch.from_numpy(np.array(prepared.images)).to(device)
         self.labels = torch.from_numpy(np.array(prepared.labels)).to(device)
+        self.sees = sees
+        self.region_count = prepared.meta.regions if sees.regions else 0
+        if sees.regions:
+            if prepared.regions is None:
+                raise DataError(
+                    "was prepared without superpixels",
+                    file=prepared.path,
+                    advice="Set datasets.*.superpixels and prepare it again",
+                )
+            # The same 16 bits as a signed type: PyTorch indexes no unsigned one on every device.
+            signed = np.array(prepared.regions).view(np.int16)
+            self.regions = torch.from_numpy(signed).to(device)
         index = prepared.index
         self.offset, self.height, self.width = (
             torch.tensor(index[column].to_numpy(), dtype=torch.int64, device=device)
@@ -92,19 +124,22 @@ class DeviceData:
         )
         return self._rows(items, top, left, draws[2] < 0.5 if flip else None)
 
-    def views(self, rows: Tensor, items: Tensor, mask: bool) -> Views:
-        """Read the crops. mask: whether the method may see which pixels are annotated."""
+    def views(self, rows: Tensor, items: Tensor, mask: bool | None = None) -> Views:
+        """Read the crops. mask: false keeps the mask from a method that otherwise sees it."""
         inside = rows >= 0
-        pixels = self.pixels[rows.clamp_min(0)] * inside[..., None]
+        rows = rows.clamp_min(0)
+        pixels = self.pixels[rows] * inside[..., None]
         # (B, S, S, C) permuted is (B, C, S, S) in channels-last memory: no copy.
         images = pixels.permute(0, 3, 1, 2).float().div_(255)
-        if not mask:
-            return Views(images)
-        annotated = self.labels[rows.clamp_min(0)] != IGNORE
-        # A training image without labels has nothing marked as ignored (Potsdam's unlabelled
-        # tiles, which the authors' code uses unmasked).
-        annotated |= ~self.labelled[items, None, None]
-        return Views(images, annotated & inside)
+        annotated = regions = None
+        if self.sees.mask if mask is None else mask:
+            # A training image without labels has nothing marked as ignored (Potsdam's unlabelled
+            # tiles, which the authors' code uses unmasked).
+            annotated = (self.labels[rows] != IGNORE) | ~self.labelled[items, None, None]
+            annotated &= inside
+        if self.sees.regions:
+            regions = torch.where(inside, self.regions[rows].long() & 0xFFFF, self.region_count)
+        return Views(images, annotated, regions, self.region_count)
 
     def annotation(self, rows: Tensor) -> Tensor:
         """Labels of the crops, (B, S, S) uint8, 255 where ignored or outside the image."""
@@ -112,7 +147,7 @@ class DeviceData:
 
 
 def training_batches(
-    data: DeviceData, batch: int, flip: bool, mask: bool, generator: torch.Generator
+    data: DeviceData, batch: int, flip: bool, generator: torch.Generator
 ) -> Iterator[Views]:
     """Endless batches of random crops, each epoch in a fresh random order.
 
@@ -128,15 +163,17 @@ def training_batches(
     while True:
         order = torch.randperm(len(data), generator=generator, device=data.device)
         for items in order[: len(data) // batch * batch].split(batch):
-            yield data.views(data.random(items, generator, flip), items, mask)
+            yield data.views(data.random(items, generator, flip), items)
 
 
-def one_epoch(
-    data: DeviceData, batch: int, mask: bool, generator: torch.Generator
-) -> Iterator[Views]:
-    """Every image once, cropped at random, in order: what `Method.fit` sees."""
-    for items in torch.arange(len(data), device=data.device).split(batch):
-        yield data.views(data.random(items, generator, flip=False), items, mask)
+def evaluated_crops(data: DeviceData, batch: int) -> Iterator[Views]:
+    """The crops evaluation looks at, in order, without their labels: what `Method.fit` sees.
+
+    Where nothing is labelled, the centre crops of all images.
+    """
+    every = data.evaluated if len(data.evaluated) else torch.arange(len(data), device=data.device)
+    for items in every.split(batch):
+        yield data.views(data.centre(items), items)
 
 
 #: Weights of red, green and blue in brightness (IIC's `custom_greyscale_to_tensor`).

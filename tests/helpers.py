@@ -11,11 +11,13 @@ import pandas as pd
 import torch
 
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
+from infoseg.data.superpixels import superpixels as make_superpixels
 from infoseg.losses import ObjectiveSettings
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.model import NetworkSettings
 from infoseg.params import TrainingParams
-from infoseg.views import DeviceData
+from infoseg.params_data import SuperpixelSettings
+from infoseg.views import DeviceData, Sees
 
 CPU = torch.device("cpu")
 
@@ -44,9 +46,24 @@ TRAINING: dict[str, Any] = {
     "threads": 1,
     "precision": "float32",
     "compile": False,
+    "recompute": False,
     "evaluations": 2,
     "evaluation_batch": 4,
     "log_every": 5,
+}
+
+#: What Doersch and Isola share.
+PATCH_PAIRS: dict[str, Any] = {
+    "sobel": True,
+    "width": 0.03,
+    "patch": 5,
+    "head_width": 8,
+    "dropout": 0.5,
+    "pairs": "batch",
+    "pairs_per_image": 1,
+    "pixels_per_image": 40,
+    "passes": 5,
+    "optimiser": OPTIMISER,
 }
 
 #: Settings of every row of Table 1, small enough for a test.
@@ -56,6 +73,47 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "objective": OBJECTIVE,
         "optimiser": OPTIMISER,
         "upsampling": "labels",
+    },
+    "iic": {
+        "sobel": True,
+        "width": 0.03,
+        "clusters_a": 6,
+        "weight_a": 1.0,
+        "weight_b": 1.5,
+        "displacement": 1,
+        "turn": 2,
+        "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
+        "flip": 0.5,
+        "mask": True,
+        "optimiser": OPTIMISER | {"flip": False},
+    },
+    "ac": {
+        "width": 0.06,
+        "blocks": 2,
+        "norm": True,
+        "displacement": 4,
+        "weight": 1.5,
+        "resolution": "input",
+        "arl_weight": 0.0,
+        "arl_window": 1,
+        "arl_features": 6,
+        "optimiser": OPTIMISER,
+    },
+    "doersch": PATCH_PAIRS | {"directions": 9},
+    "isola": PATCH_PAIRS,
+    "inmars": {
+        "sobel": True,
+        "width": 0.03,
+        "entropy_weight": 1.5,
+        "weigh_by_area": False,
+        "noise_weight": 2.0,
+        "epsilon": 1.0,
+        "spatial_weight": 3.0,
+        "shift": 2.0,
+        "grid": 3,
+        "xi": 1.0,
+        "power_iterations": 1,
+        "optimiser": OPTIMISER,
     },
     "kmeans": {"standardise": False, "pixels_per_image": 100, "passes": 10},
     "random_cnn": {"sobel": True, "width": 0.03},
@@ -99,6 +157,7 @@ def write_prepared(
     labels: list[np.ndarray | None],
     classes: int = 3,
     ids: list[str] | None = None,
+    superpixels: SuperpixelSettings | None = None,
 ) -> Prepared:
     """A prepared data set of the given (H, W, C) images and (H, W) labels."""
     with PreparedWriter(
@@ -107,9 +166,11 @@ def write_prepared(
         channels=images[0].shape[2],
         classes=[f"class{i}" for i in range(classes)],
         parameters={},
+        superpixels=superpixels,
     ) as writer:
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            writer.add(ids[i] if ids else f"image{i}", image, label, "train")
+            regions = None if superpixels is None else make_superpixels(image, superpixels)
+            writer.add(ids[i] if ids else f"image{i}", image, label, "train", regions)
     return load_prepared(path)
 
 
@@ -128,10 +189,11 @@ def in_memory(images: list[np.ndarray], labels: list[np.ndarray]) -> Prepared:
     )
     return Prepared(
         path=Path("nowhere"),
-        meta=SimpleNamespace(classes=["class0", "class1", "class2"]),
+        meta=SimpleNamespace(classes=["class0", "class1", "class2"], regions=0),
         index=index,
         images=np.concatenate([image.reshape(-1, image.shape[2]) for image in images]),
         labels=np.concatenate([label.ravel() for label in labels]),
+        regions=None,
     )
 
 
@@ -162,5 +224,6 @@ def two_tone_images(count: int, size: int = 40) -> tuple[list[np.ndarray], list[
 
 def device_data(path: Path, size: int = 32, **how: Any) -> DeviceData:
     """Noise images on the CPU, cropped to `size`."""
-    count = how.pop("count", 6)
-    return DeviceData(write_prepared(path, *random_images(count, size=size, **how)), size, CPU)
+    count, sees = how.pop("count", 6), how.pop("sees", Sees())
+    prepared = write_prepared(path, *random_images(count, size=size, **how))
+    return DeviceData(prepared, size, CPU, sees)

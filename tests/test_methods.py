@@ -15,8 +15,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from infoseg.errors import DataError
-from infoseg.methods import METHODS, Method, kmeans, random_cnn
-from infoseg.methods.kmeans import NearestCentroid, fit_centroids, sample_pixels
+from infoseg.methods import METHODS, Method, feature_clusters
+from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.trunk import Head, Trunk
 from infoseg.views import Views, append_sobel
@@ -24,14 +24,18 @@ from infoseg.views import Views, append_sobel
 
 def views(batch: int = 2, height: int = 32, width: int = 32, channels: int = 3, seed: int = 0):
     rng = torch.Generator().manual_seed(seed)
-    return Views(torch.rand(batch, channels, height, width, generator=rng))
+    images = torch.rand(batch, channels, height, width, generator=rng)
+    # Superpixels of 4 x 4 pixels.
+    rows, columns = torch.arange(height) // 4, torch.arange(width) // 4
+    regions = (rows[:, None] * (width // 4 + 1) + columns).expand(batch, -1, -1)
+    return Views(images, regions=regions, region_count=int(regions.max()) + 1)
 
 
 def fitted(kind: str, **changes) -> Method:
     """A method with weights that are its own: fitted where there is something to fit."""
     method = build(kind, **changes).eval()
     method.fit(iter([views(3, seed=5)]), 0)
-    if kind == "infoseg":
+    if kind in ("infoseg", "ac"):
         # Running statistics of real activations: with the initial ones, all pixels look alike.
         for module in method.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -69,10 +73,11 @@ def test_every_method_labels_every_pixel(kind, channels, height, width):
     assert labels.shape == (2, height, width)
     assert labels.dtype == torch.int64
     assert 0 <= labels.min() <= labels.max() < 5
-    assert (entropy is not None) == (kind == "infoseg")
+    assert (entropy is not None) == (not hasattr(method, "nearest"))
+    assert entropy is None or (entropy.shape == (2,) and 0 <= entropy.min() <= entropy.max() <= 1)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in METHODS if kind != "infoseg"])
+@pytest.mark.parametrize("kind", ["kmeans", "random_cnn", "random_cnn_kmeans"])
 def test_methods_without_an_objective_say_so(kind):
     method = build(kind)
     assert method.optimiser is None
@@ -234,7 +239,7 @@ def test_a_random_network_is_the_same_for_the_same_seed(kind):
 
 @pytest.mark.parametrize(("size", "expected"), [(128, 60), (200, 96), (45, 18)])
 def test_the_trunk_halves_the_size_and_loses_four_pixels(size, expected):
-    trunk = Trunk(4, 0.02).eval()
+    trunk = Trunk(4, 0.02, sobel=False).eval()
     with torch.no_grad():
         found = trunk(torch.zeros(1, 4, size, size))
     assert found.shape == (1, trunk.features, expected, expected)
@@ -242,10 +247,33 @@ def test_the_trunk_halves_the_size_and_loses_four_pixels(size, expected):
 
 def test_the_trunk_has_the_channels_and_dilations_of_the_released_code():
     with torch.device("meta"):
-        convolutions = [m for m in Trunk(5, 1.0).layers if isinstance(m, torch.nn.Conv2d)]
+        convolutions = [
+            m for m in Trunk(3, 1.0, sobel=True).layers if isinstance(m, torch.nn.Conv2d)
+        ]
     assert [m.out_channels for m in convolutions] == [64, 128, 256, 256, 512, 512]
     assert [m.dilation[0] for m in convolutions] == [1, 1, 1, 1, 2, 2]
     assert all(m.padding == (1, 1) and m.bias is None for m in convolutions)
+
+
+def test_recomputed_activations_change_neither_gradients_nor_running_statistics():
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        trunk = Trunk(3, 0.05, sobel=True).train()
+        trunk.recompute = recompute
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x
+        ):
+            out = trunk(views(2, 32, 32).images)
+        out.square().mean().backward()
+        state = {k: v for k, v in trunk.state_dict().items() if "num_batches" not in k}
+        found.append((out, [p.grad for p in trunk.parameters()], state, sum(kept)))
+    plain, again = found
+    assert torch.equal(plain[0], again[0])
+    assert all(torch.equal(a, b) for a, b in zip(plain[1], again[1], strict=True))
+    assert all(torch.equal(value, again[2][name]) for name, value in plain[2].items())
+    assert again[3] < 0.7 * plain[3]
 
 
 def test_the_head_interpolates_probabilities_and_not_logits():
@@ -267,7 +295,8 @@ def test_sobel_channels_reach_the_trunk_only_when_asked_for():
         assert method.trunk.layers[0].in_channels == channels
         given = append_sobel(seen.images) if sobel else seen.images
         with torch.no_grad():
-            expected = method.head(method.trunk(given), torch.Size((20, 20))).argmax(1)
+            features = method.trunk.layers(given)
+            expected = method.head(features, torch.Size((20, 20))).argmax(1)
             assert torch.equal(method.segment(seen), expected)
 
 
@@ -285,18 +314,17 @@ def test_pixels_that_are_not_annotated_are_never_drawn(monkeypatch, kind):
         seen.append(rows)
         return fit_centroids(rows, clusters, passes, seed)
 
-    monkeypatch.setattr(kmeans, "fit_centroids", spy)
-    monkeypatch.setattr(random_cnn, "fit_centroids", spy)
+    monkeypatch.setattr(feature_clusters, "fit_centroids", spy)
     method.fit(iter([Views(images, mask)]), 0)
     with torch.no_grad():
-        features = method._features(images)
+        features = method.features(images)
     half = features.shape[-1] // 2
     left, right = (
         {tuple(row) for row in part.permute(0, 2, 3, 1).flatten(0, 2).tolist()}
         for part in (features[..., :half], features[..., half:])
     )
     drawn = {tuple(row) for row in seen[0].tolist()}
-    assert len(seen[0]) == 2 * method.settings.pixels_per_image
+    assert len(seen[0]) == 2 * method.pixels_per_image
     assert drawn <= left
     assert not drawn & (right - left)
     # Without the mask the right half is drawn from as well.
@@ -322,6 +350,7 @@ def card(kind: str, **changes) -> Card:
         std=list(info.std),
         crop=32,
         classes=["a", "b", "c"],
+        superpixels=None,
     ).model_copy(update=changes)
 
 

@@ -19,6 +19,9 @@ from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_ma
 from infoseg.data.imaging import fit_shorter_side, read_rgb, rescale_iic, rescale_labels
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
+
+SUPERPIXELS = SuperpixelSettings(pixels_per_region=20, compactness=30, smoothing=1)
 
 # Coarse class of every fine class, written as numbers from the tables in public code (the module
 # holds it as names): things as runs, stuff 91-181 one by one in alphabetical order.
@@ -177,9 +180,14 @@ def test_bytes_do_not_depend_on_threads(tmp_path):
     write_stuff(tmp_path / "raw", n=12)
     for threads in (1, 2):
         prepare_coco_stuff(
-            tmp_path / "raw", tmp_path / str(threads), name="cs", variant="stuff15", threads=threads
+            tmp_path / "raw",
+            tmp_path / str(threads),
+            name="cs",
+            variant="stuff15",
+            superpixels=SUPERPIXELS,
+            threads=threads,
         )
-    for file in ("images.bin", "labels.bin", "index.csv", "meta.json"):
+    for file in ("images.bin", "labels.bin", "regions.bin", "index.csv", "meta.json"):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 
 

@@ -9,6 +9,7 @@ import tifffile
 from infoseg.data.potsdam import LABELLED_TILES, colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 WHITE, BLUE, CYAN = (255, 255, 255), (0, 0, 255), (0, 255, 255)
 GREEN, YELLOW, RED = (0, 255, 0), (255, 255, 0), (255, 0, 0)
@@ -122,13 +123,15 @@ def test_compressed_and_planar_tiles(tmp_path):
 
 
 def test_bytes_do_not_depend_on_threads(tmp_path):
+    superpixels = SuperpixelSettings(pixels_per_region=1, compactness=1000, smoothing=0)
     for row in range(2, 6):
         for column in (10, 11):
             write_tile(tmp_path / "raw", row, column)
     for threads in (1, 2):
-        prepare(tmp_path, threads=threads)
+        prepared = prepare(tmp_path, threads=threads, superpixels=superpixels)
+        assert prepared.meta.regions > 1  # in crops of four bands
         (tmp_path / "out").rename(tmp_path / str(threads))
-    for file in ("images.bin", "labels.bin", "index.csv", "meta.json"):
+    for file in ("images.bin", "labels.bin", "regions.bin", "index.csv", "meta.json"):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 
 

@@ -15,6 +15,7 @@ from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.files import find_root
 from infoseg.params import Run, compose, parse_params
 from infoseg.project import Project
+from infoseg.results import figure4
 
 ROOT = Path(__file__).parent.parent
 RUN = Run(dataset="coco_stuff3", method="infoseg", seed=0)
@@ -79,7 +80,7 @@ def test_the_command_line_prepares_trains_and_evaluates(home, monkeypatch, capsy
     assert main(["evaluate", "coco_stuff3", "infoseg"]) == 0
     assert not (home / "results").exists(), "one evaluation makes no table"
     out = capsys.readouterr().out
-    assert "last step      8: PA" in out and "chosen with labels" in out
+    assert "last  step      8: PA" in out and "chosen with labels" in out
 
 
 def test_provenance_says_what_ran_where(home):
@@ -107,7 +108,7 @@ def test_the_figure_shows_matched_predictions_of_the_same_pictures(home, tree):
     theirs = made.examples(RUN.model_copy(update={"method": "kmeans"}))
     assert np.array_equal(ours.images, theirs.images)
     assert set(np.unique(ours.predictions)) <= {0, 1, 2}
-    for path in made.figure4():
+    for path in figure4(made):
         assert path.exists()
 
 

@@ -90,7 +90,7 @@ def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -
     titles = {"stuff3": "COCO-Stuff-3", "persons": "COCO-Persons", "mine": "My_100% & more"}
     rows = {"infoseg": "InfoSeg", "iic": "IIC", "ac": "AC", "paired": "InfoSeg", "new": None}
     return {
-        "format": 1,
+        "format": 2,
         "dataset": dataset,
         "method": method,
         "seed": seed,
@@ -101,6 +101,7 @@ def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -
         "paper_row": rows[method],
         "uses_mask": method == "iic",
         "notes": ["a reconstruction"] if dataset == "persons" else [],
+        "start": part(pa - 20) if method == "infoseg" else None,
         "last": part(pa),
         "best": part(pa + 5),
     } | changes
@@ -138,6 +139,7 @@ def test_table1_takes_mean_and_sample_std_over_seeds(frame):
     assert row["pa_mean"] == pytest.approx(73.0)
     assert row["pa_std"] == pytest.approx(3.0)  # the population's would be 2.449
     assert row["miou_std"] == 0
+    assert row["pa_start_mean"] == pytest.approx(53.0)
     assert row["pa_best_mean"] == pytest.approx(78.0)
     assert row["pa_chosen_mean"] == pytest.approx(74.0)
     assert row["pa_reported_mean"] == pytest.approx(72.0)
@@ -151,6 +153,7 @@ def test_table1_leaves_unknown_numbers_empty(frame):
     at = frame.set_index(["dataset", "method"])
     assert np.isnan(at.loc[("persons", "iic"), "pa_std"])  # one seed
     assert np.isnan(at.loc[("persons", "ac"), "paper_pa"])  # the paper's dash
+    assert np.isnan(at.loc[("persons", "ac"), "pa_start_mean"])  # nothing was trained
     assert at["uses_mask"].groupby("method").all().to_dict() == {
         "iic": True,
         "ac": False,
@@ -177,8 +180,8 @@ def test_only_the_wanted_runs_count(evaluations):
 def test_repeated_or_foreign_evaluations_are_errors(evaluations):
     with pytest.raises(DataError, match="two evaluations of persons-iic-0"):
         tables.table1([*evaluations, evaluations[0]], ["persons"], ["iic"])
-    with pytest.raises(DataError, match="format 2.*evaluate@persons-iic-0"):
-        tables.table1([evaluations[0] | {"format": 2}], ["persons"], ["iic"])
+    with pytest.raises(DataError, match="format 1.*evaluate@persons-iic-0"):
+        tables.table1([evaluations[0] | {"format": 1}], ["persons"], ["iic"])
 
 
 def parsed(text: str) -> list[dict[str, list[str]]]:

@@ -98,7 +98,8 @@ def test_meta_counts_splits_sources_and_skips(tmp_path):
         "curated/list.txt": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
     assert [s.model_dump() for s in meta.skipped] == [{"file": "images/3.jpg", "reason": "broken"}]
-    assert (meta.n_skipped, meta.parameters, meta.notes) == (1, {"scale": 0.33}, ["reconstruction"])
+    assert meta.parameters == {"scale": 0.33, "superpixels": None}
+    assert (meta.n_skipped, meta.notes, meta.regions) == (1, ["reconstruction"], 0)
     assert (meta.n_images, meta.n_pixels, meta.class_pixels, meta.ignored_share) == (2, 12, [6], 0)
 
 

@@ -20,7 +20,7 @@ from scipy import ndimage, stats
 
 from infoseg.errors import DataError
 from infoseg.training import train
-from infoseg.views import DeviceData, append_sobel, one_epoch, training_batches
+from infoseg.views import DeviceData, Sees, append_sobel, evaluated_crops, training_batches
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
 
@@ -191,8 +191,8 @@ def test_only_labelled_images_are_evaluated(tmp_path):
     ("kind", "sees"), [("infoseg", False), ("random_cnn", False), ("kmeans", True)]
 )
 def test_only_methods_whose_authors_used_the_mask_see_it(tmp_path, kind, sees):
-    data = device_data(tmp_path / "p")
     method = build(kind)
+    data = device_data(tmp_path / "p", sees=method.sees)
     masks = []
     for name in ("loss", "fit", "segment_with_entropy"):
         original = getattr(method, name)
@@ -236,7 +236,7 @@ def members(views) -> list[int]:
 
 def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
     data = marked_data(tmp_path, 11)
-    batches = training_batches(data, 4, True, False, torch.Generator().manual_seed(0))
+    batches = training_batches(data, 4, True, torch.Generator().manual_seed(0))
     epochs = [[members(next(batches)) for _ in range(2)] for _ in range(30)]
     for epoch in epochs:
         seen = [image for batch in epoch for image in batch]
@@ -248,32 +248,45 @@ def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
 
 def test_a_batch_may_hold_all_images(tmp_path):
     data = marked_data(tmp_path, 5)
-    batches = training_batches(data, 5, True, False, torch.Generator().manual_seed(0))
+    batches = training_batches(data, 5, True, torch.Generator().manual_seed(0))
     assert all(sorted(members(next(batches))) == [1, 2, 3, 4, 5] for _ in range(3))
 
 
 def test_too_few_images_for_a_batch_is_an_error_naming_the_setting(tmp_path):
     data = marked_data(tmp_path, 3)
     with pytest.raises(DataError, match=r"optimiser\.batch is 4.*only 3 images"):
-        next(training_batches(data, 4, True, False, torch.Generator()))
+        next(training_batches(data, 4, True, torch.Generator()))
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_one_others(tmp_path):
     data = DeviceData(write_prepared(tmp_path / "p", *random_images(6, 20)), 8, CPU)
 
     def first(seed: int) -> torch.Tensor:
-        batches = training_batches(data, 3, True, False, torch.Generator().manual_seed(seed))
+        batches = training_batches(data, 3, True, torch.Generator().manual_seed(seed))
         return torch.stack([next(batches).images for _ in range(5)])
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
 
 
-def test_one_epoch_holds_every_image_once_in_order(tmp_path):
-    data = marked_data(tmp_path, 7)
-    batches = list(one_epoch(data, 3, True, torch.Generator().manual_seed(0)))
+def test_without_labels_fitting_sees_every_image_once_in_order(tmp_path):
+    batches = list(evaluated_crops(marked_data(tmp_path, 7), 3))
     assert [members(views) for views in batches] == [[1, 2, 3], [4, 5, 6], [7]]
-    assert all(views.mask is not None for views in batches)
+
+
+def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_may_see(tmp_path):
+    images, labels = images_of([(20, 20)] * 5, 3)
+    labels[0] = labels[3] = None
+    prepared = write_prepared(tmp_path / "p", images, labels, classes=5)
+    for sees in (Sees(), Sees(mask=True)):
+        data = DeviceData(prepared, 8, CPU, sees)
+        batches = list(evaluated_crops(data, 2))
+        found = np.concatenate([bytes_of(views) for views in batches])
+        assert np.array_equal(found, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
+        for views, rows in zip(batches, ([1, 2], [4]), strict=True):
+            expected = np.stack([labels[i][6:14, 6:14] != 255 for i in rows])
+            assert (views.mask is not None) == sees.mask
+            assert views.mask is None or np.array_equal(views.mask.numpy(), expected)
 
 
 # ---- Sobel ---------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from infoseg.data.ingest import OnBadInput, Sample, ingest
 from infoseg.data.store_meta import sha256_of
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 __all__ = [
     "SPLITS",
@@ -65,6 +66,7 @@ def prepare_coco_stuff(
     variant: Literal["stuff15", "stuff3"],
     scale: float = 0.33,
     unlabelled: Literal["ignore", "sky"] = "ignore",
+    superpixels: SuperpixelSettings | None = None,
     on_bad_input: OnBadInput = "error",
     progress: bool = False,
     threads: int = 2,
@@ -80,6 +82,8 @@ def prepare_coco_stuff(
     out. IIC's code means to do so, but for 3 classes its remapping starts from zeros and never
     writes those pixels, so they count as sky in its training mask and its score; "sky" repeats
     that, for holding against numbers that came from it. Things are 255 either way.
+
+    superpixels: settings of the superpixels to store with every image; None stores none.
 
     Raises DataError for a missing folder or list, and, unless ``on_bad_input`` is "skip", for an
     unreadable or missing picture or map, a map of another size, a value that is no class.
@@ -130,6 +134,7 @@ def prepare_coco_stuff(
         },
         sources={file.relative_to(raw).as_posix(): file for file in lists.values()},
         notes=notes,
+        superpixels=superpixels,
     ) as writer:
         ingest(
             writer, items, prepare,

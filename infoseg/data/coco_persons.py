@@ -26,6 +26,7 @@ from infoseg.data.ingest import OnBadInput, Sample, ingest
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 
 def prepare_coco_persons(
@@ -41,6 +42,7 @@ def prepare_coco_persons(
     crowd: Literal["ignore", "person", "exclude"] = "ignore",
     splits: Sequence[str] = SPLITS,
     limit: int | None = None,
+    superpixels: SuperpixelSettings | None = None,
     on_bad_input: OnBadInput = "error",
     progress: bool = False,
     threads: int = 2,
@@ -60,6 +62,8 @@ def prepare_coco_persons(
     crowd: COCO marks groups too dense to separate as one crowd region. "ignore" makes it 255
     except where a separate person is drawn over it, "person" counts it as person, "exclude"
     leaves out the images that have one.
+
+    superpixels: settings of the superpixels to store with every image; None stores none.
 
     Raises DataError as ``prepare_coco_stuff`` does, and for a polygon more than 2 px outside its
     image or a broken run-length mask, naming the annotation.
@@ -118,6 +122,7 @@ def prepare_coco_persons(
             "A reconstruction: the paper's COCO-Persons was not published, "
             "and the rule that selected its 15,399 images is unknown."
         ],
+        superpixels=superpixels,
     ) as writer:
         ingest(
             writer, photos, prepare,

@@ -27,6 +27,7 @@ from infoseg.data.ingest import OnBadInput, Sample, ingest
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
@@ -40,6 +41,7 @@ def prepare_folder(
     classes: Sequence[str] | None = None,
     shorter_side: int | None = None,
     channels: int = 3,
+    superpixels: SuperpixelSettings | None = None,
     on_bad_input: OnBadInput = "error",
     progress: bool = False,
     threads: int = 2,
@@ -52,6 +54,8 @@ def prepare_folder(
     neighbour); smaller pictures stay as they are. channels: 3 for RGB, 4 for 8-bit TIFFs of four
     bands. Pictures are turned upright as their EXIF orientation says; label maps are expected in
     the upright orientation.
+
+    superpixels: settings of the superpixels to store with every image; None stores none.
 
     Raises DataError for a missing folder, unknown classes, two pictures with one id, and, unless
     ``on_bad_input`` is "skip", for an unreadable file, a label map of another size, with a value
@@ -112,6 +116,7 @@ def prepare_folder(
             "on_bad_input": on_bad_input,
         },
         sources={"dataset.json": description} if description.is_file() else {},
+        superpixels=superpixels,
     ) as writer:
         ingest(
             writer, items, prepare,

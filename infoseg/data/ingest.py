@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,7 +16,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from infoseg.data.store_writer import PreparedWriter
+from infoseg.data.superpixels import superpixels
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image on its way into a prepared data set; shapes as in ``PreparedWriter.add``."""
+    """One image on its way into a prepared data set; shapes as in ``PreparedWriter.add``.
+
+    regions: left to :func:`ingest` unless the reader has its own.
+    """
 
     id: str
     image: np.ndarray
     labels: np.ndarray | None
     split: str
+    regions: np.ndarray | None = None
 
 
 def ingest(
@@ -48,24 +54,28 @@ def ingest(
 ) -> None:
     """Write ``prepare(item)`` for every item, in the order of ``items``.
 
-    An item is one raw input and gives any number of images, also none. ``prepare`` runs in
-    ``threads`` threads (decoders release the GIL), yet the bytes written do not depend on their
-    number. on_bad_input: "error" lets a DataError through; "skip" logs a warning, records the
-    file with its path below ``raw``, and leaves the whole item out. limit: stop after so many
-    images.
+    An item is one raw input and gives any number of images, also none. ``prepare``, and the
+    superpixels if the writer has settings for them, run in ``threads`` threads (decoders and SLIC
+    release the GIL), yet the bytes written do not depend on their number. on_bad_input: "error"
+    lets a DataError through; "skip" logs a warning, records the file with its path below ``raw``,
+    and leaves the whole item out. limit: stop after so many images.
     """
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
+
+    def work(item: Item) -> list[Sample]:
+        return [_with_regions(sample, writer.superpixels) for sample in prepare(item)]
+
     written = 0
     bar = tqdm(total=len(items), desc=writer.name, mininterval=1.0, disable=not progress)
-    results = ordered_map(prepare, items, threads)
+    results = ordered_map(work, items, threads)
     with logging_redirect_tqdm(), bar, closing(results):
         for result in results:
             try:
                 for sample in result():
                     if limit is not None and written >= limit:
                         return
-                    writer.add(sample.id, sample.image, sample.labels, sample.split)
+                    writer.add(sample.id, sample.image, sample.labels, sample.split, sample.regions)
                     written += 1
             except DataError as error:
                 if on_bad_input == "error":
@@ -73,6 +83,15 @@ def ingest(
                 log.warning("left out: %s", error)
                 writer.skip(*_below(error, raw))
             bar.update()
+
+
+def _with_regions(sample: Sample, settings: SuperpixelSettings | None) -> Sample:
+    if settings is None or sample.regions is not None:
+        return sample
+    try:
+        return replace(sample, regions=superpixels(sample.image, settings))
+    except DataError as error:
+        raise DataError(f"{sample.id}: {error.problem}", advice=error.advice) from None
 
 
 def _below(error: DataError, raw: Path) -> tuple[Path, str]:

@@ -20,6 +20,7 @@ from infoseg.data.imaging import check_same_size, read_tiff, rescale_labels
 from infoseg.data.ingest import OnBadInput, Sample, ingest, log
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 CLASSES = {
     "potsdam6": ("road", "building", "low vegetation", "tree", "car", "clutter"),
@@ -64,6 +65,7 @@ def prepare_potsdam(
     grid: int = 15,
     crop: int = 200,
     colour_tolerance: int = 80,
+    superpixels: SuperpixelSettings | None = None,
     on_bad_input: OnBadInput = "error",
     progress: bool = False,
     threads: int = 2,
@@ -83,6 +85,8 @@ def prepare_potsdam(
     label of tile 4_12 went through lossy compression and 6_7 has cars of (252, 255, 0) (public
     reports; not checked against the original here); IIC's exact match would reject both. Repairs
     are counted in the notes. 0 demands exact colours; at most 127.
+
+    superpixels: settings of the superpixels to store with every image; None stores none.
 
     Raises DataError for a missing folder or a folder without tiles, and, unless ``on_bad_input``
     is "skip", for an unreadable file, another size or band count, a colour that is no class, a
@@ -131,6 +135,7 @@ def prepare_potsdam(
             "on_bad_input": on_bad_input,
         },
         notes=notes,
+        superpixels=superpixels,
     ) as writer:
         ingest(
             writer, tiles, prepare,

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
 from infoseg.errors import DataError, ParamsError
-from infoseg.params import (
-    CocoPersonsParams,
+from infoseg.params_data import (
     CocoScenesSource,
-    CocoStuffParams,
     Dataset,
-    FolderParams,
+    DatasetParams,
     LocalSource,
     PotsdamScenesSource,
     Source,
 )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a kind of data set is read.
+
+    read: called with raw folder, output folder, name, progress, all settings that the kind's model
+    adds to ``DatasetParams``, and those of ``DatasetParams`` in ``SHARED`` and in ``shared``.
+    """
+
+    read: Callable[..., None]
+    shared: tuple[str, ...] = ()
+
+
+SHARED = ("superpixels", "on_bad_input")
+
+READERS = {
+    "coco_persons": Reader(prepare_coco_persons),
+    "coco_stuff": Reader(prepare_coco_stuff),
+    "folder": Reader(prepare_folder),
+    "potsdam": Reader(prepare_potsdam, shared=("crop",)),  # images are cut to the crop's size
+}
+"""By the ``kind`` that ``infoseg.params_data`` knows."""
 
 
 def make_raw(source: Source, path: Path) -> None:
@@ -50,36 +73,7 @@ def list_files(folder: Path) -> list[dict[str, str | int]]:
 
 def prepare(dataset: Dataset, raw: Path, out: Path, name: str) -> None:
     """Read raw files by the protocol of the data set's kind and write the prepared arrays."""
-    common = {"name": name, "on_bad_input": dataset.on_bad_input, "progress": True}
-    if isinstance(dataset, CocoStuffParams):
-        prepare_coco_stuff(
-            raw,
-            out,
-            variant=dataset.variant,
-            scale=dataset.scale,
-            unlabelled=dataset.unlabelled,
-            **common,
-        )
-    elif isinstance(dataset, CocoPersonsParams):
-        prepare_coco_persons(
-            raw,
-            out,
-            shorter_side=dataset.shorter_side,
-            min_person_share=dataset.min_person_share,
-            max_person_share=dataset.max_person_share,
-            min_side=dataset.min_side,
-            crowd=dataset.crowd,
-            **common,
-        )
-    elif isinstance(dataset, FolderParams):
-        prepare_folder(raw, out, labels=dataset.labels, shorter_side=dataset.shorter_side, **common)
-    else:
-        prepare_potsdam(
-            raw,
-            out,
-            variant=dataset.variant,
-            grid=dataset.grid,
-            crop=dataset.crop,
-            colour_tolerance=dataset.colour_tolerance,
-            **common,
-        )
+    reader = READERS[dataset.kind]
+    own = type(dataset).model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
+    settings = {key: getattr(dataset, key) for key in (*SHARED, *reader.shared, *own)}
+    reader.read(raw, out, name=name, progress=True, **settings)

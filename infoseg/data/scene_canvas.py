@@ -23,6 +23,14 @@ class Canvas:
         self.rgb = np.full((h, w, 3), 0.5, np.float32)
         self.label = np.full((h, w), IGNORE, np.uint8)
 
+    def level(self, low: float, high: float) -> float:
+        """Draw a row between two shares of the height, in pixels."""
+        return self.rng.uniform(low, high) * self.h
+
+    def edge(self, y: float, rise: float, size: float = 90) -> np.ndarray:
+        """Draw an uneven horizontal edge: a row for every column, (w,), at most `rise` above y."""
+        return y - rise * fractal(self.rng, 2, self.w, 1, 4, 0.5, stretch=size)[0]
+
     def cover(
         self, rgb: np.ndarray, name: str | None, alpha: np.ndarray, x: int = 0, y: int = 0
     ) -> None:

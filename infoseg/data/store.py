@@ -2,8 +2,10 @@
 
 A directory holds ``images.bin`` (uint8, images of any size one after the other, each row by row
 with its C channels interleaved), ``labels.bin`` (one uint8 per pixel in the same order),
-``index.csv`` (which pixels belong to which image) and ``meta.json`` (:class:`Meta`). Offsets count
-pixels, so one number addresses both files. The same input gives the same bytes.
+``regions.bin`` (superpixels, one little-endian uint16 per pixel in the same order; only if they
+were asked for), ``index.csv`` (which pixels belong to which image) and ``meta.json``
+(:class:`Meta`). Offsets count pixels, so one number addresses all three. The same input gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Prepared:
     """A prepared data set opened for reading; pixels stay on disk until they are touched.
 
     images: (n_pixels, C) uint8. labels: (n_pixels,) uint8, 255 = ignore.
+    regions: (n_pixels,) uint16, superpixels numbered from 0 in every image; None if there are none.
     index: one row per image with columns id, split, offset, height, width, labelled (bool);
     image i owns the pixels ``offset`` to ``offset + height * width``.
     """
@@ -39,6 +42,7 @@ class Prepared:
     index: pd.DataFrame
     images: np.memmap
     labels: np.memmap
+    regions: np.memmap | None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -52,6 +56,16 @@ class Prepared:
         """Return the labels of image i as (H, W) uint8, a read-only view."""
         pixels, height, width = self._where(i)
         return self.labels[pixels].reshape(height, width)
+
+    def region(self, i: int) -> np.ndarray:
+        """Return the superpixels of image i as (H, W) uint16, a read-only view.
+
+        Raises DataError when the data set was prepared without any.
+        """
+        if self.regions is None:
+            raise DataError("was prepared without superpixels", file=self.path)
+        pixels, height, width = self._where(i)
+        return self.regions[pixels].reshape(height, width)
 
     def _where(self, i: int) -> tuple[slice, int, int]:
         if not -len(self) <= i < len(self):
@@ -81,14 +95,17 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
         or not (index["offset"] == sizes.cumsum() - sizes).all()
     ):
         raise DataError("does not agree with meta.json", file=path / "index.csv", advice=_AGAIN)
+
+    def pixels(file: str, kind: str, *shape: int) -> np.memmap:
+        return np.memmap(path / file, kind, mode="r", shape=(meta.n_pixels, *shape))
+
     return Prepared(
         path=path,
         meta=meta,
         index=index,
-        images=np.memmap(
-            path / "images.bin", np.uint8, mode="r", shape=(meta.n_pixels, meta.channels)
-        ),
-        labels=np.memmap(path / "labels.bin", np.uint8, mode="r", shape=(meta.n_pixels,)),
+        images=pixels("images.bin", "u1", meta.channels),
+        labels=pixels("labels.bin", "u1"),
+        regions=pixels("regions.bin", "<u2") if meta.regions else None,
     )
 
 

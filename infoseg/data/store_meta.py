@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IGNORE = 255
 COLUMNS = ("id", "split", "offset", "height", "width", "labelled")
 """Header of ``index.csv``."""
@@ -45,6 +45,7 @@ class Meta(_Strict):
     class_pixels: labelled pixels of each class, in class order.
     ignored_share: share of 255 among the pixels of labelled images; 0 if none is labelled.
     mean, std: per channel over all pixels of all images, in 0..1 (values / 255).
+    regions: largest number of superpixels in an image; 0 if none were computed.
     sources: SHA-256 of the raw files that decide what is in the data set, by their raw path.
     """
 
@@ -61,6 +62,7 @@ class Meta(_Strict):
     ignored_share: float
     mean: list[float]
     std: list[float]
+    regions: int
     files: dict[str, FileFacts]
     sources: dict[str, str]
     parameters: dict[str, Any]

@@ -27,12 +27,14 @@ from infoseg.data.store_meta import (
     sha256_of,
 )
 from infoseg.errors import DataError
+from infoseg.params_data import SuperpixelSettings
 
 
 class _HashedFile:
     """A file being written whose size and SHA-256 are known without reading it back."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file: IO[bytes] = open(path, "wb")
         self._hash = hashlib.sha256()
         self._bytes = 0
@@ -71,6 +73,8 @@ class PreparedWriter:
         is complete; anything else there is refused with :class:`DataError`.
     channels: 3 (RGB) or 4 (RGBIR). classes: names in label order; empty if nothing is labelled.
     parameters: JSON-able settings of the preparation. sources: raw path -> file to hash.
+    superpixels: how the regions that :meth:`add` is given were made, recorded among the
+        parameters; None stores no regions.
 
     Memory stays at one image, however large the data set. Files grow in a hidden sibling
     directory, which is renamed on a clean exit and removed on an exception; a killed process
@@ -87,6 +91,7 @@ class PreparedWriter:
         parameters: Mapping[str, Any],
         sources: Mapping[str, Path | str] | None = None,
         notes: Sequence[str] = (),
+        superpixels: SuperpixelSettings | None = None,
     ) -> None:
         if channels not in (3, 4):
             raise ValueError(f"channels must be 3 or 4, not {channels}")
@@ -94,12 +99,14 @@ class PreparedWriter:
             raise ValueError(f"at most {IGNORE} classes fit beside the ignore value {IGNORE}")
         self.path = Path(path)
         self.name, self.channels, self.classes = name, channels, list(classes)
-        self.parameters, self.notes = dict(parameters), list(notes)
+        self.superpixels, self.notes = superpixels, list(notes)
+        recorded = None if superpixels is None else superpixels.model_dump()
+        self.parameters = dict(parameters) | {"superpixels": recorded}
         self.sources = {key: Path(file) for key, file in (sources or {}).items()}
         self.skipped: list[Skipped] = []
         self._ids: set[str] = set()
         self._splits: dict[str, list[int]] = {}
-        self._n_pixels = self._labelled_pixels = 0
+        self._n_pixels = self._labelled_pixels = self._most_regions = 0
         self._label_counts = [0] * 256
         self._sums, self._squares = [0] * channels, [0] * channels
 
@@ -116,6 +123,10 @@ class PreparedWriter:
         self._images = _HashedFile(self._partial / "images.bin")
         self._labels = _HashedFile(self._partial / "labels.bin")
         self._index = _HashedFile(self._partial / "index.csv")
+        self._files = {file.path.name: file for file in (self._images, self._labels, self._index)}
+        if self.superpixels is not None:
+            self._regions = _HashedFile(self._partial / "regions.bin")
+            self._files["regions.bin"] = self._regions
         self._row(COLUMNS)
         return self
 
@@ -129,17 +140,25 @@ class PreparedWriter:
             if kind is None:
                 self._finish()
         finally:
-            for file in (self._images, self._labels, self._index):
+            for file in self._files.values():
                 file.close()
             # After a successful rename there is nothing left under this name.
             shutil.rmtree(self._partial, ignore_errors=True)
 
-    def add(self, image_id: str, image: np.ndarray, labels: np.ndarray | None, split: str) -> None:
+    def add(
+        self,
+        image_id: str,
+        image: np.ndarray,
+        labels: np.ndarray | None,
+        split: str,
+        regions: np.ndarray | None = None,
+    ) -> None:
         """Append one image.
 
         image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
-        unlabelled image, which stores 255 everywhere. Raises DataError for a repeated id or a
-        label that is no class, ValueError for a wrong shape or type.
+        unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
+        to the largest; exactly where the data set has superpixels. Raises DataError for a repeated
+        id or a label that is no class, ValueError for a wrong shape or type or for such regions.
         """
         if image.ndim != 3 or image.shape[2] != self.channels or image.dtype != np.uint8:
             raise ValueError(
@@ -153,12 +172,10 @@ class PreparedWriter:
             raise DataError(
                 f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
             )
+        if (regions is None) != (self.superpixels is None):
+            raise ValueError(f"{image_id}: regions go with a data set's superpixels, and only then")
         if labels is not None:
-            if labels.shape != (height, width) or labels.dtype != np.uint8:
-                raise ValueError(
-                    f"{image_id}: expected labels ({height}, {width}) uint8, "
-                    f"got {labels.shape} {labels.dtype}"
-                )
+            _check_map(labels, "labels", np.uint8, image_id, (height, width))
             counts = np.bincount(labels.ravel(), minlength=256)
             wrong = np.flatnonzero(counts[len(self.classes) : IGNORE])
             if wrong.size:
@@ -173,6 +190,12 @@ class PreparedWriter:
             # Integer sums, so that mean and std are exact and independent of the order.
             self._sums[channel] += int(pixels[:, channel].sum(dtype=np.uint64))
             self._squares[channel] += int((pixels[:, channel] ** 2).sum(dtype=np.uint64))
+        if regions is not None:
+            _check_map(regions, "regions", np.uint16, image_id, (height, width))
+            if not np.bincount(regions.ravel()).all():
+                raise ValueError(f"{image_id}: the numbers of the regions have gaps")
+            self._most_regions = max(self._most_regions, int(regions.max()) + 1)
+            self._regions.write(np.ascontiguousarray(regions, "<u2").data.cast("B"))
         stored = np.full((height, width), IGNORE, np.uint8) if labels is None else labels
         self._images.write(np.ascontiguousarray(image).data.cast("B"))
         self._labels.write(np.ascontiguousarray(stored).data.cast("B"))
@@ -202,11 +225,6 @@ class PreparedWriter:
                 f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
                 advice="Check the raw folder and the selection parameters",
             )
-        files = {
-            "images.bin": self._images.finish(),
-            "labels.bin": self._labels.finish(),
-            "index.csv": self._index.finish(),
-        }
         n, ignored = self._n_pixels, self._label_counts[IGNORE]
         meta = Meta(
             format_version=FORMAT_VERSION,
@@ -228,7 +246,8 @@ class PreparedWriter:
                 math.sqrt(n * squares - total**2) / n / 255
                 for total, squares in zip(self._sums, self._squares, strict=True)
             ],
-            files=files,
+            regions=self._most_regions,
+            files={name: file.finish() for name, file in self._files.items()},
             sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
             parameters=self.parameters,
             n_skipped=len(self.skipped),
@@ -255,6 +274,16 @@ class PreparedWriter:
         _sync_directory(self.path.parent)
         if old:
             shutil.rmtree(old)
+
+
+def _check_map(
+    pixels: np.ndarray, what: str, kind: type, image_id: str, size: tuple[int, int]
+) -> None:
+    if pixels.shape != size or pixels.dtype != kind:
+        raise ValueError(
+            f"{image_id}: expected {what} {size} {np.dtype(kind)}, "
+            f"got {pixels.shape} {pixels.dtype}"
+        )
 
 
 class _CsvLine:

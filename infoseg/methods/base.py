@@ -6,6 +6,7 @@ a `Settings` and a `Method`, and a line in `infoseg/methods/__init__.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from infoseg.params import MethodSettings, OptimiserSettings
-from infoseg.views import Views
+from infoseg.views import Sees, Views
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,25 @@ class Method(nn.Module):
     """One way to segment images without labels.
 
     A method that is trained sets `optimiser` and defines `loss`; one that is fitted defines `fit`;
-    all define `segment`. `uses_mask` says that it sees which pixels are annotated (not how), as
-    the code of its authors does; the tables mark such rows.
+    all define `segment_with_entropy`. `sees` says what it gets beside the images: which pixels are
+    annotated (not how), as the code of some authors does, which the tables mark; superpixels.
     """
 
     Settings: ClassVar[type[MethodSettings]]
-    uses_mask: ClassVar[bool] = False
+    #: For all settings of the method, unless an instance sets its own.
+    sees: Sees = Sees()
     #: Adam's settings, or None when there is nothing to optimise.
     optimiser: OptimiserSettings | None = None
 
     def __init__(self, settings: MethodSettings, data: DataInfo):
         super().__init__()
         self.clusters = data.clusters
+
+    def begin_step(self, step: int) -> None:
+        """Called before every optimisation step, which are counted from 1.
+
+        For what the host decides and no gradient flows through, so that `loss` can be compiled.
+        """
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         """The objective of one optimisation step, a scalar to minimise."""
@@ -54,7 +62,7 @@ class Method(nn.Module):
     def fit(self, batches: Iterator[Views], seed: int) -> None:
         """Whatever comes after optimisation, for instance k-means on features.
 
-        batches: every training image once, cropped at random.
+        batches: the crop of every evaluated image (of every image where there are no labels).
         """
 
     def segment(self, views: Views) -> Tensor:
@@ -67,3 +75,9 @@ class Method(nn.Module):
         (B,) float in 0..1 (1 is undecided), or None for a method without probabilities.
         """
         raise TypeError(f"{type(self).__name__} does not segment")
+
+
+def relative_entropy(probabilities: Tensor) -> Tensor:
+    """Mean entropy of class distributions in units of log K: (B, K, H, W) → (B,) in 0..1."""
+    entropy = torch.special.entr(probabilities).sum(1).flatten(1).mean(1)
+    return entropy / math.log(max(2, probabilities.shape[1]))

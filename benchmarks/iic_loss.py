@@ -1,0 +1,168 @@
+"""IIC's local loss, forward and backward: both forms of its joint sums, and the published one.
+
+    python benchmarks/iic_loss.py [--batches 12 60] [--classes 45] [--side 128] [--displacement 10]
+                                  [--threads N] [--repeats N] [--seconds S] [--limit GB]
+
+Times alternate between the forms, so that a busy machine slows all of them alike; the median of
+each is compared with the published form, a convolution of one view by the other with the images as
+channels. A form that has taken S seconds is not repeated. Memory is the peak beyond inputs and
+their gradients, of a process of its own. Prints Markdown tables with the machine they were
+measured on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from infoseg.clustering_losses import iic_loss, information_loss
+from infoseg.correlation import choose_form
+from infoseg.params import load_params
+from infoseg.provenance import provenance
+
+ROOT = Path(__file__).parent.parent
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def published(first: Tensor, second: Tensor, displacement: int) -> Tensor:
+    """The joint as in the published code of IIC (Ji et al. 2019)."""
+    joint = F.conv2d(first.transpose(0, 1), second.transpose(0, 1), padding=displacement)
+    return information_loss(joint.permute(2, 3, 0, 1), 1.0)
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "as published": published,
+    "conv": lambda f, g, displacement: iic_loss(f, g, displacement, 1.0, form="conv"),
+    "dft": lambda f, g, displacement: iic_loss(f, g, displacement, 1.0, form="dft"),
+}
+
+
+def views(batch: int, classes: int, side: int) -> list[Tensor]:
+    """Class probabilities of two random views, made in place: no peak before the one measured."""
+    torch.manual_seed(0)
+    found = [torch.rand(batch, classes, side, side, device=DEVICE) for _ in range(2)]
+    return [x.div_(x.sum(1, keepdim=True)).requires_grad_() for x in found]
+
+
+def both_ways(form: str, first: Tensor, second: Tensor, displacement: int) -> None:
+    torch.autograd.grad(FORMS[form](first, second, displacement), (first, second))
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(
+    forms: list[str], inputs: list[Tensor], displacement: int, repeats: int, enough: float
+) -> dict[str, float]:
+    """Median seconds of each form, their repetitions interleaved, after a small warm-up."""
+    times: dict[str, list[float]] = {form: [] for form in forms}
+    for form in forms:
+        both_ways(form, *views(2, 3, 24), displacement)
+    for _ in range(repeats):
+        for form, taken in times.items():
+            if sum(taken) < enough:
+                began = time.perf_counter()
+                both_ways(form, *inputs, displacement)
+                taken.append(time.perf_counter() - began)
+    return {form: statistics.median(taken) for form, taken in times.items()}
+
+
+def peak_beyond(form: str, batch: int, classes: int, side: int, displacement: int) -> int:
+    """Peak bytes of a forward and backward pass beyond the inputs and as much for gradients."""
+
+    def peak() -> int:
+        if DEVICE.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        scale = 1 if sys.platform == "darwin" else 1024
+        return scale * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    both_ways(form, *views(2, 3, 24), displacement)
+    inputs = views(batch, classes, side)
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before = peak()
+    both_ways(form, *inputs, displacement)
+    return peak() - before - sum(x.numel() * x.element_size() for x in inputs)
+
+
+def peak_in_a_process_of_its_own(threads: int, *case: object) -> int:
+    command = [sys.executable, __file__, "--threads", str(threads), "--peak", *map(str, case)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout)
+
+
+def compare(batch: int, known: dict[str, float], options: argparse.Namespace) -> None:
+    """One table. known: bytes beyond inputs and gradients per image, from smaller batches."""
+    size = options.classes, options.side
+    own = 4 * 4 * batch * options.classes * options.side**2
+    fits = {f: own + known.get(f, 0) * batch <= options.limit * 1e9 for f in FORMS}
+    peaks = {}
+    for form in (f for f in FORMS if fits[f]):
+        peaks[form] = peak_in_a_process_of_its_own(
+            options.threads, form, batch, *size, options.displacement
+        )
+        known[form] = peaks[form] / batch
+    inputs = views(batch, *size)
+    found = seconds(list(peaks), inputs, options.displacement, options.repeats, options.seconds)
+    first = found.get("as published")
+    print(f"\nBatch {batch}\n\n| form | s | times faster | GB beyond |\n|:---|---:|---:|---:|")
+    for form in FORMS:
+        if form in found:
+            faster = f"{first / found[form]:.1f}" if first else ""
+            print(f"| {form} | {found[form]:.2f} | {faster} | {max(0, peaks[form]) / 1e9:.2f} |")
+        else:
+            print(f"| {form} | not run | | |")
+
+
+def small_sizes(options: argparse.Namespace) -> None:
+    print("\n16 images of 64 px, ms\n\n| K | T |", " | ".join(FORMS), "| `auto` is |")
+    print("|---:|---:|" + "---:|" * len(FORMS) + ":---|")
+    for classes in (3, 9):
+        for displacement in (0, 2, 3, 5, 10):
+            inputs = views(16, classes, 64)
+            found = seconds(list(FORMS), inputs, displacement, options.repeats, options.seconds)
+            cells = " | ".join(f"{1000 * found[form]:.1f}" for form in FORMS)
+            chosen = choose_form(displacement)
+            print(f"| {classes} | {displacement} | {cells} | {chosen} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, nargs="*", default=[12, 60])
+    parser.add_argument("--classes", type=int, default=45)
+    parser.add_argument("--side", type=int, default=128, help="pixels")
+    parser.add_argument("--displacement", type=int, default=10, help="pixels")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60, help="enough for one form")
+    parser.add_argument("--limit", type=float, default=16, help="GB; forms that need more: not run")
+    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.peak:
+        form, *case = options.peak
+        print(peak_beyond(form, *map(int, case)))
+        return
+    made = provenance(ROOT, load_params(ROOT, "demo").training, DEVICE, {})
+    print(
+        f"IIC's loss, forward and backward: K = {options.classes}, {options.side} px, "
+        f"T = {options.displacement}, {made['device']}, {options.threads} threads"
+    )
+    print(f"torch {made['versions']['torch']}, commit {made['git']['commit']}")
+    known: dict[str, float] = {}
+    for batch in sorted(options.batches):
+        compare(batch, known, options)
+    small_sizes(options)
+
+
+if __name__ == "__main__":
+    main()

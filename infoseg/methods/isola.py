@@ -1,0 +1,63 @@
+"""Isola: co-occurrence in space (Isola et al., 2015), as IIC's authors adapted it.
+
+Do two patches touch, or do they lie far apart?
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from infoseg.methods.base import DataInfo
+from infoseg.methods.patch_pairs import PatchPairs, PatchSettings, Size
+
+
+class IsolaSettings(PatchSettings):
+    """All settings are those of `PatchSettings`: the method has none of its own."""
+
+    kind: Literal["isola"]
+
+
+class Isola(PatchPairs):
+    Settings = IsolaSettings
+    # Centres in opposite corners of a square of this side are two patches apart.
+    smallest = 1 + math.sqrt(2)
+
+    def __init__(self, settings: IsolaSettings, data: DataInfo):
+        super().__init__(settings, data, 1)
+
+    def draw(self, count: int, size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        adjoining = torch.rand(count, generator=generator, device=generator.device) < 0.5
+        near = diagonal_offsets(count, self.patch, generator)
+        far = far_offsets(count, size, self.patch, generator)
+        return torch.where(adjoining[:, None], near, far), adjoining
+
+    def losses(self, logits: Tensor, answers: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], answers.float(), reduction="none")
+
+
+def diagonal_offsets(count: int, patch: int, generator: torch.Generator) -> Tensor:
+    """To one of the four patches that touch the first at a corner: (n, 2) int64 pixels."""
+    draws = torch.randint(2, (count, 2), generator=generator, device=generator.device)
+    return patch * (2 * draws - 1)
+
+
+def far_offsets(count: int, size: Size, patch: int, generator: torch.Generator) -> Tensor:
+    """Offsets of pairs drawn uniformly from all whose centres are two patches apart or more.
+
+    (n, 2) int64 pixels. Instead of drawing until a pair is far enough: every offset, weighted by
+    the number of pairs that have it. The released code draws the distance uniformly, which favours
+    near pairs.
+    """
+    device = generator.device
+    y, x = (torch.arange(patch - side, side - patch + 1, device=device) for side in size)
+    pairs = (size[0] - patch + 1 - y.abs())[:, None] * (size[1] - patch + 1 - x.abs())
+    pairs = pairs * (y.square()[:, None] + x.square() >= (2 * patch) ** 2)
+    cumulative = pairs.flatten().cumsum(0)
+    draws = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+    index = torch.searchsorted(cumulative, (draws * cumulative[-1]).long(), right=True)
+    return torch.stack([y[index // len(x)], x[index % len(x)]], 1)

@@ -1,0 +1,515 @@
+"""AC: what every order sees, the loss from its definition, inference without masks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from helpers import build, data_info, method_settings
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+
+from infoseg.causal import (
+    ORDERS,
+    STRIDE,
+    OrderedConv,
+    OrderedNetwork,
+    draw_orders,
+    order_taps,
+    to_pixels,
+)
+from infoseg.methods import ac
+from infoseg.methods.ac import feature_loss
+from infoseg.views import Views
+
+ALL = torch.ones(3, 3)
+
+
+def reading(order: int, height: int, width: int) -> list[tuple[int, int]]:
+    """Places (row, column) of a grid as the order reads them."""
+    rows = range(height)[:: -1 if order & 2 else 1]
+    columns = range(width)[:: -1 if order & 1 else 1]
+    if order < 4:
+        return [(y, x) for y in rows for x in columns]
+    return [(y, x) for x in columns for y in rows]
+
+
+def hand_made_mask(order: int | None) -> torch.Tensor:
+    if order is None:
+        return ALL
+    places = reading(order, 3, 3)
+    mask = torch.zeros(3, 3)
+    for place in places[: places.index((1, 1)) + 1]:
+        mask[place] = 1
+    return mask
+
+
+def views(batch: int = 3, height: int = 18, width: int = 21, channels: int = 3, seed: int = 0):
+    rng = torch.Generator().manual_seed(seed)
+    return Views(torch.rand(batch, channels, height, width, generator=rng))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def index(order: int | None) -> torch.Tensor | None:
+    return None if order is None else torch.tensor([order])
+
+
+# ---- orders --------------------------------------------------------------------------------------
+
+
+def test_each_mask_lets_through_what_comes_before_the_centre_and_the_centre():
+    taps = order_taps()
+    assert taps.shape == (ORDERS, 3, 3)
+    for order in range(ORDERS):
+        assert torch.equal(taps[order], hand_made_mask(order)), order
+    assert len({tuple(mask.flatten().tolist()) for mask in taps}) == ORDERS
+
+
+def test_an_order_and_its_reverse_share_the_centre_alone():
+    taps = order_taps()
+    for order in range(ORDERS):
+        assert reading(order ^ 3, 5, 4) == reading(order, 5, 4)[::-1]
+        both = taps[order] + taps[order ^ 3]
+        assert both[1, 1] == 2 and both.sum() == 10 and both.min() == 1
+
+
+def test_drawn_orders_are_different_and_every_pair_occurs():
+    rng = generator()
+    pairs = [tuple(draw_orders(2, rng, torch.device("cpu")).tolist()) for _ in range(4000)]
+    assert set(pairs) == set(itertools.permutations(range(ORDERS), 2))
+    assert max(pairs.count(pair) for pair in set(pairs)) < 2 * 4000 / 56
+    again = generator()
+    assert pairs[:5] == [
+        tuple(draw_orders(2, again, torch.device("cpu")).tolist()) for _ in range(5)
+    ]
+
+
+@pytest.mark.parametrize("order", [None, *range(ORDERS)])
+def test_a_convolution_under_an_order_is_one_of_masked_weights(order):
+    torch.manual_seed(0)
+    conv, x = OrderedConv(3, 5), torch.randn(2, 3, 7, 6)
+    mask = hand_made_mask(order)
+    expected = F.conv2d(F.pad(x, (1, 1, 1, 1)), conv.weight * mask, conv.bias)
+    found = conv(x) if order is None else conv(x, order_taps()[order])
+    torch.testing.assert_close(found, expected)
+
+
+def test_nothing_reads_the_drawn_orders_back_to_the_host():
+    network = OrderedNetwork(3, 0.06, 1, norm=True)
+    # Fake tensors have no values: whatever asks for one fails.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        orders = draw_orders(2, torch.Generator(), torch.device("cpu")).split(1)
+        shapes = [network(torch.rand(2, 3, 9, 9), order).shape for order in orders]
+    assert shapes == [(2, 8, 3, 3)] * 2
+
+
+# ---- what a cell depends on ----------------------------------------------------------------------
+
+
+def dependence(network: OrderedNetwork, order: int | None, height: int, width: int):
+    """Which pixels each cell depends on, by gradients: {cell: (H, W) bool}.
+
+    Over many images and channels, because ReLUs and pooling let one image through in part only.
+    """
+    images = torch.rand(192, 3, height, width, generator=generator(1)) - 0.5
+    images.requires_grad_()
+    cells = network(images, index(order))
+    weights = torch.rand(cells.shape[:2], generator=generator(2)) + 0.5
+    found = {}
+    for place in itertools.product(*map(range, cells.shape[2:])):
+        value = (cells[(..., *place)] * weights).sum()
+        [slope] = torch.autograd.grad(value, images, retain_graph=True)
+        found[place] = (slope != 0).any(0).any(0)
+    return found
+
+
+def reach(order: int | None, blocks: int, height: int, width: int):
+    """The same from the masks: steps from cell to cell, then from pixel to pixel."""
+    mask = hand_made_mask(order).bool()
+    steps = [(y - 1, x - 1) for y, x in mask.nonzero().tolist()]
+    size = (math.ceil(height / STRIDE), math.ceil(width / STRIDE))
+
+    def neighbours(places, height, width):
+        moved = {(y + dy, x + dx) for y, x in places for dy, dx in steps}
+        return {(y, x) for y, x in moved if 0 <= y < height and 0 <= x < width}
+
+    found = {}
+    for cell in itertools.product(*map(range, size)):
+        cells = {cell}
+        for _ in range(blocks):
+            cells = neighbours(cells, *size)
+        pixels = {place for cell in cells for place in pixels_of(cell, height, width)}
+        found[cell] = torch.zeros(height, width, dtype=torch.bool)
+        for place in neighbours(pixels, height, width):
+            found[cell][place] = True
+    return found
+
+
+def pixels_of(cell: tuple[int, int], height: int, width: int) -> list[tuple[int, int]]:
+    top, left = STRIDE * cell[0], STRIDE * cell[1]
+    return [
+        (y, x)
+        for y in range(top, min(top + STRIDE, height))
+        for x in range(left, min(left + STRIDE, width))
+    ]
+
+
+def ordered_network(blocks: int) -> OrderedNetwork:
+    torch.manual_seed(3)
+    return OrderedNetwork(3, 0.06, blocks, norm=True).eval()
+
+
+@pytest.mark.parametrize(("height", "width"), [(13, 18), (12, 9)])
+@pytest.mark.parametrize("order", [None, *range(ORDERS)])
+def test_a_cell_depends_on_no_pixel_after_its_last_one(order, height, width):
+    found = dependence(ordered_network(2), order, height, width)
+    expected = reach(order, 2, height, width)
+    assert found.keys() == expected.keys()
+    for cell in found:
+        assert torch.equal(found[cell], expected[cell]), cell
+    if order is None:
+        return
+    places = reading(order, height, width)
+    own = {cell: {places.index(p) for p in pixels_of(cell, height, width)} for cell in found}
+    first = min(own, key=lambda cell: max(own[cell]))
+    for cell, pixels in found.items():
+        seen = {places.index((y, x)) for y, x in pixels.nonzero().tolist()}
+        assert max(seen) == max(own[cell])
+        assert own[cell] <= seen
+        assert (cell == first) or min(seen) < min(own[cell])
+
+
+@pytest.mark.parametrize("order", range(ORDERS))
+def test_an_order_and_its_reverse_see_the_whole_neighbourhood_between_them(order):
+    size, cell = (12, 12), (1, 1)
+    network = ordered_network(1)
+    one, other, every = (
+        dependence(network, order, *size)[cell] for order in (order, order ^ 3, None)
+    )
+    assert (one | other).all()
+    assert every.all() and not one.all() and not other.all()
+
+
+def test_in_training_batch_statistics_mix_positions():
+    torch.manual_seed(0)
+    network = ordered_network(1).train()
+    images = torch.rand(2, 3, 12, 12, requires_grad=True)
+    [slope] = torch.autograd.grad(network(images, index(0))[:, :, 0, 0].square().sum(), images)
+    assert slope[:, :, -4:].abs().max() > 0
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+def network_by_hand(method, images: torch.Tensor, order: int | None) -> torch.Tensor:
+    """Class probabilities of cells in training mode, from the weights and a hand-made mask."""
+    mask, net = hand_made_mask(order), method.network
+
+    def normalised(x):
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+        return (x - mean) / (var + 1e-5).sqrt()
+
+    def point(conv, x):
+        weighted = torch.einsum("fc,bchw->bfhw", conv.weight[:, :, 0, 0], x)
+        return weighted + conv.bias[:, None, None]
+
+    x = F.conv2d(images, net.stem.weight * mask, padding=1)
+    x = normalised(x) * net.stem_norm.weight[:, None, None] + net.stem_norm.bias[:, None, None]
+    height, width = x.shape[-2:]
+    x = torch.stack(
+        [
+            torch.stack(
+                [x[:, :, i : i + 4, j : j + 4].amax((2, 3)) for j in range(0, width, 4)], -1
+            )
+            for i in range(0, height, 4)
+        ],
+        -2,
+    ).relu()
+    for block in net.blocks:
+        y = F.conv2d(x, block.ordered.weight * mask, block.ordered.bias, padding=1).relu()
+        y = point(block.points[0], y).relu()
+        y = torch.cat([y[:, : x.shape[1]] + x, y[:, x.shape[1] :]], 1)
+        for i in (1, 3):
+            y = y + point(block.points[i + 1], point(block.points[i], y).relu()).relu()
+        x = y
+    return point(method.head, normalised(x) if net.norm is not None else x).softmax(1)
+
+
+def interpolated(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear interpolation by what it is: a mean of two rows of two columns of cells."""
+    for dim, count in ((2, size[0]), (3, size[1])):
+        last, parts = cells.shape[dim] - 1, []
+        for pixel in range(count):
+            place = max(0.0, (pixel + 0.5) / 4 - 0.5)
+            low = min(int(place), last)
+            high = min(low + 1, last)
+            parts.append(
+                torch.lerp(cells.select(dim, low), cells.select(dim, high), place - int(place))
+            )
+        cells = torch.stack(parts, dim)
+    return cells
+
+
+def information_by_hand(
+    first: torch.Tensor, second: torch.Tensor, reach: int, weight: float
+) -> float:
+    """IIC's loss, displacement by displacement and class by class."""
+    first, second = first.double(), second.double()
+    classes, height, width = first.shape[1:]
+    losses = []
+    for dy, dx in itertools.product(range(-reach, reach + 1), repeat=2):
+        joint = torch.zeros(classes, classes, dtype=torch.float64)
+        for y, x in itertools.product(range(height), range(width)):
+            if 0 <= y + dy < height and 0 <= x + dx < width:
+                joint += first[:, :, y, x].T @ second[:, :, y + dy, x + dx]
+        joint = (joint + joint.T) / joint.sum() / 2
+        loss = 0.0
+        for k, m in itertools.product(range(classes), repeat=2):
+            marginals = math.log(joint[k].sum()) + math.log(joint[:, m].sum())
+            loss -= joint[k, m].item() * (math.log(joint[k, m]) - weight * marginals)
+        losses.append(loss)
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("resolution", ["input", "map"])
+def test_the_loss_is_that_of_the_definition(monkeypatch, resolution, norm):
+    method, seen = build("ac", norm=norm, resolution=resolution), views()
+    with torch.no_grad():
+        torch.nn.init.normal_(method.network.stem_norm.bias)
+        torch.nn.init.uniform_(method.network.stem_norm.weight, 0.5, 2)
+    asked = []
+
+    def draw(count, rng, device):
+        asked.append((count, rng))
+        return torch.tensor([6, 1])
+
+    monkeypatch.setattr(ac, "draw_orders", draw)
+    rng = generator()
+    with torch.no_grad():
+        found = method.train().loss(seen, rng)
+        maps = [network_by_hand(method, seen.images, order) for order in (6, 1)]
+    assert asked == [(2, rng)]
+    displacement, weight = method.settings.displacement, method.settings.weight
+    assert (displacement, weight) == (4, 1.5)
+    if resolution == "input":
+        maps = [interpolated(x, (18, 21)) for x in maps]
+    else:
+        displacement = 1
+    assert maps[0].shape[-2:] == ((18, 21) if resolution == "input" else (5, 6))
+    expected = information_by_hand(*maps, displacement, weight)
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+    assert (maps[0] - maps[1]).abs().max() > 0.01
+
+
+def test_displacements_at_the_maps_resolution_are_whole_cells_within_the_window(monkeypatch):
+    asked = []
+
+    def spy(first, second, displacement, weight):
+        asked.append(displacement)
+        return first.sum()
+
+    monkeypatch.setattr(ac, "iic_loss", spy)
+    for displacement in (0, 3, 4, 10):
+        build("ac", resolution="map", displacement=displacement).loss(views(), generator())
+    assert asked == [0, 0, 1, 2]
+
+
+def test_the_network_has_the_widths_of_the_unofficial_code_and_xavier_weights():
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        network = OrderedNetwork(4, 1.0, 4, norm=True)
+    assert network.stem.weight.shape == (64, 4, 3, 3)
+    assert [block.ordered.out_channels for block in network.blocks] == [128, 256, 512, 1024]
+    assert network.features == 1024
+    method = build("ac", width=1.0, blocks=1, arl_weight=1.0, arl_features=64)
+    network = method.network
+    convolutions = [network.stem, network.blocks[0].ordered, *network.blocks[0].points]
+    for conv in [*convolutions, method.head, method.projection]:
+        area = conv.kernel_size[0] ** 2
+        expected = math.sqrt(2 / (area * (conv.in_channels + conv.out_channels)))
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (35, 62)])
+def test_cells_stay_in_place_whatever_the_size(height, width):
+    rows, columns = math.ceil(height / 4), math.ceil(width / 4)
+    cells = torch.rand(1, 2, rows, columns, generator=generator())
+    found = to_pixels(cells, torch.Size((height, width)))
+    torch.testing.assert_close(found, interpolated(cells, (height, width)))
+    with torch.no_grad():
+        assert ordered_network(1)(torch.rand(1, 3, height, width)).shape[-2:] == (rows, columns)
+
+
+def test_running_statistics_are_those_of_unmasked_activations():
+    method, seen = build("ac").train(), views()
+    expected = build("ac").train()
+    with torch.no_grad():
+        for seed in range(3):
+            method.loss(seen, generator(seed))
+            expected.network(seen.images)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(method.state_dict()[name], value, msg=name)
+    assert method.network.norm.running_mean.abs().max() > 0.01
+    # A masked pass does not change them, and in evaluation mode it is normalised by them.
+    with torch.no_grad():
+        before = method.network.stem_norm.running_mean.clone()
+        method.network(seen.images, index(3))
+        assert torch.equal(method.network.stem_norm.running_mean, before)
+        network, image = method.eval().network, seen.images[:1]
+        whole, alone = network(seen.images, index(3))[:1], network(image, index(3))
+    torch.testing.assert_close(whole, alone)
+
+
+# ---- inference -----------------------------------------------------------------------------------
+
+
+def recorded(**changes):
+    """A method whose running statistics are exactly those of `views(3)`, unmasked."""
+    method = build("ac", **changes).train()
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        method.network(views().images)
+    return method.eval()
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@torch.no_grad()
+def test_segmentation_masks_nothing_and_interpolates_probabilities(norm):
+    method, seen = recorded(norm=norm), views()
+    low = network_by_hand(method, seen.images, None)
+    expected = interpolated(low, (18, 21))
+    labels, entropy = method.segment_with_entropy(seen)
+    # But for ties of rounding, and the correction of the running variance.
+    assert (labels == expected.argmax(1)).float().mean() > 0.99
+    assert len(labels.unique()) > 1 or not norm
+    relative = -(expected * expected.log()).sum(1).mean((1, 2)) / math.log(3)
+    torch.testing.assert_close(entropy, relative, rtol=0.01, atol=0.01)
+    for order in range(ORDERS):
+        masked = method.probabilities(method.network(seen.images, index(order)))
+        assert (masked - low).abs().max() > 0.02
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_loss():
+    one, same, other = (
+        build("ac").train().loss(views(), generator(seed)).item() for seed in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_under_bfloat16_the_loss_is_float32_and_every_weight_has_a_gradient(channels):
+    seen = views(4, 33, 35, channels)
+    images = seen.images.contiguous(memory_format=torch.channels_last)
+    found = []
+    for autocast in (False, True):
+        method = build("ac", data_info(5, channels), width=0.2, arl_weight=0.5).train()
+        if autocast:
+            method.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = method.loss(Views(images) if autocast else seen, generator())
+            # On CPUs autocast would take the softmax in bfloat16.
+            maps = method.eval().probabilities(method.network(images))
+        loss.backward()
+        assert loss.dtype == maps.dtype == torch.float32
+        for name, weight in method.named_parameters():
+            assert weight.grad is not None and weight.grad.abs().max() > 0, name
+        found.append((loss.item(), method.network.stem.weight.grad))
+    assert found[0][0] == pytest.approx(found[1][0], abs=0.02)
+    flat = [slope.flatten() for _, slope in found]
+    assert F.cosine_similarity(*flat, dim=0) > 0.9
+
+
+def two_textures(batch: int = 8, size: int = 32) -> Views:
+    """A striped and a noisy part, divided at a random column."""
+    rng = generator(7)
+    stripes = (torch.arange(size) % 4 < 2).float()[:, None].expand(batch, 3, size, size)
+    noise = 0.3 * torch.rand(batch, 3, size, size, generator=rng)
+    divide = torch.randint(size // 4, 3 * size // 4, (batch, 1, 1, 1), generator=rng)
+    return Views(torch.where(torch.arange(size) < divide, stripes, noise))
+
+
+@pytest.mark.parametrize("arl_weight", [0.0, 1.0])
+def test_a_few_steps_decrease_the_loss(arl_weight):
+    changes = {"weight": 1.0, "width": 0.1, "arl_weight": arl_weight, "resolution": "map"}
+    method, seen, rng = build("ac", data_info(2), **changes).train(), two_textures(), generator()
+    optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(40):
+        loss = method.loss(seen, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < sum(losses[:10]) - 10 * 0.1
+
+
+# ---- ARL -----------------------------------------------------------------------------------------
+
+
+def feature_loss_by_hand(first: torch.Tensor, second: torch.Tensor, window: int) -> float:
+    batch, length, height, width = first.shape
+    means = []
+    for dy, dx in itertools.product(range(-window, window + 1), repeat=2):
+        losses = []
+        for b, y, x in itertools.product(range(batch), range(height), range(width)):
+            if not (0 <= y + dy < height and 0 <= x + dx < width):
+                continue
+            scores = [
+                float(first[b, :, y, x] @ second[c, :, y + dy, x + dx]) / math.sqrt(length)
+                for c in range(batch)
+            ]
+            losses.append(math.log(sum(map(math.exp, scores))) - scores[b])
+        means.append(sum(losses) / len(losses))
+    return sum(means) / len(means)
+
+
+@pytest.mark.parametrize("window", [0, 1, 2])
+def test_the_feature_loss_is_that_of_the_definition(window):
+    first, second = torch.randn(2, 3, 5, 4, 3, generator=generator(), dtype=torch.float64)
+    found = feature_loss(first, second, window)
+    assert found.item() == pytest.approx(feature_loss_by_hand(first, second, window), abs=1e-9)
+
+
+def test_the_feature_loss_runs_from_knowing_nothing_to_matching_everything():
+    same = torch.ones(4, 6, 3, 3)
+    assert feature_loss(same, same, 1).item() == pytest.approx(math.log(4))
+    own = 50 * torch.eye(4)[:, :, None, None].expand(-1, -1, 3, 3)
+    assert feature_loss(own, own, 1).item() == pytest.approx(0, abs=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = feature_loss(own.bfloat16(), own.bfloat16(), 0)
+    assert found.dtype == torch.float32
+
+
+def test_a_window_across_the_whole_map_is_an_error_naming_the_setting():
+    features = torch.zeros(2, 4, 5, 3)
+    feature_loss(features, features, 2)
+    with pytest.raises(ValueError, match="arl_window is 3, but the map has 5 x 3 cells"):
+        feature_loss(features, features, 3)
+
+
+def test_arl_adds_its_weighted_loss_of_projected_features_of_both_orders():
+    method, seen = build("ac", arl_weight=2.5, arl_window=2).train(), views()
+    orders = draw_orders(2, generator(), torch.device("cpu")).split(1)
+    with torch.no_grad():
+        found = method.loss(seen, generator())
+        pair = [method.projection(method.network(seen.images, order)) for order in orders]
+        method.projection = None
+        alone = method.loss(seen, generator())
+    assert pair[0].shape[1] == method_settings("ac")["arl_features"]
+    expected = alone + 2.5 * feature_loss(*pair, 2)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_without_arl_there_are_no_weights_for_it():
+    assert build("ac").projection is None

@@ -1,0 +1,552 @@
+"""Joint sums, IIC's loss and region information against loops written from their definitions."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from infoseg import correlation
+from infoseg.clustering_losses import iic_loss, information_loss, region_information
+from infoseg.correlation import choose_form, displaced_joint
+
+FORMS = ("dft", "conv")
+#: (B, K, H, W, T): one class, one pixel, long and odd sides, images smaller than T.
+SIZES = [
+    (1, 1, 1, 1, 0),
+    (2, 1, 3, 4, 1),
+    (3, 2, 4, 5, 0),
+    (2, 3, 5, 4, 1),
+    (1, 4, 7, 3, 2),
+    (2, 2, 2, 6, 3),
+    (2, 5, 3, 3, 4),
+    (1, 3, 1, 5, 4),
+]
+
+
+# ---- the reference: loops over displacements, classes, images and pixels, float64 ----------------
+
+
+def slow_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
+    batch, classes, height, width = first.shape
+    others, side = second.shape[1], 2 * displacement + 1
+    moves = range(-displacement, displacement + 1)
+    # Single numbers, by the place they come from: fewer operations to differentiate.
+    f, g = (
+        dict(zip(itertools.product(*map(range, x.shape)), x.flatten().unbind(), strict=True))
+        for x in (first, second)
+    )
+    entries = []
+    for dy, dx, k, m in itertools.product(moves, moves, range(classes), range(others)):
+        entry = first.new_zeros(())
+        for b, y, x in itertools.product(range(batch), range(height), range(width)):
+            if 0 <= y + dy < height and 0 <= x + dx < width:
+                entry = entry + f[b, k, y, x] * g[b, m, y + dy, x + dx]
+        entries.append(entry)
+    return torch.stack(entries).view(side, side, classes, others)
+
+
+def slow_information_loss(joints: Tensor, weight: float) -> Tensor:
+    losses = []
+    for joint in joints.flatten(0, 1):
+        if not joint.any():
+            continue
+        P = joint / joint.sum()
+        P = (P + P.T) / 2
+        rows, columns = ([torch.log(sum(x)) for x in p.unbind()] for p in (P, P.T))
+        loss = 0.0
+        for (k, m), p in zip(itertools.product(range(len(P)), repeat=2), P.flatten(), strict=True):
+            if p > 0:
+                loss = loss - p * (torch.log(p) - weight * (rows[k] + columns[m]))
+        losses.append(loss)
+    return sum(losses) / len(losses)
+
+
+def views(size, seed: int = 0, dtype=torch.float64) -> tuple[Tensor, Tensor]:
+    """Class probabilities of two views, (B, K, H, W)."""
+    rng = torch.Generator().manual_seed(seed)
+    scores = torch.randn(2, *size[:4], generator=rng, dtype=torch.float64)
+    first, second = torch.softmax(2 * scores, 2).to(dtype)
+    return first, second
+
+
+def random_mask(size, seed: int = 0) -> Tensor:
+    batch, _, height, width = size[:4]
+    rng = torch.Generator().manual_seed(100 + seed)
+    mask = torch.rand(batch, height, width, generator=rng) < 0.6
+    mask[0, 0, 0] = True
+    return mask
+
+
+def close(found, expected, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+# ---- the joint -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_joint_and_its_gradients_equal_the_loops(size):
+    first, second = (x.requires_grad_() for x in views(size))
+    expected = slow_joint(first, second, size[4])
+    rng = torch.Generator().manual_seed(1)
+    along = torch.randn(expected.shape, generator=rng, dtype=torch.float64)
+    slopes = torch.autograd.grad(expected, (first, second), along)
+    for form in FORMS:
+        found = displaced_joint(first, second, size[4], form)
+        close(found, expected)
+        for a, b in zip(torch.autograd.grad(found, (first, second), along), slopes, strict=True):
+            close(a, b)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_two_stacks_may_have_different_numbers_of_classes(form):
+    first, second = views((2, 3, 4, 3))[0], views((2, 5, 4, 3))[1]
+    close(displaced_joint(first, second, 2, form), slow_joint(first, second, 2))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_sign_of_a_displacement_is_where_the_second_pixel_lies(form):
+    first, second = torch.zeros(2, 1, 1, 5, 6)
+    first[0, 0, 2, 2], second[0, 0, 3, 0] = 2, 3
+    joint = displaced_joint(first, second, 2, form)[:, :, 0, 0]
+    expected = torch.zeros(5, 5)
+    expected[2 + 1, 2 - 2] = 6
+    close(joint, expected, 1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_joint_is_the_published_convolution_with_displacements_reversed(form):
+    first, second = views((3, 4, 6, 7))
+    published = F.conv2d(first.transpose(0, 1), second.transpose(0, 1), padding=2)
+    close(displaced_joint(first, second, 2, form), published.permute(2, 3, 0, 1).flip(0, 1))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("needed", [(True, True), (True, False), (False, True)])
+def test_the_gradients_that_are_needed_equal_finite_differences(form, needed, monkeypatch):
+    inputs = [x.requires_grad_(n) for x, n in zip(views((2, 2, 3, 2)), needed, strict=True)]
+    assert torch.autograd.gradcheck(lambda f, g: displaced_joint(f, g, 1, form), inputs)
+    joint, gradients = correlation.FORMS[form]
+    asked = []
+
+    def spy(first: Tensor, second: Tensor, gradient: Tensor, *into: Tensor | None) -> None:
+        asked.append(tuple(x is not None for x in into))
+        gradients(first, second, gradient, *into)
+
+    monkeypatch.setitem(correlation.FORMS, form, (joint, spy))
+    displaced_joint(*inputs, 1, form).sum().backward()
+    assert asked == [needed]
+    assert tuple(x.grad is not None for x in inputs) == needed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_chunks_and_blocks_change_nothing(form, monkeypatch):
+    size = (5, 3, 6, 7)
+    first, second = (x.requires_grad_() for x in views(size))
+    along = torch.randn(5, 5, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def run() -> tuple[Tensor, ...]:
+        joint = displaced_joint(first, second, 2, form)
+        return joint, *torch.autograd.grad(joint, (first, second), along)
+
+    whole = run()
+    for chunk in (1, 2 * 6 * 9 * 7 * 8):  # an image at a time; two at a time, and then one
+        monkeypatch.setattr(correlation, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(correlation, "BLOCK_BYTES", chunk)
+        for a, b in zip(run(), whole, strict=True):
+            close(a, b)
+
+
+class Sizes(TorchDispatchMode):
+    """The largest tensor that any operation makes, in bytes, views counted by what they show."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        made = function(*arguments, **(keywords or {}))
+        for x in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(x, Tensor):
+                self.largest = max(self.largest, x.numel() * x.element_size())
+        return made
+
+
+def test_memory_neither_grows_with_the_displacements_nor_keeps_more_than_the_inputs(monkeypatch):
+    monkeypatch.setattr(correlation, "CHUNK_BYTES", 2**18)
+    monkeypatch.setattr(correlation, "BLOCK_BYTES", 2**15)
+    first, second = (x.requires_grad_() for x in views((24, 4, 32, 32), dtype=torch.float32))
+    bytes_of_input = first.numel() * 4
+    kept = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    with Sizes() as sizes:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            joint = displaced_joint(first, second, 8, "dft")
+        forward = sizes.largest
+        joint.backward(torch.ones_like(joint))
+    # Forward: chunks alone. Backward: the gradients as well. Pixels times displacements: 289 times.
+    assert forward <= 2**18 < bytes_of_input
+    assert sizes.largest <= bytes_of_input
+    assert {x.data_ptr() for x in kept} == {first.data_ptr(), second.data_ptr()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_inputs_are_summed_in_float32(form, dtype, autocast):
+    first, second = (x.requires_grad_() for x in views((2, 3, 24, 24), dtype=dtype))
+    context = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
+    with context:
+        joint = displaced_joint(first, second, 1, form)
+    assert joint.dtype == torch.float32
+    close(joint.double(), displaced_joint(first.double(), second.double(), 1, form), 1e-5)
+    joint.sum().backward()
+    assert first.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_keeps_six_digits_of_the_whole_and_other_layouts_are_read_alike(form):
+    first, second = views((4, 5, 40, 30))
+    exact = displaced_joint(first, second, 3, form)
+    single = displaced_joint(
+        first.float().contiguous(memory_format=torch.channels_last),
+        second.float().transpose(2, 3).contiguous().transpose(2, 3),
+        3,
+        form,
+    )
+    assert float((single - exact).abs().max() / exact.sum((-2, -1)).max()) < 1e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_inputs_give_the_same_bits_under_deterministic_algorithms(form):
+    first, second = (x.requires_grad_() for x in views((3, 3, 9, 8), dtype=torch.float32))
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = []
+        for _ in range(2):
+            loss = iic_loss(first, second, 3, 1.5, random_mask((3, 3, 9, 8)), form)
+            found.append((loss, *torch.autograd.grad(loss, (first, second))))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_small_windows_are_convolved_and_large_ones_transformed(monkeypatch):
+    assert [choose_form(t) for t in (0, 2, 5, 10)] == ["conv", "conv", "dft", "dft"]
+    used = []
+    for form, (joint, gradients) in correlation.FORMS.items():
+
+        def spy(*arguments, form=form, joint=joint):
+            used.append(form)
+            return joint(*arguments)
+
+        monkeypatch.setitem(correlation.FORMS, form, (spy, gradients))
+    for displacement in (0, 5):
+        displaced_joint(*views((1, 2, 6, 6)), displacement)
+    assert used == ["conv", "dft"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "displacement", "form", "message"),
+    [
+        ((1, 2, 3, 4), (1, 2, 3, 5), 1, "auto", "differ in K alone"),
+        ((2, 2, 3, 4), (1, 2, 3, 4), 1, "auto", "differ in K alone"),
+        ((2, 3, 4), (2, 3, 4), 1, "auto", "differ in K alone"),
+        ((1, 2, 3, 4), (1, 2, 3, 4), -1, "auto", "at least 0"),
+        ((1, 2, 3, 4), (1, 2, 3, 4), 1, "fft", "one of auto, dft, conv"),
+    ],
+)
+def test_inputs_that_make_no_sense_are_errors(first, second, displacement, form, message):
+    with pytest.raises(ValueError, match=message):
+        displaced_joint(torch.rand(first), torch.rand(second), displacement, form)
+
+
+def test_it_runs_beside_compiled_code():
+    first, second = views((2, 3, 5, 5))
+    compiled = torch.compile(lambda f, g: 2 * iic_loss(2 * f, g, 3, 1.0), backend="eager")
+    close(compiled(first, second), 2 * iic_loss(2 * first, second, 3, 1.0))
+
+
+# ---- IIC's loss ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_loss_and_its_gradients_equal_the_loops(size, masked):
+    first, second = (x.requires_grad_() for x in views(size, seed=3))
+    mask = random_mask(size) if masked else None
+    shown = [x if mask is None else x * mask[:, None] for x in (first, second)]
+    joint = slow_joint(*shown, size[4])
+    for weight in (1.0, 1.5):
+        expected = slow_information_loss(joint, weight)
+        slopes = torch.autograd.grad(expected, (first, second), retain_graph=True)
+        for form in FORMS:
+            found = iic_loss(first, second, size[4], weight, mask, form)
+            close(found, expected, 1e-11)
+            for a, b in zip(torch.autograd.grad(found, (first, second)), slopes, strict=True):
+                close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_the_loss_of_less_precise_views_is_float32_and_near_the_exact_one(form, dtype, tolerance):
+    size = (2, 4, 12, 9)
+    mask = random_mask(size)
+    found = iic_loss(*views(size, dtype=dtype), 2, 1.5, mask, form)
+    assert found.dtype == torch.float32
+    close(found.double(), iic_loss(*views(size), 2, 1.5, mask, form), tolerance)
+
+
+cases = st.tuples(
+    st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.integers(0, 4)
+)
+fast = settings(deadline=None, max_examples=40)
+
+
+@fast
+@given(cases, st.integers(0, 99), st.sampled_from(FORMS), st.floats(1, 2))
+def test_exchanging_the_views_changes_nothing(size, seed, form, weight):
+    first, second = views(size, seed)
+    mask = random_mask(size, seed)
+    close(
+        iic_loss(first, second, size[4], weight, mask, form),
+        iic_loss(second, first, size[4], weight, mask, form),
+        1e-11,
+    )
+
+
+@fast
+@given(cases, st.integers(0, 99), st.sampled_from(FORMS))
+def test_minus_the_loss_is_an_information(size, seed, form):
+    information = -float(iic_loss(*views(size, seed), size[4], 1.0, random_mask(size, seed), form))
+    assert -1e-9 <= information <= math.log(size[1]) + 1e-9
+
+
+@fast
+@given(cases, st.integers(0, 99), st.sampled_from(FORMS), st.randoms(use_true_random=False))
+def test_renaming_the_classes_of_both_views_alike_changes_nothing(size, seed, form, random):
+    first, second = views(size, seed)
+    order = random.sample(range(size[1]), size[1])
+    close(
+        iic_loss(first[:, order], second[:, order], size[4], 1.5, None, form),
+        iic_loss(first, second, size[4], 1.5, None, form),
+        1e-11,
+    )
+
+
+@fast
+@given(cases, st.integers(0, 99), st.floats(1, 3))
+def test_a_weight_above_one_adds_the_entropy_of_the_classes(size, seed, weight):
+    joint = displaced_joint(*views(size, seed), size[4])
+    P = joint[joint.sum((-2, -1)) > 0.5]
+    P = P / P.sum((-2, -1), keepdim=True)
+    marginal = (P.sum(-1) + P.sum(-2)) / 2
+    entropy = torch.special.entr(marginal).sum(-1).mean()
+    close(
+        information_loss(joint, weight),
+        information_loss(joint, 1.0) - 2 * (weight - 1) * entropy,
+        1e-11,
+    )
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    return F.one_hot(labels, classes).movedim(-1, 1).double()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("classes", [1, 2, 3, 5])
+def test_perfect_agreement_on_classes_of_one_size_is_worth_log_k(form, classes):
+    labels = torch.arange(4 * classes).remainder(classes).view(1, 4, classes)
+    same = one_hot(labels, classes)
+    loss = iic_loss(same, same, 0, 1.0, None, form)
+    assert float(loss) == pytest.approx(-math.log(classes), abs=1e-12)
+    # With weight 1.5, H(y) = log K once more.
+    assert float(iic_loss(same, same, 0, 1.5, None, form)) == pytest.approx(
+        -2 * math.log(classes), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_independent_views_share_nothing_and_one_class_neither(form):
+    constant = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).view(1, 3, 1, 1)
+    constant = constant.expand(2, 3, 4, 5)
+    assert float(iic_loss(constant, constant, 2, 1.0, None, form)) == pytest.approx(0, abs=1e-12)
+    single = one_hot(torch.zeros(2, 4, 5, dtype=torch.long), 3)
+    assert float(iic_loss(single, single, 2, 1.0, None, form)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_shift_within_the_window_moves_the_joint_and_one_beyond_it_leaves_it(form):
+    labels = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
+    inner = torch.zeros(2, 16, 16, dtype=torch.bool)
+    inner[:, 5:11, 5:11] = True
+    first = one_hot(labels, 3) * inner[:, None]
+    shifted = first.roll((2, -1), (2, 3))  # nothing reaches the edges
+    joint = displaced_joint(first, first, 4, form)
+    moved = displaced_joint(first, shifted, 4, form)
+    close(moved[2:, :-1], joint[:-2, 1:])
+    # At the shift itself the views agree: the joint is diagonal there.
+    agreement = moved[4 + 2, 4 - 1]
+    close(agreement, torch.diag(agreement.diagonal()))
+    assert float(agreement.sum()) == pytest.approx(72)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pixels_outside_the_mask_have_no_influence_and_no_gradient(form):
+    size = (2, 3, 6, 5)
+    first, second = views(size)
+    mask = random_mask(size)
+    outside = ~mask[:, None].expand_as(first)
+    expected = iic_loss(first, second, 2, 1.5, mask, form)
+    for other in (17.0, math.nan):
+        changed = [torch.where(outside, other, x).requires_grad_() for x in (first, second)]
+        found = iic_loss(*changed, 2, 1.5, mask, form)
+        close(found, expected)
+        found.backward()
+        for x in changed:
+            assert (x.grad[outside] == 0).all()
+            assert (x.grad[~outside] != 0).all()
+
+
+def test_the_mask_counts_in_both_views():
+    size = (1, 2, 3, 4)
+    first, second = views(size)
+    mask = random_mask(size)
+    both = first * mask[:, None], second * mask[:, None]
+    found = float(iic_loss(first, second, 1, 1.0, mask))
+    assert found == pytest.approx(float(iic_loss(*both, 1, 1.0)), abs=1e-12)
+    for one_alone in ((both[0], second), (first, both[1])):
+        assert abs(found - float(iic_loss(*one_alone, 1, 1.0))) > 1e-4
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_an_empty_mask_is_worth_nothing_and_gives_no_gradient(form, dtype):
+    first, second = (x.requires_grad_() for x in views((2, 3, 4, 4), dtype=dtype))
+    loss = iic_loss(first, second, 2, 1.5, torch.zeros(2, 4, 4, dtype=torch.bool), form)
+    loss.backward()
+    assert loss.item() == 0
+    assert (first.grad == 0).all() and (second.grad == 0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_displacements_at_which_no_pixels_meet_are_left_out_of_the_mean(form):
+    # In float32 the transforms leave rounding errors there, which must not be scaled up to 1.
+    first, second = views((8, 3, 12, 12), dtype=torch.float32)
+    mask = torch.zeros(8, 12, 12, dtype=torch.bool)
+    mask[:, :, 4] = True
+    within = iic_loss(first[..., 4:5], second[..., 4:5], 0, 1.0, None, form)
+    assert float(iic_loss(first, second, 0, 1.0, mask, form)) == pytest.approx(
+        float(within), rel=1e-5
+    )
+    column = displaced_joint(first[..., 4:5].double(), second[..., 4:5].double(), 3, "conv")
+    expected = information_loss(column[:, 3], 1.0)
+    found = iic_loss(first, second, 3, 1.0, mask, form)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_certain_predictions_have_finite_gradients(form):
+    labels = torch.randint(3, (2, 6, 6), generator=torch.Generator().manual_seed(0))
+    first, second = (one_hot(x, 4).float().requires_grad_() for x in (labels, labels.flip(2)))
+    loss = iic_loss(first, second, 1, 1.0, None, form)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(first.grad).all() and torch.isfinite(second.grad).all()
+
+
+def test_an_entry_as_small_as_1e_15_still_counts():
+    joint = torch.tensor([[1.0, 1e-15], [1e-15, 1.0]], dtype=torch.float64).requires_grad_()
+    information_loss(joint, 1.0).backward()
+    # d/dP of -P (log P - log P_k - log P_l), up to what scaling adds to every entry alike.
+    gap = float(joint.grad[0, 0] - joint.grad[0, 1])
+    assert gap == pytest.approx(-math.log(1e15) / 2, rel=1e-3)
+    again = torch.tensor([[1.0, 1e-18], [1e-18, 1.0]], dtype=torch.float64).requires_grad_()
+    information_loss(again, 1.0).backward()
+    assert torch.isfinite(again.grad).all()
+
+
+def test_views_or_masks_of_other_shapes_are_errors():
+    first, second = views((2, 3, 4, 5))
+    with pytest.raises(ValueError, match="one shape"):
+        iic_loss(first, second[:, :2], 1, 1.0)
+    with pytest.raises(ValueError, match="mask"):
+        iic_loss(first, second, 1, 1.0, torch.ones(2, 1, 4, 5, dtype=torch.bool))
+
+
+# ---- regions -------------------------------------------------------------------------------------
+
+
+def slow_region_information(rows: Tensor, weights: Tensor) -> tuple[float, float]:
+    def entropy(row) -> float:
+        return -sum(p * math.log(p) for p in row if p > 0)
+
+    total = float(weights.sum())
+    rows, weights = rows.tolist(), [w / total for w in weights.tolist()]
+    mean = [
+        sum(w * row[k] for w, row in zip(weights, rows, strict=True)) for k in range(len(rows[0]))
+    ]
+    return entropy(mean), sum(w * entropy(row) for w, row in zip(weights, rows, strict=True))
+
+
+@fast
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 99), st.booleans())
+def test_region_information_equals_the_loops_and_keeps_its_bounds(n, classes, seed, weighted):
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.softmax(3 * torch.randn(n, classes, generator=rng, dtype=torch.float64), 1)
+    weights = torch.rand(n, generator=rng, dtype=torch.float64) if weighted else None
+    if weighted and n > 1:
+        weights[0], rows[0] = 0, 0  # an empty region
+    found = tuple(float(x) for x in region_information(rows, weights))
+    counts = torch.ones(n) if weights is None else weights
+    assert found == pytest.approx(slow_region_information(rows, counts), abs=1e-11)
+    marginal, conditional = found
+    assert -1e-11 <= conditional <= marginal + 1e-11 <= math.log(classes) + 2e-11
+    if weighted:
+        scaled = region_information(rows, 7 * weights)
+        assert tuple(map(float, scaled)) == pytest.approx(found, abs=1e-11)
+
+
+def test_region_information_of_certain_rows_has_finite_gradients():
+    rows = torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1]].requires_grad_()
+    marginal, conditional = region_information(rows)
+    assert marginal.item() == pytest.approx(math.log(2))
+    assert conditional.item() == pytest.approx(0, abs=1e-12)
+    (marginal - conditional).backward()
+    assert torch.isfinite(rows.grad).all()
+
+
+def test_region_information_has_the_gradients_of_finite_differences():
+    rows = views((1, 3, 2, 2))[0].flatten(2)[0].T.contiguous().requires_grad_()
+    weights = torch.tensor([1.0, 0.5, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(region_information, (rows, weights))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_regions_at_all_are_worth_nothing(dtype):
+    rows = views((1, 3, 2, 2), dtype=dtype)[0].flatten(2)[0].T.contiguous().requires_grad_()
+    marginal, conditional = region_information(rows, torch.zeros(4))
+    assert marginal.dtype == conditional.dtype == torch.float32
+    assert marginal.item() == pytest.approx(0, abs=1e-12)
+    assert conditional.item() == 0
+    (marginal - conditional).backward()
+    assert (rows.grad == 0).all()
+
+
+def test_region_information_is_float32_under_autocast():
+    rows = views((1, 3, 4, 4), dtype=torch.float32)[0].flatten(2)[0].T
+    with torch.autocast("cpu", torch.bfloat16):
+        found = region_information(rows)
+    expected = region_information(rows)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

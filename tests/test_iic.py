@@ -1,0 +1,150 @@
+"""IIC: two views, mirrored back, two heads in turn, masked pixels left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import (
+    CPU,
+    build,
+    data_info,
+    method_settings,
+    training,
+    two_tone_images,
+    write_prepared,
+)
+from pydantic import ValidationError
+
+from infoseg.clustering_losses import iic_loss
+from infoseg.evaluation import evaluate
+from infoseg.jitter import JitterSettings, colour_jitter
+from infoseg.methods.iic import IIC
+from infoseg.training import train
+from infoseg.views import DeviceData, Views
+
+STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+
+
+def views(mask: bool = True, batch: int = 4, size: int = 32) -> Views:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 3, size, size, generator=rng)
+    return Views(images, torch.rand(batch, size, size, generator=rng) < 0.7 if mask else None)
+
+
+def loss(method: IIC, seen: Views, step: int, seed: int = 0) -> torch.Tensor:
+    method.begin_step(step)
+    return method.loss(seen, torch.Generator().manual_seed(seed))
+
+
+def test_heads_are_trained_in_turn():
+    method = build("iic", turn=3)
+    turns = []
+    for step in range(1, 13):
+        method.zero_grad(set_to_none=True)
+        loss(method, views(), step).backward()
+        moved = [head.conv.weight.grad is not None for head in (method.head_a, method.head_b)]
+        assert sum(moved) == 1
+        assert method.trunk.layers[0].weight.grad.abs().sum() > 0
+        turns.append("ab"[moved.index(True)])
+    assert "".join(turns) == "aaabbbaaabbb"
+
+
+@pytest.mark.parametrize(("step", "weight"), [(1, 1.0), (3, 1.5)])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@torch.no_grad()
+def test_the_loss_is_that_of_two_views_in_one_frame(step, weight, flip):
+    method, seen = build("iic", flip=flip).eval(), views()
+    head = method.head_b if step == 3 else method.head_a
+    settings = JitterSettings(**method_settings("iic")["jitter"])
+    other = colour_jitter(seen.images, settings, torch.Generator().manual_seed(0))
+    first = method.probabilities(seen.images, head)
+    if flip:  # column x of the mirrored view shows column 31 - x
+        mirrored = other[..., list(range(31, -1, -1))]
+        second = method.probabilities(mirrored, head)[..., list(range(31, -1, -1))]
+    else:
+        second = method.probabilities(other, head)
+    expected = iic_loss(first, second, 1, weight, seen.mask)
+    torch.testing.assert_close(loss(method, seen, step), expected)
+    assert first.shape[1] == (3 if step == 3 else 6)
+
+
+@torch.no_grad()
+def test_about_as_many_images_are_mirrored_as_asked_and_each_is_mirrored_back():
+    method = build("iic", jitter=STILL, displacement=0, flip=0.5).eval()
+    # A network that names the side: the first cluster is certain where the image is bright.
+    seen = torch.zeros(200, 3, 32, 32)
+    seen[..., :16] = 1.0
+    shown: list[torch.Tensor] = []
+
+    def probabilities(images, head):
+        shown.append(images)
+        bright = images[:, :1]
+        return torch.cat([bright, 1 - bright], 1)
+
+    method.probabilities = probabilities
+    found = loss(method, Views(seen), 1)
+    # Mirrored back, the second view says the same as the first everywhere: I = log 2.
+    torch.testing.assert_close(found, -torch.tensor(2.0).log(), atol=1e-5, rtol=0)
+    share = (shown[1][:, 0, 0, 0] == 0).float().mean()
+    assert 0.35 < share < 0.65
+    assert torch.equal(shown[0], seen)
+
+
+@torch.no_grad()
+def test_only_the_second_view_is_jittered():
+    method, shown = build("iic", flip=0.0).eval(), []
+    original = method.probabilities
+    method.probabilities = lambda images, head: shown.append(images) or original(images, head)
+    seen = views()
+    loss(method, seen, 1)
+    assert torch.equal(shown[0], seen.images)
+    assert not torch.equal(shown[1], seen.images)
+
+
+def test_pixels_outside_the_mask_have_no_say_only_if_the_setting_says_so():
+    seen, changed = views(), views()
+    for on in (True, False):
+        method = build("iic", mask=on).eval()
+        assert method.sees.mask == on
+    method = build("iic", displacement=0, jitter=STILL, flip=0.0).eval()
+    images = seen.images.clone()
+    images[:, :, :, 20:] = 0.9  # what changes lies beyond the receptive field of what counts
+    mask = torch.zeros_like(seen.mask)
+    mask[..., :2] = True
+    changed, seen = Views(images, mask), Views(seen.images, mask)
+    with torch.no_grad():
+        torch.testing.assert_close(loss(method, changed, 1), loss(method, seen, 1))
+        free = [loss(method, Views(v.images), 1) for v in (changed, seen)]
+        assert abs(free[0] - free[1]) > 1e-6
+
+
+def test_segments_are_those_of_head_b():
+    method, seen = build("iic").eval(), views()
+    with torch.no_grad():
+        expected = method.probabilities(seen.images, method.head_b)
+        labels, entropy = method.segment_with_entropy(seen)
+    assert torch.equal(labels, expected.argmax(1))
+    by_hand = -(expected * expected.log()).sum(1).mean((1, 2)) / torch.tensor(3.0).log()
+    torch.testing.assert_close(entropy, by_hand)
+
+
+def test_a_turn_must_leave_time_for_both_heads():
+    with pytest.raises(ValidationError, match="both heads need a turn"):
+        IIC.Settings.model_validate(method_settings("iic", turn=6))
+
+
+def test_training_separates_two_tones(tmp_path):
+    images, labels = two_tone_images(24)
+    prepared = write_prepared(tmp_path / "p", images, labels, 2)
+    optimiser = {"steps": 60, "batch": 8, "learning_rate": 5e-3, "flip": False}
+    method = build("iic", data_info(2), optimiser=optimiser, sobel=False, width=0.1)
+    data = DeviceData(prepared, 32, CPU, method.sees)
+    ids = [f"image{i}" for i in range(24)]
+
+    def evaluate_now():
+        return evaluate(method, data, 8, ids, ["a", "b"])
+
+    before = evaluate_now()["pa"]
+    trained = train(method, data, training(evaluations=1), 0, evaluate_now)
+    after = trained.history[-1]["pa"]
+    assert after > max(80, before + 20)

@@ -88,7 +88,7 @@ def test_provenance_says_what_ran_where(home):
     assert made["versions"]["torch"] and made["device"] and len(made["code_sha256"]) == 64
     assert made["settings"]["optimiser"]["steps"] == 8
     assert made["precision"] in ("float32", "bfloat16")
-    assert set(made["data"]) == {"images.bin", "labels.bin", "index.csv"}
+    assert set(made["data"]) == {"images.bin", "labels.bin", "regions.bin", "index.csv"}
 
 
 def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):

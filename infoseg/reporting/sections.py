@@ -29,7 +29,8 @@ def train_and_show(project: Project, dataset: str, wanted: str, seed: int, *meth
         project.train(dataset, method, seed)
         title = project.params.method(method, dataset).title
         display(training_curve(project.history(run), title=f"{title}, {run.key}"))
-        display(segments(project.clusters(run), dataset, title))
+        if project.load(dataset).index["labelled"].any():  # pictures are shown beside annotations
+            display(segments(project.clusters(run), dataset, title))
 
 
 def segments(examples: Examples, dataset: str, title: str):

@@ -5,9 +5,9 @@
 
 Times alternate between the forms, so that a busy machine slows all of them alike; the median of
 each is compared with the published form, a convolution of one view by the other with the images as
-channels. A form that has taken S seconds is not repeated. Memory is the peak beyond inputs and
-their gradients, of a process of its own. Prints Markdown tables with the machine they were
-measured on.
+channels. With one thread they are processor time, which other programs hardly change, else wall
+time. A form that has taken S seconds is not repeated. Memory is the peak beyond inputs and their
+gradients, of a process of its own. Prints Markdown tables with the machine they were measured on.
 """
 
 from __future__ import annotations
@@ -54,71 +54,80 @@ def views(batch: int, classes: int, side: int) -> list[Tensor]:
     return [x.div_(x.sum(1, keepdim=True)).requires_grad_() for x in found]
 
 
-def both_ways(form: str, first: Tensor, second: Tensor, displacement: int) -> None:
-    torch.autograd.grad(FORMS[form](first, second, displacement), (first, second))
+def both_ways(form: str, inputs: list[Tensor], displacement: int) -> float:
+    """Seconds of one forward and one backward pass."""
+    alone = DEVICE.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    began = clock()
+    torch.autograd.grad(FORMS[form](*inputs, displacement), inputs)
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
+    return clock() - began
 
 
-def seconds(
-    forms: list[str], inputs: list[Tensor], displacement: int, repeats: int, enough: float
+def medians(
+    times: dict[str, list[float]],
+    inputs: list[Tensor],
+    displacement: int,
+    repeats: int,
+    enough: float,
 ) -> dict[str, float]:
-    """Median seconds of each form, their repetitions interleaved, after a small warm-up."""
-    times: dict[str, list[float]] = {form: [] for form in forms}
-    for form in forms:
-        both_ways(form, *views(2, 3, 24), displacement)
+    """Median seconds of each form, their repetitions interleaved; `times` holds earlier ones."""
+    for form in times:
+        both_ways(form, views(2, 3, 24), displacement)
     for _ in range(repeats):
         for form, taken in times.items():
             if sum(taken) < enough:
-                began = time.perf_counter()
-                both_ways(form, *inputs, displacement)
-                taken.append(time.perf_counter() - began)
+                taken.append(both_ways(form, inputs, displacement))
     return {form: statistics.median(taken) for form, taken in times.items()}
 
 
-def peak_beyond(form: str, batch: int, classes: int, side: int, displacement: int) -> int:
-    """Peak bytes of a forward and backward pass beyond the inputs and as much for gradients."""
+def peak_and_time(form: str, batch: int, classes: int, side: int, displacement: int) -> None:
+    """Prints the peak bytes of both passes beyond the inputs and as much for gradients; seconds."""
 
     def peak() -> int:
         if DEVICE.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        scale = 1 if sys.platform == "darwin" else 1024
-        return scale * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        status = Path("/proc/self/status")
+        if status.exists():  # there, getrusage begins with what the parent process held
+            return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
-    both_ways(form, *views(2, 3, 24), displacement)
+    both_ways(form, views(2, 3, 24), displacement)
     inputs = views(batch, classes, side)
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     before = peak()
-    both_ways(form, *inputs, displacement)
-    return peak() - before - sum(x.numel() * x.element_size() for x in inputs)
+    taken = both_ways(form, inputs, displacement)
+    print(peak() - before - sum(x.numel() * x.element_size() for x in inputs), taken)
 
 
-def peak_in_a_process_of_its_own(threads: int, *case: object) -> int:
-    command = [sys.executable, __file__, "--threads", str(threads), "--peak", *map(str, case)]
+def in_a_process_of_its_own(threads: int, *case: object) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--threads", str(threads), "--alone", *map(str, case)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return int(done.stdout)
+    peak, taken = map(float, done.stdout.split())
+    return max(0, peak), taken
 
 
 def compare(batch: int, known: dict[str, float], options: argparse.Namespace) -> None:
     """One table. known: bytes beyond inputs and gradients per image, from smaller batches."""
-    size = options.classes, options.side
+    case = batch, options.classes, options.side
     own = 4 * 4 * batch * options.classes * options.side**2
-    fits = {f: own + known.get(f, 0) * batch <= options.limit * 1e9 for f in FORMS}
-    peaks = {}
-    for form in (f for f in FORMS if fits[f]):
-        peaks[form] = peak_in_a_process_of_its_own(
-            options.threads, form, batch, *size, options.displacement
-        )
-        known[form] = peaks[form] / batch
-    inputs = views(batch, *size)
-    found = seconds(list(peaks), inputs, options.displacement, options.repeats, options.seconds)
+    peaks, times = {}, {}
+    for form in FORMS:
+        if own + known.get(form, 0) * batch <= options.limit * 1e9:
+            peaks[form], taken = in_a_process_of_its_own(
+                options.threads, form, *case, options.displacement
+            )
+            times[form], known[form] = [taken], peaks[form] / batch
+    inputs = views(*case)
+    found = medians(times, inputs, options.displacement, options.repeats - 1, options.seconds)
     first = found.get("as published")
     print(f"\nBatch {batch}\n\n| form | s | times faster | GB beyond |\n|:---|---:|---:|---:|")
     for form in FORMS:
         if form in found:
             faster = f"{first / found[form]:.1f}" if first else ""
-            print(f"| {form} | {found[form]:.2f} | {faster} | {max(0, peaks[form]) / 1e9:.2f} |")
+            print(f"| {form} | {found[form]:.2f} | {faster} | {peaks[form] / 1e9:.2f} |")
         else:
             print(f"| {form} | not run | | |")
 
@@ -129,7 +138,8 @@ def small_sizes(options: argparse.Namespace) -> None:
     for classes in (3, 9):
         for displacement in (0, 2, 3, 5, 10):
             inputs = views(16, classes, 64)
-            found = seconds(list(FORMS), inputs, displacement, options.repeats, options.seconds)
+            times: dict[str, list[float]] = {form: [] for form in FORMS}
+            found = medians(times, inputs, displacement, options.repeats, options.seconds)
             cells = " | ".join(f"{1000 * found[form]:.1f}" for form in FORMS)
             chosen = choose_form(displacement)
             print(f"| {classes} | {displacement} | {cells} | {chosen} |")
@@ -145,12 +155,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60, help="enough for one form")
     parser.add_argument("--limit", type=float, default=16, help="GB; forms that need more: not run")
-    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.peak:
-        form, *case = options.peak
-        print(peak_beyond(form, *map(int, case)))
+    if options.alone:
+        form, *case = options.alone
+        peak_and_time(form, *map(int, case))
         return
     made = provenance(ROOT, load_params(ROOT, "demo").training, DEVICE, {})
     print(

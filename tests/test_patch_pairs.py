@@ -120,6 +120,15 @@ def test_directions_and_distances_are_uniform(directions):
     np.testing.assert_allclose(quantiles, [1.5, 1.625, 1.75, 1.875, 2], atol=0.01)
 
 
+@pytest.mark.parametrize("directions", [8, 9])
+def test_the_head_has_an_output_for_each_direction_asked_for(directions):
+    method = build("doersch", directions=directions, pairs="image", pairs_per_image=50)
+    *_, answers = method.place_pairs(6, (24, 21), rng())
+    assert answers.unique().tolist() == list(range(directions))
+    assert method.head.last.out_features == directions
+    assert method.loss(views(), rng()).isfinite()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from([3, 5, 7, 11]), st.integers(0, 30), st.integers(0, 30), SEEDS)
 def test_isola_asks_whether_patches_touch_at_a_corner_or_lie_two_patches_apart(p, h, w, seed):

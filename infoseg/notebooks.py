@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-
+from infoseg import warm
 from infoseg.errors import InfosegError
 from infoseg.files import write_whole
 
-Notebook = nbformat.NotebookNode
+if TYPE_CHECKING:
+    from nbformat import NotebookNode as Notebook
+
 #: The tag of cells whose outputs are part of the notebook, because nbval compares them.
 CHECKED = "nbval-check-output"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
 def _read(path: Path) -> Notebook:
+    import nbformat  # deferred, as everywhere here: a stage's fork has it loaded
+
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
@@ -37,12 +40,16 @@ def _read(path: Path) -> Notebook:
 
 
 def _write(path: Path, notebook: Notebook) -> None:
+    import nbformat
+
     text = nbformat.writes(notebook, version=4) + "\n"
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
     """Remove outputs (except of cells that `keep`), counts, and metadata tools leave behind."""
+    import nbformat
+
     notebook.metadata = nbformat.from_dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
@@ -77,6 +84,8 @@ def scrub(path: Path) -> None:
 
 def tidy(path: Path, write: bool) -> bool:
     """Whether a notebook in the repository is as it should be; with `write`, make it so."""
+    import nbformat
+
     before = path.read_text(encoding="utf-8")
     notebook = clean(_read(path), keep=lambda cell: CHECKED in cell.metadata.get("tags", []))
     after = nbformat.writes(notebook, version=4) + "\n"
@@ -142,8 +151,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def command(arguments: Sequence[str]) -> int:
+    """`main`, with errors of ours as one line."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        return main(list(arguments))
     except InfosegError as error:
-        sys.exit(f"infoseg: {error}")
+        print(f"infoseg: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    forked = warm.forward("notebooks", words) if words[:1] == ["run"] else None
+    sys.exit(command(words) if forked is None else forked)

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from infoseg import warm
+
 #: Phases of stages whose instances are independent of each other; a stage that follows an instance
 #: of the same key runs right behind it, in the same process.
 PHASES: tuple[dict[str, str | None], ...] = (
@@ -30,7 +32,9 @@ SHORT = ("random_cnn", "kmeans")
 
 
 def _dvc(*words: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "dvc", *words], text=True, **options)
+    # Forked from the server of `infoseg.warm` where there is one, as stages are.
+    command = [sys.executable, "-m", "infoseg.warm", "dvc", *words]
+    return subprocess.run(command, text=True, **options)
 
 
 def _changed() -> set[str]:
@@ -87,6 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if jobs < 1:
         parser.error(f"--jobs is {jobs}, at least 1")
     LOGS.mkdir(parents=True, exist_ok=True)
+    with warm.server():
+        return _run(jobs)
+
+
+def _run(jobs: int) -> int:
     stages = _stages()
     if jobs > 1:
         # The copies of the notebooks that all stages depend on; seconds.

@@ -31,7 +31,6 @@ CHUNK_BYTES = 2**30
 BLOCK_BYTES = 2**23
 
 
-@torch.compiler.disable  # a graph break: blocks that fit the cache are all the fusion there is
 def displaced_joint(
     first: Tensor, second: Tensor, displacement: int, form: Form = "auto"
 ) -> Tensor:
@@ -55,7 +54,7 @@ def displaced_joint(
         raise ValueError(f"form is {form!r}, one of auto, {', '.join(FORMS)}")
     dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
     with torch.autocast(first.device.type, enabled=False):
-        return _DisplacedJoint.apply(first.to(dtype), second.to(dtype), displacement, form)
+        return _apply(first.to(dtype), second.to(dtype), displacement, form)
 
 
 def choose_form(displacement: int) -> Form:
@@ -89,6 +88,17 @@ class _DisplacedJoint(torch.autograd.Function):
         for f, g, into_f, into_g in zip(first.split(size), second.split(size), *into, strict=False):
             gradients(f, g, gradient, into_f, into_g)
         return *found, None, None
+
+
+_apply = _DisplacedJoint.apply
+
+
+def leave_uncompiled() -> None:
+    """Have torch.compile leave the joint as it is: blocks that fit the cache are all the fusion
+    there is. A call, because `torch.compiler.disable` as a decorator loads the compiler for
+    everyone, two seconds of every start."""
+    global _apply
+    _apply = torch.compiler.disable(_DisplacedJoint.apply)
 
 
 def _chunk(first: Tensor, second: Tensor, displacement: int) -> int:

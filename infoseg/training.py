@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from infoseg.correlation import leave_uncompiled
 from infoseg.devices import choose_precision
 from infoseg.errors import TrainingError
 from infoseg.methods.base import Method
@@ -128,7 +129,10 @@ def _optimise(
     method.train()
     optimiser = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
     precision = choose_precision(params.precision, data.device)
-    loss_of = torch.compile(method.loss) if params.compile else method.loss
+    loss_of = method.loss
+    if params.compile:
+        leave_uncompiled()
+        loss_of = torch.compile(method.loss)
     batches = training_batches(data, settings.batch, settings.flip, generator)
     recent = torch.zeros(params.log_every, device=data.device)
     last_finite, busy = math.nan, 0.0

@@ -8,13 +8,13 @@ paper adds, does the same for features; its loss and heads are not known, see `f
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from infoseg.causal import STRIDE, OrderedNetwork, draw_orders, initialise, to_pixels
 from infoseg.clustering_losses import iic_loss
@@ -112,19 +112,14 @@ def feature_loss(first: Tensor, second: Tensor, window: int) -> Tensor:
     height, width = first.shape[-2:]
     if window >= min(height, width):
         raise ValueError(f"arl_window is {window}, but the map has {height} x {width} cells")
-    reach = range(-window, window + 1)
-    losses = []
+    side = 2 * window + 1
     with torch.autocast(first.device.type, enabled=False):
         dtype = torch.promote_types(first.dtype, torch.float32)
         first, second = first.to(dtype) / math.sqrt(first.shape[1]), second.to(dtype)
-        for down, across in itertools.product(reach, reach):
-            here = first[..., _overlap(height, down), _overlap(width, across)]
-            there = second[..., _overlap(height, -down), _overlap(width, -across)]
-            scores = torch.einsum("bphw,cphw->bchw", here, there)
-            losses.append(scores.logsumexp(1).mean() - scores.diagonal().mean())
-    return torch.stack(losses).mean()
-
-
-def _overlap(length: int, shift: int) -> slice:
-    """Positions that are still inside after moving by `shift`."""
-    return slice(max(0, -shift), length - max(0, shift))
+        # Every cell's neighbours, (B, P, D, N) for D displacements and N cells, zero outside.
+        displaced = F.unfold(second, side, padding=window).unflatten(1, (-1, side**2))
+        inside = F.unfold(second.new_ones(1, 1, height, width), side, padding=window)
+        scores = torch.einsum("bpn,cpdn->bcdn", first.flatten(2), displaced)
+        own = scores.diagonal().movedim(-1, 0)
+        surprise = ((scores.logsumexp(1) - own) * inside).sum(-1) / inside.sum(-1)
+        return surprise.mean()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infoseg.examples import Examples
+import numpy as np
+
+from infoseg.evaluation import match_clusters
+from infoseg.examples import UNMATCHED, Examples
 from infoseg.params import Run
 from infoseg.reporting.figures import Panel, draw_panels, training_curve
+from infoseg.views import IGNORE
 
 if TYPE_CHECKING:
     from infoseg.project import Project
@@ -34,18 +38,22 @@ def train_and_show(project: Project, dataset: str, wanted: str, seed: int, *meth
 
 
 def segments(examples: Examples, dataset: str, title: str):
-    """Pictures, clusters and annotations, where the clusters have not been matched to classes."""
-    clusters = int(examples.predictions.max()) + 1
-    names = [*examples.classes, *(f"cluster {i}" for i in range(len(examples.classes), clusters))]
+    """Pictures, predictions and annotations, clusters painted in the colour of a class.
+
+    examples: with cluster numbers as predictions. Which class a cluster is painted as is settled by
+    one match over these pictures alone, for looking at; the evaluation's is over the data set.
+    """
+    annotated = examples.annotations != IGNORE
+    clusters, classes = int(examples.predictions.max()) + 1, len(examples.classes)
+    counts = np.zeros((clusters, classes), np.int64)
+    np.add.at(counts, (examples.predictions[annotated], examples.annotations[annotated]), 1)
+    match = match_clusters(counts)
+    painted = np.where(match < 0, UNMATCHED, match).astype(np.uint8)[examples.predictions]
     return draw_panels(
         [
-            Panel(dataset, letter, image, {title: prediction}, annotation, names)
+            Panel(dataset, letter, image, {title: prediction}, annotation, list(examples.classes))
             for letter, image, prediction, annotation in zip(
-                "abcdefgh",
-                examples.images,
-                examples.predictions,
-                examples.annotations,
-                strict=False,
+                "abcdefgh", examples.images, painted, examples.annotations, strict=False
             )
         ]
     )

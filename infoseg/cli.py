@@ -87,9 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     everything = add(
         "all",
-        "prepare, train, evaluate and tabulate the whole profile",
+        "the whole profile: data, trainings, tables, figures, report",
         [],
-        "Every run of the profile, side by side if asked, then results/<profile>/table1.*.\n"
+        "Every run and ablation of the profile, side by side if asked, then everything in\n"
+        "results/<profile>: tables, figures, report.html.\n"
         "Runs whose evaluation is there with the same settings and code are not made again.",
     )
     everything.add_argument(
@@ -105,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     tries.add_argument("file", type=Path, help="e.g. conf/tries/real-images.yaml")
     tries.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
+    add(
+        "report",
+        "write all tables, figures and the report page",
+        [],
+        "Write everything in results/<profile> from runs that are there; what is missing is made.",
+    )
     add(
         "params",
         "print the settings",
@@ -177,6 +184,8 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "train":
         print(project.train(options.dataset, options.method, options.seed))
     elif options.command == "evaluate":
+        from infoseg.reporting.signs import signs
+
         found = project.evaluate(options.dataset, options.method, options.seed)
         for which in ("start", "last", "best"):
             part = found[which]
@@ -187,6 +196,8 @@ def _run(options: argparse.Namespace) -> int:
                 f"{which:5} step {part['step']:6}: PA {part['pa']:.1f}, mIoU {part['miou']:.1f}"
                 f"{chosen}"
             )
+        for sentence in signs(found["last"]):
+            print(f"sign of failure: {sentence}")
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "tries":
@@ -195,7 +206,20 @@ def _run(options: argparse.Namespace) -> int:
         print(run_tries(project, options.file, options.jobs).to_string(index=False))
     elif options.command == "table1":
         print(_table1(project))
+    elif options.command == "report":
+        print(_everything(project))
     return 0
+
+
+def _everything(project) -> Path:
+    """All tracked outputs of a profile; returns the report page."""
+    from infoseg.illustrations import illustrations
+    from infoseg.results import figure4, table1, table2, table2b
+    from infoseg.summary import report
+
+    for make in (table1, table2, table2b, figure4, illustrations):
+        make(project)
+    return report(project)
 
 
 def _table1(project) -> str:
@@ -223,7 +247,8 @@ def _all(project, options: argparse.Namespace) -> int:
         return None
 
     # Long trainings first: what is left for the end is short, and all workers end together.
-    runs = sorted(project.params.runs(), key=lambda run: run.method.startswith(SHORT))
+    runs = [*project.params.runs(), *project.params.ablations()]
+    runs.sort(key=lambda run: run.method.startswith(SHORT))
     with ThreadPoolExecutor(options.jobs) as pool:
         failed = [failure for failure in pool.map(make, runs) if failure]
     for failure in failed:
@@ -233,5 +258,7 @@ def _all(project, options: argparse.Namespace) -> int:
     from infoseg.results import timings
 
     timings(project)
-    print(_table1(project))
+    page = _everything(project)
+    print((project.results / "table1.md").read_text())
+    print(page)
     return 0

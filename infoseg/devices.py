@@ -45,6 +45,7 @@ def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
     device = choose_device(params.device)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
     if device.type == "cuda":
@@ -52,11 +53,14 @@ def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
         torch.backends.cudnn.benchmark = True
     else:
         torch.use_deterministic_algorithms(True)
+        # Fresh memory is not filled with NaN: 6 % of InfoSeg's step, a guard against bugs alone.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield device
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.backends.cudnn.benchmark = benchmark
 
 

@@ -18,6 +18,11 @@ from torch import Tensor
 from infoseg.methods.base import Method
 from infoseg.views import IGNORE, DeviceData
 
+#: Images that an evaluation names from best to worst, for Figure 4.
+PICTURES = 8
+USED = 0.01
+"""A cluster counts as used when it holds more than this share of the annotated pixels."""
+
 
 def match_clusters(confusion: np.ndarray) -> np.ndarray:
     """One-to-one map of clusters to classes that gets the most pixels right (Hungarian method).
@@ -61,6 +66,28 @@ def mean_iou(iou: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
+def many_to_one_accuracy(confusion: np.ndarray) -> float:
+    """PA when every cluster counts as the class most of its pixels have, several clusters for one
+    class included: (K, C) → percent. Never below the one-to-one match; it rises with K."""
+    return float(100 * confusion.max(1).sum() / max(1, confusion.sum()))
+
+
+def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tuple[int, float]]:
+    """Images from the best to the worst of a data set, evenly spaced in rank by their own PA.
+
+    counts (N, K, C) per image; match: of the data set. Returns (position, PA in percent) of up to
+    `pictures` images, best first, the worst last. Only images at least half as annotated as the
+    median one take part, so that nobody is shown for a handful of pixels; ties keep their order.
+    """
+    annotated = counts.sum((1, 2))
+    right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
+    part = np.flatnonzero(annotated >= max(1, np.median(annotated) / 2))
+    accuracy = 100 * right[part] / annotated[part]
+    ranked = np.argsort(-accuracy, kind="stable")
+    places = np.linspace(0, len(ranked) - 1, min(pictures, len(ranked))).round().astype(int)
+    return [(int(part[i]), float(accuracy[i])) for i in ranked[places]]
+
+
 def per_image_accuracy(confusions: np.ndarray) -> float:
     """PA when every image may have a match of its own: (N, K, C) → percent.
 
@@ -71,6 +98,19 @@ def per_image_accuracy(confusions: np.ndarray) -> float:
         confusion[linear_sum_assignment(confusion, maximize=True)].sum() for confusion in confusions
     )
     return float(100 * right / max(1, confusions.sum()))
+
+
+def within_image_chance(counts: np.ndarray) -> float:
+    """What `per_image_accuracy` is by chance: (N, K, C) → percent.
+
+    Were cluster and class independent inside every image, its confusion would be the product of
+    its cluster usage and its class shares, whose best match pairs the two by rank.
+    """
+    usage, shares = (np.sort(counts.sum(axis))[:, ::-1] for axis in (2, 1))
+    common = min(usage.shape[1], shares.shape[1])
+    pixels = np.maximum(1, counts.sum((1, 2)))
+    right = (usage[:, :common].astype(float) * shares[:, :common]).sum(1) / pixels
+    return float(100 * right.sum() / max(1, counts.sum()))
 
 
 def halves(ids: Sequence[str]) -> np.ndarray:
@@ -144,9 +184,16 @@ def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) ->
         "match": {str(k): classes[c] if c >= 0 else None for k, c in enumerate(match)},
         "confusion": total.tolist(),
         "cluster_usage": usage.tolist(),
+        "clusters_used": int((usage > USED).sum()),
         "permutation_gap": per_image_accuracy(counts) - pa,
+        "within_image_chance": within_image_chance(counts),
+        "many_to_one_pa": many_to_one_accuracy(total),
         "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
         "halves": parts,
+        "quantiles": [
+            {"item": item, "id": str(ids[item]), "pa": accuracy}
+            for item, accuracy in by_quantile(counts, match, PICTURES)
+        ],
     }
 
 

@@ -1,9 +1,11 @@
-"""The pictures a run is shown by: the same ones for every method and seed, chosen blind."""
+"""The pictures a run is shown by: eight chosen blind, the same ones for every method and seed, and
+eight by rank, from the best segmented to the worst."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +23,22 @@ UNMATCHED = 254
 
 class Examples:
     """images (N, S, S, C) uint8; predictions and annotations (N, S, S) uint8 class ids, 254 for
-    clusters without a class, 255 where nobody annotated; classes: their names."""
+    clusters without a class, 255 where nobody annotated; accuracies (N,) the PA of each picture in
+    percent for those chosen by rank, best first, NaN for those chosen blind; classes: their names.
+    """
 
-    FIELDS = ("images", "predictions", "annotations", "classes")
+    FIELDS = ("images", "predictions", "annotations", "accuracies", "classes")
 
     def __init__(self, **arrays: np.ndarray):
-        self.images, self.predictions, self.annotations, self.classes = (
+        self.images, self.predictions, self.annotations, self.accuracies, self.classes = (
             arrays[name] for name in self.FIELDS
         )
+
+    def chosen(self, by_rank: bool) -> Examples:
+        """Those chosen by rank, or those chosen blind."""
+        part = np.isnan(self.accuracies) != by_rank
+        arrays = {name: getattr(self, name)[part] for name in self.FIELDS[:-1]}
+        return Examples(**arrays, classes=self.classes)
 
 
 def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
@@ -51,14 +61,22 @@ def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
 
 @torch.no_grad()
 def make_examples(
-    method: Method, data: DeviceData, match: Sequence[str | None] | None, classes: Sequence[str]
+    method: Method,
+    data: DeviceData,
+    match: Sequence[str | None] | None,
+    classes: Sequence[str],
+    quantiles: Sequence[Mapping[str, Any]] = (),
 ) -> Examples:
     """Segment the chosen images.
 
     match: class name of each cluster, None where it has none; without a match predictions are
-    cluster numbers.
+    cluster numbers. quantiles: of the evaluation, the pictures by rank.
     """
     items = choose_items(data)
+    accuracies = np.full(len(items) + len(quantiles), np.nan)
+    accuracies[len(items) :] = [picture["pa"] for picture in quantiles]
+    ranked = torch.tensor([picture["item"] for picture in quantiles], dtype=torch.int64)
+    items = torch.cat([items, data.evaluated[ranked.to(data.device)]])
     rows = data.centre(items)
     views = data.views(rows, items, mask=False)
     ids = list(range(method.clusters))
@@ -70,6 +88,7 @@ def make_examples(
         images=images.cpu().numpy(),
         predictions=labels.numpy(),
         annotations=data.annotation(rows).cpu().numpy(),
+        accuracies=accuracies,
         classes=np.array(list(classes)),
     )
 

@@ -59,3 +59,16 @@ def turn_hue(rgb: Tensor, turn: Tensor) -> Tensor:
     offsets = torch.tensor([5.0, 3.0, 1.0], device=rgb.device).view(1, 3, 1, 1)
     k = (offsets + hue).remainder(6)
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def jittered_view(
+    images: Tensor, settings: JitterSettings, flip: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """IIC's second view: colours jittered, then mirrored left to right with probability `flip`.
+
+    (B, C, H, W) → the view, and (B, 1, 1, 1) bool, true where it is mirrored.
+    """
+    other = colour_jitter(images, settings, generator)
+    draws = torch.rand(len(other), generator=generator, device=other.device)
+    mirrored = (draws < flip)[:, None, None, None]
+    return torch.where(mirrored, other.flip(-1), other), mirrored

@@ -33,6 +33,8 @@ class NetworkSettings(Strict):
     block_b: `pool` averages the last map of B, so any image size works; `flatten` pools it to 4x4
         and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
     features: P, the length of local and global features.
+    block_c: `residual` is the paper's; `none` leaves it out (the paper claims that it helps, 4.2):
+        what block A ends with is L then, and P is its channels, whatever `features` says.
     norm_c, norm_d: normalisation at the end of block C and before block D.
     input: `grey` replaces red, green and blue by their luma, so that features cannot rest on hue
         (infrared stays).
@@ -45,6 +47,7 @@ class NetworkSettings(Strict):
     width: PositiveFloat
     block_b: Literal["pool", "flatten"]
     features: Positive
+    block_c: Literal["residual", "none"]
     norm_c: Norm
     norm_d: Norm
     input: Literal["colour", "grey"]
@@ -113,14 +116,17 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """One linear layer per class, (B, P) → (B, K, P), computed as a single matrix product."""
+    """One linear layer per class, (B, Q) → (B, K, P), computed as a single matrix product.
 
-    def __init__(self, features: int, classes: int):
+    inputs: Q, which is P but where block C is left out.
+    """
+
+    def __init__(self, features: int, classes: int, inputs: int | None = None):
         super().__init__()
         self.classes = classes
         # The default initialisation depends on the fan-in alone, so K layers side by side start
         # exactly as K layers apart would.
-        self.linear = nn.Linear(features, classes * features)
+        self.linear = nn.Linear(inputs or features, classes * features)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x).unflatten(1, (self.classes, -1))
@@ -164,10 +170,16 @@ class Network(nn.Module):
             head = [nn.AdaptiveAvgPool2d(4), nn.Conv2d(b, 1024, 4), nn.ReLU(inplace=True)]
             b = 1024
         self.block_b = nn.Sequential(convolutions, *head)
-        self.block_c_local = BlockC(a, features, settings.norm_c)
-        self.block_c_global = BlockC(b, features, settings.norm_c)
-        self.norm_d = _norm(settings.norm_d, features)
-        self.block_d = BlockD(features, classes)
+        if settings.block_c == "none":
+            features = a
+            self.block_c_local = _norm(settings.norm_c, a)
+            self.block_c_global = _norm(settings.norm_c, b)
+        else:
+            self.block_c_local = BlockC(a, features, settings.norm_c)
+            self.block_c_global = BlockC(b, features, settings.norm_c)
+            b = features
+        self.norm_d = _norm(settings.norm_d, b)
+        self.block_d = BlockD(features, classes, b)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""

@@ -121,11 +121,36 @@ class Figure4Params(Strict):
     panels: dict[str, Annotated[int, Field(ge=1, le=8)]]
 
 
-class Table2Params(Strict):
-    """dataset: the one the ablations of Table 2 run on. methods: its rows."""
+class FiguresParams(Strict):
+    """dataset: whose picture Figures 1 and 2 show, and whose trainings are drawn. confusion: whose
+    confusion matrix is."""
 
     dataset: str
-    methods: list[str]
+    confusion: str
+
+
+class Table2Params(Strict):
+    """dataset: the one the ablations of Table 2 run on. variants: its rows before the last, which
+    is InfoSeg as Table 1 has it, with the same seeds."""
+
+    dataset: str
+    variants: list[str]
+    seeds: list[int]
+
+
+class Table2bParams(Table2Params):
+    """The open choices. table1_rows: methods of Table 1 that belong among them, and the question
+    each answers; they are not trained a second time."""
+
+    table1_rows: dict[str, str]
+
+
+class Variant(Strict):
+    """InfoSeg with something changed. question: the heading it stands under in Table 2b. changes:
+    to the settings of the method `infoseg`, those for the data set included."""
+
+    question: str
+    changes: dict[str, Any]
 
 
 class ProfileParams(Strict):
@@ -139,7 +164,9 @@ class ProfileParams(Strict):
     seeds: list[int]
     repeats: Repeats
     figure4: Figure4Params
+    figures: FiguresParams
     table2: Table2Params
+    table2b: Table2bParams
 
     @model_validator(mode="after")
     def _repeats_are_further_seeds(self) -> ProfileParams:
@@ -167,6 +194,7 @@ class Params(Strict):
     datasets: dict[str, Dataset]
     training: TrainingParams
     methods: dict[str, Any]
+    variants: dict[str, Variant]
 
     @model_validator(mode="after")
     def _references_exist(self) -> Params:
@@ -177,14 +205,22 @@ class Params(Strict):
             ("profile.methods", profile.methods, self.methods),
             ("profile.figure4.methods", profile.figure4.methods, self.methods),
             ("profile.figure4.panels", list(profile.figure4.panels), self.datasets),
+            ("profile.figures.dataset", [profile.figures.dataset], self.datasets),
+            ("profile.figures.confusion", [profile.figures.confusion], self.datasets),
             ("profile.table2.dataset", [profile.table2.dataset], self.datasets),
-            ("profile.table2.methods", profile.table2.methods, self.methods),
+            ("profile.table2.variants", profile.table2.variants, self.variants),
+            ("profile.table2b.dataset", [profile.table2b.dataset], self.datasets),
+            ("profile.table2b.variants", profile.table2b.variants, self.variants),
+            ("profile.table2b.table1_rows", list(profile.table2b.table1_rows), self.methods),
             ("profile.repeats.datasets", profile.repeats.datasets, self.datasets),
             ("profile.repeats.methods", profile.repeats.methods, self.methods),
         ):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{place}: '{name}' is not among {sorted(known)}")
+        both = set(self.variants) & set(self.methods)
+        if both:
+            raise ValueError(f"variants: '{min(both)}' is the name of a method, too")
         for name, dataset in self.datasets.items():
             if dataset.source not in self.sources:
                 raise ValueError(f"datasets.{name}.source: '{dataset.source}' is not in sources")
@@ -204,16 +240,48 @@ class Params(Strict):
         ]
         return list({run.key: run for run in runs}.values())
 
+    def ablations(self) -> list[Run]:
+        """The runs of Tables 2 and 2b that are not runs of Table 1."""
+        profile = self.profile
+        runs = [
+            Run(dataset=table.dataset, method=variant, seed=seed)
+            for table in (profile.table2, profile.table2b)
+            for variant in table.variants
+            for seed in table.seeds
+        ]
+        return list({run.key: run for run in runs}.values())
+
+    @property
+    def papers_data(self) -> bool:
+        """Whether the numbers are of the paper's own data sets."""
+        sets = [self.datasets[name] for name in self.profile.datasets]
+        return not any(isinstance(s, FolderParams) for s in sets) and all(
+            isinstance(self.sources[s.source], LocalSource) for s in sets
+        )
+
     def method(self, name: str, dataset: str) -> MethodSettings:
-        """A method's settings for one data set. Raises ParamsError naming an unknown key."""
-        if name not in self.methods:
+        """Settings of a method or a variant for one data set. Raises ParamsError naming an unknown
+        key."""
+        if name not in self.methods and name not in self.variants:
             raise ParamsError(f"methods: '{name}' is not among {sorted(self.methods)}")
+        place = f"methods.{name}" if name in self.methods else f"variants.{name}"
         try:
-            return _method_settings(self.methods[name], dataset)
+            if name in self.methods:
+                return _method_settings(self.methods[name], dataset)
+            return self._variant_settings(name, dataset)
         except ValidationError as error:
-            raise ParamsError(_explain(error, f"methods.{name}", "for " + dataset)) from None
+            raise ParamsError(_explain(error, place, "for " + dataset)) from None
         except ValueError as error:
-            raise ParamsError(f"methods.{name}: {error}") from None
+            raise ParamsError(f"{place}: {error}") from None
+
+    def _variant_settings(self, name: str, dataset: str) -> MethodSettings:
+        default = _method_settings(self.methods["infoseg"], dataset).model_dump()
+        changed = merge(default, self.variants[name].changes)
+        own = {"title": f"InfoSeg, {name}", "paper_row": None, "per_dataset": {}}
+        settings = _method_settings(changed | own, dataset)
+        if settings.model_dump() | own == default | own:
+            raise ValueError(f"changes nothing of methods.infoseg on {dataset}: leave it out")
+        return settings
 
 
 def _method_settings(raw: dict[str, Any], dataset: str) -> MethodSettings:
@@ -255,6 +323,8 @@ def parse_params(raw: Any, origin: str) -> Params:
             raise ParamsError(f"methods.{name}.per_dataset: unknown data set {sorted(unknown)[0]}")
         for dataset in params.datasets:
             params.method(name, dataset)
+    for run in params.ablations():
+        params.method(run.method, run.dataset)
     return params
 
 

@@ -21,11 +21,16 @@ from infoseg import warm
 
 #: Phases of stages whose instances are independent of each other; a stage that follows an instance
 #: of the same key runs right behind it, in the same process.
-PHASES: tuple[dict[str, str | None], ...] = (
-    {"data": None},
-    {"prepare": None},
-    {"train": "evaluate", "repeat": "evaluate_repeat"},
-)
+PHASES: dict[str, dict[str, str | None]] = {
+    "sources": {"data": None},
+    "data sets": {"prepare": None},
+    "trainings": {
+        "train": "evaluate",
+        "repeat": "evaluate_repeat",
+        "ablate": "evaluate_ablate",
+        "explore": "evaluate_explore",
+    },
+}
 LOGS = Path("build/logs")
 #: How the names of methods begin that take seconds, having nothing to optimise.
 SHORT = ("random_cnn", "kmeans")
@@ -101,11 +106,10 @@ def _run(jobs: int) -> int:
         # The copies of the notebooks that all stages depend on; seconds.
         if code := _dvc("repro", "--quiet", "strip").returncode:
             return code
-        for phase in PHASES:
+        for name, phase in PHASES.items():
             chains = _chains(phase, stages, _changed())
             if chains:
-                names = " and ".join(phase)
-                print(f"{names}: {len(chains)}, {jobs} side by side (logs in {LOGS})", flush=True)
+                print(f"{name}: {len(chains)}, {jobs} side by side (logs in {LOGS})", flush=True)
             with ThreadPoolExecutor(jobs) as pool:
                 failures = [found for found in pool.map(_run_chain, chains) if found]
             for failure in failures:
@@ -114,11 +118,27 @@ def _run(jobs: int) -> int:
                 return 1
     if code := _dvc("repro").returncode:
         return code
+    finish()
+    return 0
+
+
+def finish() -> None:
+    """What follows the stages: recorded timings, the README's results, signs of failure."""
     from infoseg.project import Project  # deferred: seconds of imports
     from infoseg.results import timings
+    from infoseg.summary import run_signs, write_readme
 
-    print(f"wrote {timings(Project.open())}")
-    return 0
+    project = Project.open()
+    print(f"wrote {timings(project)}")
+    if write_readme(project):
+        print("renewed the results in README.md")
+    runs = [*project.params.runs(), *project.params.ablations()]
+    found = [(key, sentences) for key, sentences in run_signs(project, runs) if sentences]
+    if found:
+        print(f"\nSigns of failure in {len(found)} of {len(runs)} runs; InfoSeg's own:")
+    for key, sentences in (line for line in found if "-infoseg-" in line[0]):
+        print(f"  {key}: {'; '.join(sentences)}")
+    print(f"\nreport: {project.results / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.training import fit, train
 from infoseg.views import DeviceData
 
-EVALUATION_FORMAT = 2
+EVALUATION_FORMAT = 3
 
 
 class Project:
@@ -283,7 +283,8 @@ class Project:
                 result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
             model, _ = load_weights(folder / "weights.safetensors", device)
             match = list(result["last"]["match"].values())
-            examples = make_examples(model, data, match, prepared.meta.classes)
+            ranks = result["last"]["quantiles"]
+            examples = make_examples(model, data, match, prepared.meta.classes, ranks)
         write_examples(self.example_path(run), examples)
         part = result["last"]
         write_json(
@@ -328,16 +329,20 @@ class Project:
         return pd.read_csv(path)
 
     def examples(self, run: Run) -> Examples:
-        """The pictures evaluation keeps of a run: the same ones for every method and seed."""
+        """The pictures evaluation keeps of a run, chosen blind and by rank."""
         path = self.example_path(run)
         if not path.exists() and self.make_missing:
             self.evaluate(run.dataset, run.method, run.seed)
         return read_examples(path, f"evaluate@{run.key}")
 
-    def clusters(self, run: Run) -> Examples:
-        """The same pictures straight after training: predictions are clusters without a class."""
+    def trained(self, run: Run) -> tuple[Method, DeviceData]:
+        """A run's last weights in evaluation mode, and its data set beside them."""
         with reproducible(self.params.training, run.seed) as device:
             model, _ = load_weights(self.runs / run.key / "weights.safetensors", device)
-            prepared = self.load(run.dataset)
-            data = self._on_device(run.dataset, prepared, model)
-            return make_examples(model, data, None, prepared.meta.classes)
+            return model, self._on_device(run.dataset, self.load(run.dataset), model)
+
+    def clusters(self, run: Run) -> Examples:
+        """The same pictures straight after training: predictions are clusters without a class."""
+        model, data = self.trained(run)
+        with reproducible(self.params.training, run.seed):
+            return make_examples(model, data, None, self.load(run.dataset).meta.classes)

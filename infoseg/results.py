@@ -1,12 +1,12 @@
-"""The tracked outputs: tables and figures of a profile, from the evaluations of its runs."""
+"""The tracked outputs: tables and Figure 4 of a profile, from the evaluations of its runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from infoseg.files import write_csv
@@ -16,12 +16,32 @@ from infoseg.reporting.figures import Panel, table1_bars
 from infoseg.reporting.figures import figure4 as draw_figure4
 from infoseg.reporting.style import save_figure
 from infoseg.reporting.table2 import table2 as frame_table2
-from infoseg.reporting.table2 import write_table2
+from infoseg.reporting.table2 import table2b as frame_table2b
+from infoseg.reporting.table2 import write_table2, write_table2b
 from infoseg.reporting.tables import table1 as frame_table1
 from infoseg.reporting.tables import write_table1
 
 if TYPE_CHECKING:
     from infoseg.project import Project
+
+Evaluation = dict[str, Any]
+
+
+def caption(project: Project, table: str) -> str:
+    """What a table's numbers are of; every table needs one."""
+    profile = project.params.profile
+    titles = {
+        "table1": f"Pixel accuracy on {profile.description}.",
+        "table2": f"Ablations of measure and assignment on {_where(project, 'table2')}.",
+        "table2b": f"What the paper leaves open, on {_where(project, 'table2b')}.",
+    }
+    return titles[table]
+
+
+def _where(project: Project, table: str) -> str:
+    profile = project.params.profile
+    title = project.params.datasets[getattr(profile, table).dataset].title
+    return f"{title}, {profile.description}"
 
 
 def table1(project: Project) -> pd.DataFrame:
@@ -29,17 +49,23 @@ def table1(project: Project) -> pd.DataFrame:
 
     Returns the long form of the table.
     """
-    profile, runs = project.params.profile, project.params.runs()
-    evaluations = [project.evaluation(run) for run in runs]
-    frame = frame_table1(evaluations, profile.datasets, profile.methods, runs)
-    write_table1(frame, project.results, f"Pixel accuracy on {profile.description}.")
-    made = [
-        {"run": run.key, **flat_provenance(evaluation["trained"])}
-        for run, evaluation in zip(runs, evaluations, strict=True)
-    ]
-    write_csv(project.results / "provenance.csv", made)
+    frame, runs = table1_frame(project), project.params.runs()
+    write_table1(frame, project.results, caption(project, "table1"), project.params.papers_data)
+    write_csv(project.results / "provenance.csv", provenance_rows(project, runs))
     save_figure(table1_bars(frame), project.results / "table1.png", "Table 1 as bars")
     return frame
+
+
+def table1_frame(project: Project) -> pd.DataFrame:
+    """The long form of Table 1."""
+    profile, runs = project.params.profile, project.params.runs()
+    evaluations = [project.evaluation(run) for run in runs]
+    return frame_table1(evaluations, profile.datasets, profile.methods, runs)
+
+
+def provenance_rows(project: Project, runs: list[Run]) -> list[dict[str, Any]]:
+    """What ran where, a row per run."""
+    return [{"run": run.key, **flat_provenance(project.evaluation(run)["trained"])} for run in runs]
 
 
 def timings(project: Project) -> Path:
@@ -48,7 +74,7 @@ def timings(project: Project) -> Path:
     A file of its own, because it alone differs when the same thing is made again.
     """
     rows = []
-    for run in project.params.runs():
+    for run in [*project.params.runs(), *project.params.ablations()]:
         path = project.runs / run.key / "timing.json"
         if path.exists():
             rows.append({"run": run.key, **json.loads(path.read_text())})
@@ -56,30 +82,73 @@ def timings(project: Project) -> Path:
     return project.results / "timing.csv"
 
 
-def table2(project: Project, seeds: Sequence[int]) -> pd.DataFrame:
-    """Write results/<profile>/table2.{csv,md} over some seeds; returns the long form."""
-    rows = project.params.profile.table2
-    evaluations = [
-        project.evaluation(Run(dataset=rows.dataset, method=method, seed=seed))
-        for method in rows.methods
-        for seed in seeds
-    ]
-    frame = frame_table2(evaluations)
-    write_table2(frame, project.results, f"Ablations on {project.params.profile.description}.")
+def _rows(project: Project, dataset: str, method: str, seeds: list[int]) -> list[Evaluation]:
+    return [project.evaluation(Run(dataset=dataset, method=method, seed=seed)) for seed in seeds]
+
+
+def table2(project: Project) -> pd.DataFrame:
+    """Write results/<profile>/table2.{csv,md,tex}; returns the long form."""
+    frame = table2_frame(project)
+    write_table2(frame, project.results, caption(project, "table2"))
     return frame
 
 
+def table2_frame(project: Project) -> pd.DataFrame:
+    """The long form of Table 2. Its last row, JSD with soft assignment, is Table 1's InfoSeg, not
+    another run of it."""
+    rows = project.params.profile.table2
+    evaluations = [
+        evaluation
+        for method in [*rows.variants, "infoseg"]
+        for evaluation in _rows(project, rows.dataset, method, rows.seeds)
+    ]
+    return frame_table2(evaluations)
+
+
+def table2b(project: Project) -> pd.DataFrame:
+    """Write results/<profile>/table2b.{csv,md,tex}, and provenance of all ablations; returns the
+    long form."""
+    frame = table2b_frame(project)
+    write_table2b(frame, project.results, caption(project, "table2b"))
+    made = provenance_rows(project, project.params.ablations())
+    write_csv(project.results / "provenance_ablations.csv", made)
+    return frame
+
+
+def table2b_frame(project: Project) -> pd.DataFrame:
+    """The long form of Table 2b."""
+    rows = project.params.profile.table2b
+    questions = rows.table1_rows | {
+        name: project.params.variants[name].question for name in rows.variants
+    }
+    return frame_table2b(
+        _rows(project, rows.dataset, "infoseg", rows.seeds),
+        {
+            name: (question, _rows(project, rows.dataset, name, rows.seeds))
+            for name, question in questions.items()
+        },
+    )
+
+
 def figure4(project: Project) -> list[Path]:
-    """Draw results/<profile>/figure4.{png,svg} from the runs' examples, first seed."""
+    """Draw results/<profile>/figure4.{png,svg} from the runs' examples, first seed.
+
+    The pictures are evenly spaced in rank by their PA under the first of the methods shown, the
+    best first, the worst last. With more methods than one, those drawn blind are shown instead:
+    what is the worst for one need not be for the other.
+    """
     profile = project.params.profile
+    by_rank = len(profile.figure4.methods) == 1
     panels = []
     for dataset, count in profile.figure4.panels.items():
         shown = {}
         for method in profile.figure4.methods:
             run = Run(dataset=dataset, method=method, seed=profile.seeds[0])
-            shown[project.params.method(method, dataset).title] = project.examples(run)
+            title = project.params.method(method, dataset).title
+            shown[title] = project.examples(run).chosen(by_rank)
         first = next(iter(shown.values()))
-        for i in range(min(count, len(first.images))):
+        places = np.linspace(0, len(first.images) - 1, min(count, len(first.images)))
+        for i in places.round().astype(int).tolist():
             panels.append(
                 Panel(
                     dataset_title=project.params.datasets[dataset].title,

@@ -77,7 +77,7 @@ def segment_files(
         raise DataError("not found", file=source)
     if out.resolve() in {source.resolve(), source.resolve().parent}:
         raise DataError("is where the pictures are", file=out, advice="Choose another OUT folder")
-    colours = (np.asarray(class_colours(card.clusters)).reshape(-1, 3)).astype(np.uint8)
+    colours = (np.asarray(class_colours(method.clusters)).reshape(-1, 3)).astype(np.uint8)
     for file in tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2):
         tiff = file.suffix.lower() in {".tif", ".tiff"}
         picture = read_tiff(file, card.channels) if tiff else read_rgb(file)

@@ -22,7 +22,7 @@ from infoseg.trunk import Trunk
 from infoseg.views import DeviceData, evaluated_crops, training_batches
 
 #: What is kept of each evaluation in history.csv.
-HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap")
+HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap", "clusters_used")
 
 State = dict[str, Tensor]
 

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from infoseg.evaluation import (
+    by_quantile,
     confusions,
     evaluate,
     halves,
     intersection_over_union,
+    many_to_one_accuracy,
     match_clusters,
     per_image_accuracy,
     pixel_accuracy,
     summarise,
+    within_image_chance,
 )
 from infoseg.methods import Method
 from infoseg.views import DeviceData
@@ -302,3 +305,52 @@ def test_a_half_without_images_can_be_written_as_json():
     assert len(empty) == 1
     assert empty[0]["miou"] is None
     json.dumps(found, allow_nan=False)
+
+
+# ---- many-to-one, chance, pictures by rank -------------------------------------------------------
+
+
+@given(tables)
+def test_many_to_one_is_the_best_class_of_each_cluster_and_never_below_one_to_one(confusion):
+    best = sum(max(row) for row in confusion.tolist())
+    found = many_to_one_accuracy(confusion)
+    assert found == pytest.approx(100 * best / max(1, confusion.sum()))
+    assert found >= pixel_accuracy(confusion, match_clusters(confusion)) - 1e-9
+
+
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)).flatmap(
+        lambda shape: arrays(np.int64, shape, elements=st.integers(0, 30))
+    )
+)
+def test_the_chance_of_a_match_per_image_is_that_of_independent_labels(counts):
+    right = 0.0
+    for image in counts:
+        pixels = image.sum()
+        if pixels:
+            independent = np.outer(image.sum(1), image.sum(0)) / pixels
+            match = match_clusters(independent)
+            right += sum(independent[k, c] for k, c in enumerate(match) if c >= 0)
+    expected = 100 * right / max(1, counts.sum())
+    assert within_image_chance(counts) == pytest.approx(expected, abs=1e-6)
+
+
+def test_pictures_go_from_the_best_to_the_worst_by_their_own_accuracy():
+    # Image i has 10 i right pixels of 100; image 3 has a handful of pixels, all wrong.
+    counts = np.zeros((11, 2, 2), np.int64)
+    for i in range(11):
+        counts[i] = [[10 * i, 0], [0, 0]]
+        counts[i, 1, 0] = 100 - 10 * i
+    counts[3] = [[0, 0], [4, 0]]
+    match = np.array([0, 1])
+    assert by_quantile(counts, match, 3) == [(10, 100.0), (6, 60.0), (0, 0.0)]
+    everything = by_quantile(counts, match, 99)
+    assert [item for item, _ in everything] == [10, 9, 8, 7, 6, 5, 4, 2, 1, 0]
+    part = summarise(counts, [f"image{i}" for i in range(11)], ["a", "b"])
+    assert len(part["quantiles"]) == 8
+    assert part["quantiles"][0]["id"] == "image10" or part["match"]["0"] == "b"
+    assert part["clusters_used"] == 2
+
+
+def test_no_pictures_by_rank_where_nothing_is_annotated():
+    assert by_quantile(np.zeros((3, 2, 2), np.int64), np.array([0, 1]), 8) == []

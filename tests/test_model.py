@@ -273,3 +273,22 @@ def test_standardising_by_image_removes_its_brightness_and_contrast():
         one, _ = net(images)
         other, _ = net(0.3 + 0.5 * images)
     assert torch.allclose(one, other, rtol=0.02, atol=0.02)
+
+
+def test_without_block_c_local_features_are_what_block_a_ends_with():
+    settings = network_settings(block_c="none", features=999)
+    network = Network(3, 4, settings, (0.0,) * 3, (1.0,) * 3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    local, glob = network(images)
+    patches = network.block_a(network._input(images))
+    assert torch.equal(local, patches)
+    assert glob.shape == (2, 4, patches.shape[1])
+
+
+@pytest.mark.parametrize("block_b", ["pool", "flatten"])
+@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+def test_without_block_c_every_shape_of_the_network_runs(block_a, block_b):
+    settings = network_settings(block_c="none", block_a=block_a, block_b=block_b)
+    network = Network(3, 2, settings, (0.0,) * 3, (1.0,) * 3).eval()
+    local, glob = network(torch.rand(1, 3, 64, 64))
+    assert local.shape[1] == glob.shape[2]

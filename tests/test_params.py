@@ -23,7 +23,14 @@ RAW: dict[str, Any] = {
         "seeds": [0],
         "repeats": {"datasets": ["stuff3"], "methods": ["infoseg"], "seeds": [1, 2]},
         "figure4": {"methods": ["infoseg"], "panels": {"stuff3": 2}},
-        "table2": {"dataset": "stuff3", "methods": ["infoseg"]},
+        "figures": {"dataset": "stuff3", "confusion": "stuff3"},
+        "table2": {"dataset": "stuff3", "variants": ["hard"], "seeds": [0, 1]},
+        "table2b": {
+            "dataset": "stuff3",
+            "variants": ["soft_tau"],
+            "seeds": [0],
+            "table1_rows": {"kmeans": "What else"},
+        },
     },
     "sources": {
         "coco": {
@@ -70,6 +77,10 @@ RAW: dict[str, Any] = {
     "methods": {
         "kmeans": method_settings("kmeans"),
         "infoseg": method_settings("infoseg"),
+    },
+    "variants": {
+        "hard": {"question": "Assignment", "changes": {"objective": {"assignment": "hard"}}},
+        "soft_tau": {"question": "Tau", "changes": {"objective": {"tau": 0.1}}},
     },
 }
 
@@ -183,7 +194,12 @@ def test_a_method_that_is_no_mapping_is_named(value):
         ("profile.figure4.methods", ["flickr"]),
         ("profile.figure4.panels", {"flickr": 1}),
         ("profile.table2.dataset", "flickr"),
-        ("profile.table2.methods", ["flickr"]),
+        ("profile.table2.variants", ["flickr"]),
+        ("profile.table2b.dataset", "flickr"),
+        ("profile.table2b.variants", ["flickr"]),
+        ("profile.table2b.table1_rows", {"flickr": "What"}),
+        ("profile.figures.dataset", "flickr"),
+        ("profile.figures.confusion", "flickr"),
         ("profile.repeats.datasets", ["flickr"]),
         ("profile.repeats.methods", ["flickr"]),
         ("datasets.stuff3.source", "flickr"),
@@ -319,3 +335,41 @@ def test_overrides_replace_single_keys_of_the_file(tmp_path):
     assert params.method("infoseg", "stuff3").objective.measure == "jsd"
     with pytest.raises(ParamsError, match=r"methods\.infoseg\.objective\.taus: unknown key"):
         load_params(tmp_path, overrides=["methods.infoseg.objective.taus=0.3"])
+
+
+# ---- variants ------------------------------------------------------------------------------------
+
+
+def test_a_variant_is_infoseg_with_its_changes_on_every_data_set():
+    raw = changed("methods.infoseg.per_dataset", {"pictures": {"optimiser": {"steps": 77}}})
+    params = parse_params(raw, "params.yaml")
+    for dataset, steps in (("stuff3", 10), ("pictures", 77)):
+        default, hard = (params.method(name, dataset) for name in ("infoseg", "hard"))
+        assert (hard.optimiser.steps, hard.objective.assignment) == (steps, "hard")
+        assert hard.paper_row is None and hard.title == "InfoSeg, hard"
+        same = {"title": "", "paper_row": None, "per_dataset": {}, "objective": None}
+        assert hard.model_dump() | same == default.model_dump() | same
+
+
+def test_a_variant_wins_over_what_the_data_set_changes():
+    raw = changed("methods.infoseg.per_dataset", {"stuff3": {"objective": {"tau": 5.0}}})
+    assert parse_params(raw, "params.yaml").method("soft_tau", "stuff3").objective.tau == 0.1
+
+
+def test_ablations_are_the_variants_of_both_tables_once():
+    raw = changed("profile.table2b.variants", ["soft_tau", "hard"])
+    runs = [run.key for run in parse_params(raw, "params.yaml").ablations()]
+    assert runs == ["stuff3-hard-0", "stuff3-hard-1", "stuff3-soft_tau-0"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("variants.hard.changes", {"objective": {"asignment": "hard"}}, "hard.objective.asignment"),
+        ("variants.hard.changes", {"objective": {"assignment": "soft"}}, "changes nothing"),
+        ("variants.hard.changes", {"kind": "nothing"}, "kind 'nothing'"),
+        ("variants.kmeans", {"question": "x", "changes": {}}, "name of a method"),
+    ],
+)
+def test_a_variant_that_makes_no_sense_is_named(path, value, words):
+    assert words in complaint(path, value)

@@ -16,6 +16,7 @@ import yaml
 from infoseg.params import compose
 
 ROOT = Path(__file__).parent.parent
+TABLES = ("table1", "table2", "table2b")
 INFOSEG, KMEANS = "coco_stuff3-infoseg-0", "coco_stuff3-kmeans-0"
 
 
@@ -35,6 +36,14 @@ class Clone:
             "sources": ["coco"],
             "datasets": ["coco_stuff3"],
             "figure4": {"methods": ["infoseg"], "panels": {"coco_stuff3": 3}},
+            "figures": {"dataset": "coco_stuff3", "confusion": "coco_stuff3"},
+            "table2": {"dataset": "coco_stuff3", "variants": ["iic_mi"], "seeds": [0]},
+            "table2b": {
+                "dataset": "coco_stuff3",
+                "variants": ["single"],
+                "seeds": [0],
+                "table1_rows": {},
+            },
         }
         self.write_params(tree)
         self.run("git", "init", "-q")
@@ -90,8 +99,14 @@ def test_one_command_leads_from_nothing_to_table_and_figure(clone):
     table = pd.read_csv(clone.path / "results/tiny/table1.csv")
     assert list(table["method"]) == ["kmeans", "infoseg"]
     assert table["pa_mean"].between(0, 100).all()
-    for name in ("table1.md", "table1.tex", "figure4.png", "figure4.svg"):
+    stems = ("figure1", "figure2", "figure3", "figure4", "seeds", "signals", "confusion", "classes")
+    names = [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
+    names += [f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")]
+    for name in (*names, "report.html"):
         assert (clone.path / "results/tiny" / name).stat().st_size > 100, name
+    assert list(pd.read_csv(clone.path / "results/tiny/table2.csv")["measure"]) == ["IIC-MI", "JSD"]
+    choices = pd.read_csv(clone.path / "results/tiny/table2b.csv")
+    assert list(choices["variant"]) == ["infoseg", "single"]
 
 
 def test_a_plain_repro_after_it_does_nothing(clone):
@@ -136,10 +151,11 @@ def test_a_methods_parameter_reruns_that_method_alone_and_jobs_do_it_side_by_sid
     clone.write_params(tree)
     before = yaml.safe_load(clone.lock)["stages"]
     text = clone.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "2")
-    assert "train and repeat: 1, 2 side by side" in text
+    assert "trainings: 1, 2 side by side" in text
     after = yaml.safe_load(clone.lock)["stages"]
     changed = {name for name in after if after[name] != before[name]}
-    assert changed - {"table1", "figure4"} == {f"train@{KMEANS}", f"evaluate@{KMEANS}"}
+    rendered = {"table1", "table2", "figure4", "figures", "report"}
+    assert changed - rendered == {f"train@{KMEANS}", f"evaluate@{KMEANS}"}
     assert clone.repro() == []
 
 

@@ -16,6 +16,7 @@ from infoseg.files import find_root
 from infoseg.params import Run, compose, parse_params
 from infoseg.project import Project
 from infoseg.results import figure4
+from infoseg.summary import report, write_readme
 
 ROOT = Path(__file__).parent.parent
 RUN = Run(dataset="coco_stuff3", method="infoseg", seed=0)
@@ -29,6 +30,14 @@ def tree() -> dict:
         "datasets": ["coco_stuff3"],
         "sources": ["coco"],
         "figure4": {"methods": ["infoseg"], "panels": {"coco_stuff3": 2}},
+        "figures": {"dataset": "coco_stuff3", "confusion": "coco_stuff3"},
+        "table2": {"dataset": "coco_stuff3", "variants": ["iic_mi"], "seeds": [0]},
+        "table2b": {
+            "dataset": "coco_stuff3",
+            "variants": ["single"],
+            "seeds": [0],
+            "table1_rows": {},
+        },
     }
     made["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
     made["methods"]["infoseg"]["optimiser"] |= {"steps": 8, "batch": 4}
@@ -39,7 +48,8 @@ def tree() -> dict:
 def home(tmp_path_factory, tree) -> Path:
     """A repository with settings and one prepared data set; the first tests add runs to it."""
     folder = tmp_path_factory.mktemp("home")
-    shutil.copytree(ROOT / "conf", folder / "conf")
+    for name in ("conf", "docs"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     project(folder, tree, make_missing=True).prepare("coco_stuff3")
     return folder
@@ -95,7 +105,12 @@ def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
     assert main(["all", "--jobs", "2"]) == 0
     assert "InfoSeg" in capfd.readouterr().out
-    assert "coco_stuff3-kmeans-0" in (home / "results/tiny/provenance.csv").read_text()
+    results = home / "results/tiny"
+    assert "coco_stuff3-kmeans-0" in (results / "provenance.csv").read_text()
+    assert "coco_stuff3-iic_mi-0" in (results / "provenance_ablations.csv").read_text()
+    assert "coco_stuff3-single-0" in (results / "timing.csv").read_text()
+    page = (results / "report.html").read_text()
+    assert "IIC-MI" in page and "clusters per class = 0" in page
     weights = home / "runs/tiny/coco_stuff3-kmeans-0/weights.safetensors"
     before = weights.stat().st_mtime_ns
     assert main(["all"]) == 0
@@ -106,10 +121,32 @@ def test_the_figure_shows_matched_predictions_of_the_same_pictures(home, tree):
     made = project(home, tree)
     ours = made.examples(RUN)
     theirs = made.examples(RUN.model_copy(update={"method": "kmeans"}))
-    assert np.array_equal(ours.images, theirs.images)
+    ours_blind, theirs_blind = (found.chosen(by_rank=False) for found in (ours, theirs))
+    assert np.array_equal(ours_blind.images, theirs_blind.images)
     assert set(np.unique(ours.predictions)) <= {0, 1, 2}
     for path in figure4(made):
         assert path.exists()
+
+
+def test_the_readmes_results_are_written_between_its_markers_and_nowhere_else(home, tree):
+    made = project(home, tree)
+    readme = home / "README.md"
+    readme.write_text("before\n<!-- results:demo -->\nold\n<!-- /results -->\nafter\n")
+    assert not write_readme(made)  # of another profile
+    readme.write_text("before\n<!-- results:tiny -->\nold\n<!-- /results -->\nafter\n")
+    assert write_readme(made)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- results:tiny -->\n\n**Pixel accuracy on")
+    assert text.endswith("<!-- /results -->\nafter\n")
+    assert "old" not in text and "| IIC-MI |" in text and "not decided" in text
+    assert write_readme(made) and readme.read_text() == text
+
+
+def test_a_report_without_its_figures_names_the_stages(home, tree):
+    made = project(home, changed(tree, "profile.name", "tiny"))
+    (home / "results/tiny/seeds.svg").unlink()
+    with pytest.raises(DataError, match="seeds.svg.*stages figures"):
+        report(made)
 
 
 def test_segment_writes_labels_and_overlays_of_the_pictures_own_size(

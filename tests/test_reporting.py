@@ -82,6 +82,8 @@ def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) ->
         "permutation_gap": 3.0,
         "constant_pa": 41.0,
         "cluster_usage": list(usage),
+        "clusters_used": sum(share > 0.01 for share in usage),
+        "iou": {"a": 1.0, "b": 2.0, "c": 3.0},
         "halves": {"chosen": {"pa": pa + 1}, "reported": {"pa": pa - 1}},
     } | changes
 
@@ -90,7 +92,7 @@ def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -
     titles = {"stuff3": "COCO-Stuff-3", "persons": "COCO-Persons", "mine": "My_100% & more"}
     rows = {"infoseg": "InfoSeg", "iic": "IIC", "ac": "AC", "paired": "InfoSeg", "new": None}
     return {
-        "format": 2,
+        "format": 3,
         "dataset": dataset,
         "method": method,
         "seed": seed,
@@ -200,14 +202,16 @@ def parsed(text: str) -> list[dict[str, list[str]]]:
 
 
 def test_markdown_reads_back(frame):
-    ours, paper = parsed(tables.table1_markdown(frame, CAPTION))
+    ours, best, paper = parsed(tables.table1_markdown(frame, CAPTION))
     assert ours == {
         "": ["COCO-Persons", "COCO-Stuff-3"],
         "IIC†": ["**55.0**", "60.0"],  # bold: equal to InfoSeg's 55.02 as printed
         "AC": ["51.0", "50.0"],
         "InfoSeg": ["**55.0**", "**73.0** ± 3.0"],
         "*One class everywhere*": ["41.0", "41.0"],
+        "*A random answer*": ["33.3", "33.3"],
     }
+    assert best["InfoSeg"] == ["60.0", "78.0"] and best["IIC"] == ["60.0", "65.0"]
     assert paper == {
         "": ["COCO-Persons", "COCO-Stuff-3"],
         "IIC": ["57.1", "72.3"],
@@ -229,6 +233,14 @@ def test_the_papers_numbers_stand_apart_and_the_caption_on_top(frame):
             tables.table1_markdown(frame, blank)
 
 
+def test_the_difference_to_the_paper_stands_below_the_papers_own_data_alone(frame):
+    assert "Ours less" not in tables.table1_markdown(frame, CAPTION)
+    *_, paper, difference = parsed(tables.table1_markdown(frame, CAPTION, papers_data=True))
+    assert paper["InfoSeg"] == ["69.6", "73.8"]
+    assert difference["InfoSeg"] == ["-14.6", "-0.8"]
+    assert difference["AC"] == ["–", "-22.9"]
+
+
 def test_no_block_of_the_paper_for_data_it_does_not_have():
     frame = tables.table1([evaluation("mine", "infoseg")], ["mine"], ["infoseg"])
     for text in (tables.table1_markdown(frame, CAPTION), tables.table1_latex(frame, CAPTION)):
@@ -239,7 +251,7 @@ def test_no_block_of_the_paper_for_data_it_does_not_have():
 def test_one_paper_row_for_two_readings_of_it():
     both = [evaluation(method=m, pa=p) for m, p in (("paired", 40.0), ("infoseg", 70.0))]
     frame = tables.table1(both, ["stuff3"], ["paired", "infoseg"])
-    _, paper = parsed(tables.table1_markdown(frame, CAPTION))
+    _, _, paper = parsed(tables.table1_markdown(frame, CAPTION))
     assert paper == {"": ["COCO-Stuff-3"], "InfoSeg": ["73.8"]}
 
 
@@ -255,9 +267,9 @@ def test_latex_is_well_formed(evaluations):
     assert begins == re.findall(r"\\end\{(\w+)\}", text)[::-1] == ["table", "tabular"]
     rows = [line for line in bare.splitlines() if line.endswith(r"\\")]
     spanning = [line for line in rows if "multicolumn" in line]
-    assert len(spanning) == 1 and "&" not in spanning[0]
+    assert len(spanning) == 2 and not any("&" in line for line in spanning)
     plain = [line for line in rows if line not in spanning]
-    assert [line.count("&") for line in plain] == [3] * (1 + 3 + 1 + 3)
+    assert [line.count("&") for line in plain] == [3] * (1 + 3 + 2 + 3 + 3)
     assert r"My\_100\% \& more" in text
     assert r"InfoSeg & \textbf{55.0} & \textbf{73.0} $\pm$ 3.0 & \textbf{70.0} \\" in text
     assert r"IIC\textsuperscript{\dag} & " in text
@@ -270,7 +282,7 @@ def test_escaping():
         r"a\_b \& 5\% \textbackslash{}x \{y\} \textasciitilde{}\textasciicircum{}\#\$"
     )
     frame = tables.table1([evaluation("mine", "new")], ["mine"], ["new"])
-    (ours,) = parsed(tables.table1_markdown(frame, CAPTION))
+    ours, _ = parsed(tables.table1_markdown(frame, CAPTION))
     assert ours[r"New\|one"] == ["**70.0**"]
     assert ours[""] == [r"My\_100% & more"]
 

@@ -1,9 +1,13 @@
-"""The rows of Table 1: `kind` in `conf/` to class. A new method is one file and one line here."""
+"""The rows of Table 1, and IIC-MI of Table 2: `kind` in `conf/` to class.
+
+A new method is one file and one line here.
+"""
 
 from infoseg.methods.ac import AC
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.doersch import Doersch
 from infoseg.methods.iic import IIC
+from infoseg.methods.iic_mi import IICMI
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.inmars import InMARS
 from infoseg.methods.isola import Isola
@@ -14,6 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "ac": AC,
     "doersch": Doersch,
     "iic": IIC,
+    "iic_mi": IICMI,
     "infoseg": InfoSeg,
     "inmars": InMARS,
     "isola": Isola,

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import JitterSettings, colour_jitter
+from infoseg.jitter import JitterSettings, jittered_view
 from infoseg.methods.base import DataInfo, Method, relative_entropy
 from infoseg.params import MethodSettings, OptimiserSettings, Positive, PositiveFloat
 from infoseg.trunk import Head, Trunk
@@ -71,10 +71,7 @@ class IIC(Method):
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        other = colour_jitter(views.images, settings.jitter, generator)
-        draws = torch.rand(len(other), generator=generator, device=other.device)
-        mirrored = (draws < settings.flip)[:, None, None, None]
-        other = torch.where(mirrored, other.flip(-1), other)
+        other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
         head = self.head_b if self.turn_of_b else self.head_a
         first = self.probabilities(views.images, head)
         second = self.probabilities(other, head)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,13 +20,16 @@ from infoseg.views import Views
 
 class InfoSegSettings(MethodSettings):
     """upsampling: `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words);
-    `scores` interpolates the class scores bilinearly before the arg max."""
+    `scores` interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a
+    multiple of the data set's; above 1, clusters left over by the one-to-one match have no class;
+    at 0, K is 1, and what is left is Local Deep InfoMax with one global feature."""
 
     kind: Literal["infoseg"]
     network: NetworkSettings
     objective: ObjectiveSettings
     optimiser: OptimiserSettings
     upsampling: Literal["labels", "scores"]
+    clusters_per_class: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _gradient_exists(self) -> InfoSegSettings:
@@ -41,6 +45,8 @@ class InfoSeg(Method):
     Settings = InfoSegSettings
 
     def __init__(self, settings: InfoSegSettings, data: DataInfo):
+        clusters = max(1, data.clusters * settings.clusters_per_class)
+        data = dataclasses.replace(data, clusters=clusters)
         super().__init__(settings, data)
         self.objective = settings.objective
         self.optimiser = settings.optimiser

@@ -1,10 +1,11 @@
-"""A small grid of numbers as a Markdown or a LaTeX table, in the same shape in both."""
+"""A small grid of numbers as a Markdown, a LaTeX or an HTML table, in the same shape in all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape as escape_html
 
 DAGGER = "†"
 DASH = "–"
@@ -130,6 +131,52 @@ def latex(grid: Grid, label: str) -> str:
         # \par: a note is a paragraph below the table, as wide as the text.
         lines += [r"\par\smallskip\footnotesize"] + [e(note) + r"\par" for note in grid.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def html(grid: Grid) -> str:
+    """A table and its notes as a fragment for any page; looks are the page's, by class.
+
+    Classes: `table`, `note`, `spread` (the ± part of a cell), `apart` (a block with a heading).
+    Blocks are <tbody>s of one table, so that screen readers and copying see one table. A table
+    wider than the screen scrolls in its own container, which the keyboard can reach.
+    """
+    e = escape_html
+    width = len(grid.columns)
+    # Where any cell of a column has a spread, all keep its room, so that the means stay in line.
+    spread = [
+        any(i < len(cells) and cells[i].spread for block in grid.blocks for _, cells in block.rows)
+        for i in range(width - 1)
+    ]
+    label = e(grid.caption)
+    lines = [
+        f'<div class="table" role="region" aria-label="{label}" tabindex="0"'
+        ' style="overflow-x: auto">',
+        "<table>",
+        f"<caption><span>{label}</span></caption>",
+        "<thead>",
+        "<tr>" + "".join(f'<th scope="col">{e(title)}</th>' for title in grid.columns) + "</tr>",
+        "</thead>",
+    ]
+    for block in grid.blocks:
+        lines.append('<tbody class="apart">' if block.heading else "<tbody>")
+        if block.heading:
+            heading = f"<span>{e(block.heading)}</span>"
+            lines.append(f'<tr><th scope="rowgroup" colspan="{width}">{heading}</th></tr>')
+        for title, cells in block.rows:
+            shown = f"<em>{e(title)}</em>" if block.italic else e(title)
+            texts = (_html_cell(c, room) for c, room in zip(cells, spread, strict=True))
+            lines.append(f'<tr><th scope="row">{shown}</th>' + "".join(texts) + "</tr>")
+        lines.append("</tbody>")
+    lines += ["</table>", "</div>"]
+    lines += [f'<p class="note">{e(note)}</p>' for note in grid.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _html_cell(content: Cell, room: bool) -> str:
+    mean = escape_html(content.mean)
+    mean = f"<strong>{mean}</strong>" if content.bold else mean
+    text = f" ± {escape_html(content.spread)}" if content.spread else ""
+    return f"<td>{mean}" + (f'<span class="spread">{text}</span>' if room else "") + "</td>"
 
 
 def _cell(

@@ -1,52 +1,210 @@
-"""Table 2: the paper's ablations of the measure and the assignment (5.5)."""
+"""Table 2, the paper's ablations of the measure and the assignment (5.5), and Table 2b, ours."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from infoseg.reporting.markup import Block, Grid, cell, latex, markdown
+from infoseg.reporting.markup import Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
 from infoseg.reporting.tables import mean_std, write_frame, write_text
 
-COLUMNS = ["measure", "assignment", "pa_mean", "pa_std", "n_seeds", "paper_pa"]
+Evaluation = dict[str, Any]
+
+COLUMNS = (
+    "measure assignment pa_mean pa_std n_seeds paper_pa pa_best_mean pa_reported_mean "
+    "permutation_gap_mean clusters_used_mean difference"
+).split()
+COLUMNS_2B = (
+    "question choice variant is_default pa_mean pa_std n_seeds pa_best_mean pa_reported_mean "
+    "many_to_one_mean permutation_gap_mean assignment_entropy_mean clusters_used_mean"
+).split()
 
 
-def table2(evaluations: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def _figures(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """What both tables say of the seeds of one row."""
+    last = [evaluation["last"] for evaluation in evaluations]
+
+    def mean(values: Sequence[float | None]) -> float:
+        return mean_std("x", values)["x_mean"]
+
+    return {
+        **mean_std("pa", [part["pa"] for part in last]),
+        "n_seeds": len(evaluations),
+        "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in evaluations]),
+        "pa_reported_mean": mean([part["halves"]["reported"]["pa"] for part in last]),
+        "many_to_one_mean": mean([part["many_to_one_pa"] for part in last]),
+        "permutation_gap_mean": mean([part["permutation_gap"] for part in last]),
+        "assignment_entropy_mean": mean([part["assignment_entropy"] for part in last]),
+        "clusters_used_mean": mean([part["clusters_used"] for part in last]),
+    }
+
+
+# ---- Table 2 -------------------------------------------------------------------------------------
+
+
+def table2(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """One row per measure and assignment, in the order they first occur; PA in percent.
 
-    evaluations: of InfoSeg runs on one data set; measure and assignment are read from the settings
-    each was made with. `pa_std` is the sample standard deviation, NaN for a single seed.
+    evaluations: of InfoSeg and IIC-MI runs on one data set; measure and assignment are read from
+    the settings each was made with. `pa_std` is the sample standard deviation, NaN for one seed.
     """
-    groups: dict[tuple[str, str], list[float]] = {}
+    groups: dict[tuple[str, str], list[Evaluation]] = {}
     for evaluation in evaluations:
-        objective = evaluation["made_with"]["settings"]["objective"]
-        row = (objective["measure"].upper(), f"{objective['assignment'].capitalize()} Assignment")
-        groups.setdefault(row, []).append(evaluation["last"]["pa"])
-    rows = [
-        {"measure": measure, "assignment": assignment, **mean_std("pa", values)}
-        | {"n_seeds": len(values), "paper_pa": published_table2(measure, assignment)}
-        for (measure, assignment), values in groups.items()
-    ]
+        settings = evaluation["made_with"]["settings"]
+        objective = settings["objective"]
+        row = ("IIC-MI", "-")
+        if settings["kind"] != "iic_mi":
+            assignment = f"{objective['assignment'].capitalize()} Assignment"
+            row = (objective["measure"].upper(), assignment)
+        groups.setdefault(row, []).append(evaluation)
+    rows = []
+    for (measure, assignment), found in groups.items():
+        printed = published_table2(measure, assignment)
+        figures = _figures(found)
+        difference = math.nan if printed is None else figures["pa_mean"] - printed
+        rows.append(
+            {"measure": measure, "assignment": assignment, "paper_pa": printed}
+            | figures
+            | {"difference": difference}
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
+    """The paper's rows, its numbers beside ours."""
+    rows = [
+        (
+            row.measure if row.assignment == "-" else f"{row.measure}, {row.assignment}",
+            [
+                cell(row.pa_mean, row.pa_std),
+                cell(row.pa_best_mean),
+                cell(math.nan if row.paper_pa is None else row.paper_pa),
+            ],
+        )
+        for row in frame.itertuples()
+    ]
+    seeds = ", ".join(str(n) for n in sorted(set(frame["n_seeds"]))) or "no"
+    notes = [
+        f"Pixel accuracy in percent; n = {seeds} seeds per row, mean ± sample standard deviation. "
+        "Best: at the best of the evaluations during training, which labels choose.",
+        "The paper's numbers are for COCO-Stuff-3 at its own settings.",
+    ]
+    columns = ["Measure and assignment", "PA", "Best", "PA in the paper"]
+    return Grid(columns, [Block(rows)], caption, notes)
 
 
 def write_table2(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
     """Write table2.csv, table2.md and table2.tex into `folder`; returns their paths."""
+    return _write(frame, table2_grid(frame, caption), folder, "table2")
+
+
+# ---- Table 2b ------------------------------------------------------------------------------------
+
+
+def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Leaves of a settings tree that differ from those of another, by dotted path."""
+    if not (isinstance(settings, Mapping) and isinstance(default, Mapping)):
+        return {} if settings == default else {".".join(path): settings}
+    found: dict[str, Any] = {}
+    for key in settings:
+        if key not in ("title", "paper_row", "per_dataset"):
+            found |= differences(settings[key], default.get(key), (*path, key))
+    return found
+
+
+def table2b(
+    default: Sequence[Evaluation], variants: Mapping[str, tuple[str, Sequence[Evaluation]]]
+) -> pd.DataFrame:
+    """The open choices: under each question the default, then what was tried instead.
+
+    default: InfoSeg's runs, one per seed. variants: name → (question, runs). `choice` names the
+    settings that differ, read from what the runs were made with; `many_to_one_mean` is PA when
+    several clusters may count as one class. Percent; entropy in units of log K.
+    """
+    settings = default[0]["made_with"]["settings"] if default else {}
+    questions: dict[str, list[str]] = {}
+    for name, (question, _) in variants.items():
+        questions.setdefault(question, []).append(name)
     rows = []
-    for row in frame.itertuples():
-        printed = math.nan if row.paper_pa is None else row.paper_pa
+    for question, names in questions.items():
+        changed: dict[str, Any] = {}
+        tried = []
+        for name in names:
+            runs = variants[name][1]
+            new = differences(runs[0]["made_with"]["settings"], settings)
+            changed |= new
+            tried.append(
+                {"question": question, "choice": _choice(new), "variant": name, "is_default": False}
+                | _figures(runs)
+            )
+        now = {path: _at(settings, path) for path in changed}
         rows.append(
-            (f"{row.measure}, {row.assignment}", [cell(row.pa_mean, row.pa_std), cell(printed)])
+            {"question": question, "choice": _choice(now), "variant": "infoseg", "is_default": True}
+            | _figures(default)
         )
-    note = "The paper's numbers are for COCO-Stuff-3 at its own settings."
-    grid = Grid(["Measure", "PA", "PA in the paper"], [Block(rows)], caption, [note])
-    paths = [folder / f"table2.{suffix}" for suffix in ("csv", "md", "tex")]
+        rows += tried
+    return pd.DataFrame(rows, columns=COLUMNS_2B)
+
+
+def _at(tree: Any, path: str) -> Any:
+    for key in path.split("."):
+        tree = tree[key]
+    return tree
+
+
+def _choice(settings: Mapping[str, Any]) -> str:
+    """`marginal = paired, gradient through v = off`: settings by their own names."""
+    return ", ".join(
+        f"{path.rpartition('.')[2].replace('_', ' ')} = {_word(value)}"
+        for path, value in sorted(settings.items())
+    )
+
+
+def _word(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
+    """One block per question, its default first and set apart by bold."""
+    blocks = []
+    for question, rows in frame.groupby("question", sort=False):
+        lines: list[tuple[str, Sequence[Cell]]] = [
+            (
+                row.choice + (" (default)" if row.is_default else ""),
+                [
+                    cell(row.pa_mean, row.pa_std, bool(row.is_default)),
+                    cell(row.many_to_one_mean),
+                    cell(row.permutation_gap_mean),
+                    cell(100 * row.assignment_entropy_mean),
+                    Cell(f"{row.n_seeds}"),
+                ],
+            )
+            for row in rows.itertuples()
+        ]
+        blocks.append(Block(lines, heading=str(question)))
+    notes = [
+        "Pixel accuracy in percent, mean ± sample standard deviation over the seeds. Many-to-one: "
+        "each cluster counts as the class most of its pixels have. Gap: what a match of its own "
+        "for every image would add to PA. Entropy: of V, in percent of log K."
+    ]
+    columns = ["Choice", "PA", "Many-to-one", "Gap", "Entropy", "Seeds"]
+    return Grid(columns, blocks, caption, notes)
+
+
+def write_table2b(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
+    """Write table2b.csv, table2b.md and table2b.tex into `folder`; returns their paths."""
+    return _write(frame, table2b_grid(frame, caption), folder, "table2b")
+
+
+def _write(frame: pd.DataFrame, grid: Grid, folder: Path, name: str) -> list[Path]:
+    paths = [folder / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+    texts = markdown(grid), latex(grid, f"tab:{name}")
     write_frame(frame, paths[0])
-    write_text(markdown(grid), paths[1])
-    write_text(latex(grid, "tab:table2"), paths[2])
+    for text, path in zip(texts, paths[1:], strict=True):
+        write_text(text, path)
     return paths

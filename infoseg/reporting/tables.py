@@ -22,17 +22,17 @@ from infoseg.params import Run
 from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published
 
-EVALUATION_FORMAT = 2
+EVALUATION_FORMAT = 3
 NOTE_BREAK = " | "
 """Between the notes of a cell in the CSV."""
-USED = 0.01
-"""A cluster counts as used when it holds more than this share of the annotated pixels."""
-
 COLUMNS = (
     "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
     "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
-    "pa_reported_mean pa_reported_std pa_start_mean dataset_title method_title paper_row notes"
+    "pa_reported_mean pa_reported_std pa_start_mean random_pa difference dataset_title "
+    "method_title paper_row notes"
 ).split()
+TRIVIAL = {"One class everywhere": "constant_pa", "A random answer": "random_pa"}
+BEST_HEADING = "At the best of the evaluations during training, which labels choose"
 PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
 
 
@@ -92,24 +92,27 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     halves = [part["halves"] for part in last]
     paper_row = first["paper_row"]
     paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
+    paper_pa = math.nan if paper_pa is None else paper_pa
+    pa = mean_std("pa", [part["pa"] for part in last])
     return {
         "dataset": first["dataset"],
         "method": first["method"],
-        **mean_std("pa", [part["pa"] for part in last]),
+        **pa,
         **mean_std("miou", [part["miou"] for part in last]),
         "pa_best_mean": _mean([e["best"]["pa"] for e in evaluations]),
         "n_seeds": len(evaluations),
-        "paper_pa": math.nan if paper_pa is None else paper_pa,
+        "paper_pa": paper_pa,
         "seeds": " ".join(str(e["seed"]) for e in evaluations),
         "permutation_gap_mean": _mean([part["permutation_gap"] for part in last]),
         "constant_pa": _mean([part["constant_pa"] for part in last]),
-        "clusters_used_mean": _mean(
-            [sum(share > USED for share in part["cluster_usage"]) for part in last]
-        ),
+        "clusters_used_mean": _mean([part["clusters_used"] for part in last]),
         "uses_mask": bool(first["uses_mask"]),
         "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
         **mean_std("pa_reported", [half["reported"]["pa"] for half in halves]),
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
+        # Labels drawn evenly at random: whatever the match, each class keeps its share of 1 / K.
+        "random_pa": 100 / max(len(first["last"]["iou"]), len(first["last"]["cluster_usage"])),
+        "difference": pa["pa_mean"] - paper_pa,
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
         "paper_row": paper_row or "",
@@ -128,11 +131,12 @@ def mean_std(name: str, values: Sequence[float | None]) -> dict[str, float]:
     return {f"{name}_mean": _mean(numbers), f"{name}_std": std}
 
 
-def table1_grid(frame: pd.DataFrame, caption: str) -> Grid:
+def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> Grid:
     """The paper's shape: rows are methods, columns data sets; our numbers, then the paper's.
 
     Bold is the best method of a column, ties after rounding included. The paper's numbers stand in
-    a block of their own, so that no number here can be taken for one of the paper's.
+    a block of their own, so that no number here can be taken for one of the paper's; the difference
+    stands below them with `papers_data` alone, since on other data it means nothing.
     Raises ValueError without a caption, which has to say what data the numbers come from.
     """
     if not caption.strip():
@@ -152,14 +156,29 @@ def table1_grid(frame: pd.DataFrame, caption: str) -> Grid:
         (titles[m] + (DAGGER if m in masked else ""), [measured(d, m) for d in datasets])
         for m in methods
     ]
-    constant = frame.groupby("dataset")["constant_pa"].mean()
+    answers = frame.groupby("dataset")[["constant_pa", "random_pa"]].mean()
+    trivial = [
+        (title, [cell(answers.loc[d, column]) for d in datasets])
+        for title, column in TRIVIAL.items()
+    ]
+    best_rows = [
+        (titles[m], [cell(at.loc[(d, m), "pa_best_mean"]) for d in datasets]) for m in methods
+    ]
     blocks = [
         Block(ours),
-        Block([("One class everywhere", [cell(constant[d]) for d in datasets])], italic=True),
+        Block(trivial, italic=True),
+        Block(best_rows, heading=BEST_HEADING),
     ]
     printed = _published_rows(frame, datasets)
     if printed:
         blocks.append(Block(printed, heading=PUBLISHED_HEADING))
+    if printed and papers_data:
+        rows = [
+            (titles[m], [cell(at.loc[(d, m), "difference"]) for d in datasets])
+            for m in methods
+            if at.loc[(datasets[0], m), "paper_row"]
+        ]
+        blocks.append(Block(rows, heading="Ours less the paper's"))
     heads = frame.drop_duplicates("dataset")["dataset_title"]
     notes = ["Pixel accuracy in percent. " + _seeds_note(frame)]
     if masked:
@@ -214,12 +233,12 @@ def _data_notes(frame: pd.DataFrame) -> list[str]:
     return lines
 
 
-def table1_markdown(frame: pd.DataFrame, caption: str) -> str:
-    return markdown(table1_grid(frame, caption))
+def table1_markdown(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> str:
+    return markdown(table1_grid(frame, caption, papers_data))
 
 
-def table1_latex(frame: pd.DataFrame, caption: str, label: str = "tab:table1") -> str:
-    return latex(table1_grid(frame, caption), label)
+def table1_latex(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> str:
+    return latex(table1_grid(frame, caption, papers_data), "tab:table1")
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
@@ -232,11 +251,14 @@ def write_text(text: str, path: Path) -> None:
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def write_table1(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
+def write_table1(
+    frame: pd.DataFrame, folder: Path, caption: str, papers_data: bool = False
+) -> list[Path]:
     """Write table1.csv, table1.md and table1.tex into `folder`; returns their paths."""
     paths = [folder / f"table1.{suffix}" for suffix in ("csv", "md", "tex")]
     # Both texts first: a bad caption must not leave a new CSV beside old tables.
-    texts = table1_markdown(frame, caption), table1_latex(frame, caption)
+    grid = table1_grid(frame, caption, papers_data)
+    texts = markdown(grid), latex(grid, "tab:table1")
     write_frame(frame, paths[0])
     for text, path in zip(texts, paths[1:], strict=True):
         write_text(text, path)

@@ -1,0 +1,198 @@
+"""The paper's claims: printed numbers computed from the tables, verdicts from ours."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from infoseg.reporting.claims import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    OPEN,
+    Difference,
+    Measured,
+    claims,
+    relative_gain,
+)
+
+TITLES = {"iic": "IIC", "ac": "AC", "inmars": "InMARS", "infoseg": "InfoSeg"}
+EIGHT = "infoseg_eq8"
+
+
+def row(method: str, pa: float, std: float = 1.0, n: int = 3, dataset: str = "COCO-Stuff") -> dict:
+    title = TITLES.get(method, "InfoSeg (Eq. 8 as written)")
+    return {
+        "dataset": dataset.lower(),
+        "dataset_title": dataset,
+        "method": method,
+        "method_title": title,
+        "paper_row": "InfoSeg" if method == EIGHT else title,
+        "pa_mean": pa,
+        "pa_std": std if n > 1 else math.nan,
+        "n_seeds": n,
+    }
+
+
+def table1(*rows: dict) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+LEAD = table1(row("iic", 28), row("ac", 30), row("inmars", 29), row("infoseg", 45))
+
+
+def table2(**pa: float) -> pd.DataFrame:
+    """Rows of Table 2: jsd_soft=70 and so on, three seeds, standard deviation 2."""
+    rows = []
+    for key, value in pa.items():
+        measure, _, assignment = key.partition("_")
+        named = f"{assignment.capitalize()} Assignment" if assignment else ""
+        rows.append(("IIC-MI" if measure == "iic" else measure.upper(), named, value, 2.0, 3, 0.0))
+    columns = ["measure", "assignment", "pa_mean", "pa_std", "n_seeds", "paper_pa"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def table2b(**pa: float) -> pd.DataFrame:
+    """Rows of Table 2b by variant; `default` is the default row of block C's question."""
+    rows = [
+        {
+            "question": "block C" if key in ("default", "without_block_c") else "batch",
+            "choice": key,
+            "variant": key,
+            "is_default": key == "default",
+            "pa_mean": value,
+            "pa_std": 2.0,
+            "n_seeds": 3,
+            "permutation_gap_mean": 5.0,
+        }
+        for key, value in pa.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def by_source(*tables) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for claim in claims(*tables):
+        found.setdefault(claim.source, []).append(claim)
+    return found
+
+
+# ---- the rule ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "verdict"),
+    [
+        ((70, 2, 3), (60, 2, 3), HOLDS),
+        ((60, 2, 3), (70, 2, 3), FAILS),
+        ((70, 6, 3), (62, 6, 3), OPEN),  # 8 against a spread of 8.5
+        ((62, 6, 3), (70, 6, 3), OPEN),
+        ((90, math.nan, 1), (10, math.nan, 1), OPEN),
+        ((90, 1, 3), (10, math.nan, 1), OPEN),
+    ],
+)
+def test_a_difference_is_decided_beyond_the_spread_of_seeds_only(high, low, verdict):
+    assert Difference(Measured("a", *high), Measured("b", *low)).verdict == verdict
+
+
+def test_a_factor_is_part_of_the_comparison():
+    assert Difference(Measured("a", 60, 1, 3), Measured("b", 50, 1, 3), 1.26).verdict == FAILS
+    assert Difference(Measured("a", 70, 1, 3), Measured("b", 50, 1, 3), 1.26).verdict == HOLDS
+
+
+# ---- table 1 -------------------------------------------------------------------------------------
+
+
+def test_the_abstracts_gain_is_computed_from_what_the_paper_prints():
+    assert f"{relative_gain('AC'):.0f} {relative_gain('InMARS'):.1f}" == "26 25.2"
+    text = by_source(LEAD)["Abstract"][0].text
+    for words in ("26 percent", "38.8", "AC's 30.8", "InMARS's 31.0", "25.2 percent"):
+        assert words in text
+
+
+def test_the_gain_holds_only_when_it_is_as_large_as_claimed_over_the_best_here():
+    holds = by_source(LEAD)["Abstract"][0]
+    assert holds.verdict == HOLDS  # 45 > 1.26 * 30
+    assert "InfoSeg 45.0 ± 1.0 (n = 3): 50.0 percent over AC 30.0 ± 1.0 (n = 3)" in holds.finding
+    assert "55.2 percent over InMARS 29.0 ± 1.0" in holds.finding
+    ahead = table1(row("iic", 40), row("ac", 30), row("infoseg", 45))
+    claim = by_source(ahead)["Abstract"][0]
+    assert claim.verdict == FAILS  # ahead, but by 12.5 percent, and IIC is the best here
+    assert "12.5 percent over IIC" in claim.finding and "50.0 percent over AC" in claim.finding
+    behind = table1(row("iic", 40, n=1), row("infoseg", 20, n=1))
+    claim = by_source(behind)["Abstract"][0]
+    assert claim.verdict == OPEN and "50.0 percent below IIC 40.0 (n = 1)" in claim.finding
+    elsewhere = table1(row("iic", 40, dataset="Street"), row("infoseg", 60, dataset="Street"))
+    assert by_source(elsewhere)["Abstract"][0].verdict == NOT_RUN
+
+
+def test_best_everywhere_needs_every_column():
+    def verdict(*others: dict) -> str:
+        frame = pd.concat([LEAD, table1(*others)])
+        return by_source(frame)["Table 1, 5.4"][0].verdict
+
+    potsdam = [row("ac", 40, dataset="Potsdam"), row("infoseg", 50, dataset="Potsdam")]
+    assert verdict(*potsdam) == HOLDS
+    assert verdict(potsdam[0] | {"pa_mean": 60.0}, potsdam[1]) == FAILS
+    assert verdict(potsdam[0] | {"pa_mean": 49.5}, potsdam[1]) == OPEN
+    # One column lost decides, even while another is open.
+    third = [row("ac", 60, dataset="Potsdam-3"), row("infoseg", 40, dataset="Potsdam-3")]
+    assert verdict(potsdam[0] | {"pa_mean": 49.5}, potsdam[1], *third) == FAILS
+
+
+def test_another_reading_of_infoseg_is_neither_ours_nor_compared():
+    frame = pd.concat([table1(row(EIGHT, 90)), LEAD])
+    assert by_source(frame)["Table 1, 5.4"][0] == by_source(LEAD)["Table 1, 5.4"][0]
+    assert by_source(table1(row(EIGHT, 90), row("ac", 40)))["Abstract"][0].verdict == NOT_RUN
+
+
+# ---- tables 2 and 2b -----------------------------------------------------------------------------
+
+
+def test_without_ablations_nothing_but_table_1_is_judged():
+    for extra in ((), (None, None), (table2(), table2b())):
+        verdicts = [claim.verdict for claim in claims(LEAD, *extra)]
+        assert verdicts == [HOLDS, HOLDS, *[NOT_RUN] * 5]
+
+
+def test_table_2_is_judged_row_against_row():
+    frame = table2(iic=50, dv_hard=60, dv_soft=50, jsd_hard=62, jsd_soft=75)
+    soft, jsd, iic = by_source(LEAD, frame)["Table 2, 5.5"]
+    assert (soft.verdict, jsd.verdict, iic.verdict) == (FAILS, OPEN, HOLDS)
+    assert soft.text.startswith("Soft") and "(73.8 against 67.3; 55.1 against 53.9)" in soft.text
+    assert "JSD, soft 75.0 ± 2.0 (n = 3) against JSD, hard 62.0 ± 2.0 (n = 3)." in soft.finding
+    assert "73.8 against 60.2" in iic.text
+
+
+def test_what_was_not_run_is_said_beside_what_was():
+    soft, jsd, iic = by_source(LEAD, table2(jsd_hard=60, jsd_soft=75))["Table 2, 5.5"]
+    assert soft.verdict == HOLDS and "Not run: DV, soft against DV, hard." in soft.finding
+    assert jsd.verdict == iic.verdict == NOT_RUN
+
+
+def test_plain_names_and_empty_cells_read_from_a_csv_are_the_same_rows():
+    frame = table2(iic=50, jsd_hard=60, jsd_soft=75)
+    plain = frame.assign(assignment=[None, "hard", "soft"])
+    assert claims(LEAD, frame) == claims(LEAD, plain)
+    dash = frame.assign(assignment=["-", "hard", "soft"])
+    assert claims(LEAD, frame) == claims(LEAD, dash)
+
+
+def test_small_batches_are_those_below_the_papers():
+    frame = table2b(batch_8_jsd=60, batch_8_dv=50, batch_64_jsd=40, batch_64_dv=70)
+    claim = by_source(LEAD, None, frame)["4.3"][0]
+    assert claim.verdict == HOLDS
+    assert "Batch of 8, JSD 60.0" in claim.finding and "70" not in claim.finding
+    assert "Not run: batch of 16, batch of 32." in claim.finding
+
+
+def test_block_c_is_judged_against_the_default_of_its_own_question():
+    frame = table2b(batch_8_jsd=60, default=70, without_block_c=60)
+    frame.loc[frame["variant"] == "batch_8_jsd", "is_default"] = True
+    claim = by_source(LEAD, None, frame)["4.2"][0]
+    assert claim.verdict == HOLDS
+    assert claim.finding == "With block C 70.0 ± 2.0 (n = 3) against without 60.0 ± 2.0 (n = 3)."
+    assert by_source(LEAD, None, table2b(default=70))["4.2"][0].verdict == NOT_RUN
+    assert by_source(LEAD, None, table2b(without_block_c=70))["4.2"][0].verdict == NOT_RUN

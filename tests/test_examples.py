@@ -1,0 +1,66 @@
+"""The pictures runs are shown by: blind ones alike for all, ranked ones from the evaluation."""
+
+import numpy as np
+import pytest
+from helpers import CPU, build, write_prepared
+
+from infoseg.errors import DataError
+from infoseg.evaluation import evaluate
+from infoseg.examples import (
+    UNMATCHED,
+    choose_items,
+    make_examples,
+    read_examples,
+    write_examples,
+)
+from infoseg.views import DeviceData
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DeviceData:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(12)]
+    labels = [rng.integers(0, 3, (32, 32)).astype(np.uint8) for _ in range(12)]
+    labels[4] = None
+    return DeviceData(write_prepared(tmp_path_factory.mktemp("d"), images, labels), 32, CPU)
+
+
+def test_ranked_pictures_are_those_the_evaluation_names(data, tmp_path):
+    method, classes = build("infoseg").eval(), ["a", "b", "c"]
+    found = evaluate(method, data, 4, [f"image{i}" for i in range(11)], classes)
+    match = list(found["match"].values())
+    made = make_examples(method, data, match, classes, found["quantiles"])
+    write_examples(tmp_path / "e.npz", made)
+    examples = read_examples(tmp_path / "e.npz", "evaluate")
+    blind, ranked = examples.chosen(by_rank=False), examples.chosen(by_rank=True)
+    assert len(blind.images) == len(ranked.images) == 8
+    assert np.isnan(blind.accuracies).all()
+    items = choose_items(data)
+    assert np.array_equal(blind.annotations, data.annotation(data.centre(items)).numpy())
+    assert (np.diff(ranked.accuracies) <= 0).all()
+    # The accuracy that stands beside a picture is the one that can be counted in it.
+    for prediction, annotation, accuracy in zip(
+        ranked.predictions, ranked.annotations, ranked.accuracies, strict=True
+    ):
+        seen = annotation != 255
+        assert 100 * (prediction == annotation)[seen].mean() == pytest.approx(accuracy)
+
+
+def test_without_a_ranking_there_are_blind_ones_alone(data):
+    made = make_examples(build("infoseg").eval(), data, None, ["a", "b", "c"])
+    assert len(made.chosen(by_rank=True).images) == 0
+    assert made.predictions.max() < 3
+
+
+def test_clusters_without_a_class_are_marked(data):
+    method = build("infoseg", clusters_per_class=2).eval()
+    assert method.clusters == 6
+    match = [None, "a", None, "b", None, "c"]
+    made = make_examples(method, data, match, ["a", "b", "c"])
+    assert set(np.unique(made.predictions)) <= {0, 1, 2, UNMATCHED}
+
+
+def test_a_file_of_another_version_is_an_error_that_names_the_stage(tmp_path):
+    np.savez(tmp_path / "e.npz", images=np.zeros(1))
+    with pytest.raises(DataError, match="evaluate@x"):
+        read_examples(tmp_path / "e.npz", "evaluate@x")

@@ -1,0 +1,351 @@
+"""Figures 1 to 3: they show what the network does and the arrays hold, and the same bytes twice."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from helpers import network_settings
+from torch import nn
+
+from infoseg.model import Network
+from infoseg.reporting import network_figures as figures
+from infoseg.reporting import palette
+from infoseg.reporting.data_flow import principal_colours
+from infoseg.reporting.network_layers import read_blocks
+from infoseg.reporting.style import save_figure
+
+
+def texts(figure) -> list[str]:
+    """All that is written in a figure."""
+    inside = [t for ax in figure.axes for t in (*ax.texts, ax.xaxis.label)]
+    return [t.get_text() for t in (*figure.texts, *inside) if t.get_text()]
+
+
+def same_bytes_twice(draw, tmp_path):
+    for suffix in ("png", "svg"):
+        first, second = (save_figure(draw(), tmp_path / f"{i}.{suffix}") for i in range(2))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def overlapping_texts(figure) -> list[tuple[str, str]]:
+    """Pairs of texts that cover each other, and texts that leave the page."""
+    figure.draw_without_rendering()
+    inside = [t for ax in figure.axes for t in (*ax.texts, ax.xaxis.label) if t.get_text()]
+    boxes = [(t.get_text(), t.get_window_extent().extents) for t in inside]
+    page = figure.bbox.extents
+    bad = [
+        (text, "page")
+        for text, box in boxes
+        if (box[:2] < page[:2] - 1).any() or (box[2:] > page[2:] + 1).any()
+    ]
+    for (a, p), (b, q) in itertools.combinations(boxes, 2):
+        if (np.minimum(p[2:], q[2:]) - np.maximum(p[:2], q[:2]) > 1).all():
+            bad.append((a, b))
+    return bad
+
+
+# ---- Figure 3 ------------------------------------------------------------------------------------
+
+
+def make(channels: int = 3, classes: int = 3, **changes) -> Network:
+    settings = network_settings(**({"block_c": "residual"} | changes))
+    return Network(channels, classes, settings, (0.5,) * channels, (0.2,) * channels)
+
+
+SETTINGS = [
+    {},
+    {"block_a": "figure3", "block_b": "flatten", "norm_c": "batch", "norm_d": "layer"},
+    {"block_a": "dim", "norm_c": "layer", "norm_d": "batch", "input": "grey"},
+    {"block_a": "dim", "standardise": "image", "channels": 4, "classes": 27},
+]
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_the_diagram_says_what_a_forward_does(changes):
+    network = make(**changes).eval()
+    image = torch.zeros(1, changes.get("channels", 3), 40, 64)
+    shapes: list[tuple[int, ...]] = []
+    with torch.no_grad():
+        x = network._input(image)
+        for module in network.block_a:
+            x = module(x)
+            shapes.append(x.shape[1:])
+        patches = x
+        for module in (*network.block_b[0], *network.block_b[1:]):
+            x = module(x)
+            shapes.append(x.shape[1:])
+        local, glob = network(image)
+    written = texts(figures.figure3(network, (40, 64)))
+    for shape in (*shapes, patches.shape[1:], local.shape[1:], glob.shape[1:], image.shape[1:]):
+        assert " × ".join(map(str, shape)) in written
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    legends = [
+        f"Conv, {m.kernel_size[0]} × {m.kernel_size[1]}, {m.out_channels}, {m.stride[0]}"
+        for m in convolutions
+    ]
+    assert sorted(t for t in written if t.startswith("Conv,") and ":" not in t) == sorted(legends)
+    classes = changes.get("classes", 3)
+    assert f"{classes} linear layers" in written and "16 → 16 each" in written
+
+
+@pytest.mark.parametrize(("block_a", "field"), [("figure3", 24), ("cheap", 10), ("dim", 10)])
+def test_receptive_field_is_where_a_pixel_reaches(block_a, field):
+    network = make(block_a=block_a).eval()
+    assert read_blocks(network, 64, 64)[1]["A"].field == field
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_()
+    # The gradient of one position is not zero inside its field, and zero outside.
+    network.block_a(images)[0, :, 8, 8].sum().backward()
+    rows = images.grad[0].abs().sum((0, 2)).nonzero()[:, 0]
+    assert rows.max() - rows.min() + 1 == field
+    assert f"patch features, {field} px seen" in "\n".join(texts(figures.figure3(network, 64)))
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_blocks_hold_all_parameters_and_norms(changes):
+    network = make(**changes)
+    blocks = read_blocks(network, 32, 32)[1]
+    assert list(blocks) == ["A", "B", "C", "C'", "D"]
+    assert sum(b.parameters for b in blocks.values()) == sum(
+        p.numel() for p in network.parameters()
+    )
+    norm = {"none": None, "batch": "batch norm", "layer": "layer norm"}
+    tail, first = blocks["C"].tail, blocks["D"].layers[0].text
+    assert (tail and tail.text) == norm[changes.get("norm_c", "none")]
+    assert first == (norm[changes.get("norm_d", "none")] or f"{network.classes} linear layers")
+
+
+def test_reading_leaves_no_trace():
+    network = make(norm_d="batch").train()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    figures.figure3(network, 32)
+    assert network.training
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+    with pytest.raises(ValueError, match="takes no image of 4 x 4"):
+        figures.figure3(network, 4)
+    assert network.training and not any(m._forward_hooks for m in network.modules())
+
+
+def test_a_block_that_does_nothing_is_said_to_be_left_out():
+    assert "left out" not in texts(figures.figure3(make(), 32))
+    # 16 channels everywhere, as the features have, for there is nothing to change their number.
+    bare = {"block_c": "none", "width": 1 / 32}
+    assert texts(figures.figure3(make(**bare), 32)).count("left out") == 2
+    normed = texts(figures.figure3(make(**bare, norm_c="layer"), 32))
+    assert "left out" not in normed and normed.count("layer norm") == 2
+
+
+@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+def test_nothing_overlaps_at_the_papers_size(block_a):
+    with torch.device("meta"):  # shapes without numbers: 60 million parameters in no time
+        network = make(
+            channels=4,
+            classes=27,
+            block_a=block_a,
+            block_b="flatten",
+            width=1.0,
+            features=1024,
+            norm_c="layer",
+            norm_d="batch",
+        )
+        figure = figures.figure3(network, (320, 480))
+    assert overlapping_texts(figure) == []
+
+
+def test_figure3_has_the_same_bytes_twice(tmp_path):
+    same_bytes_twice(lambda: figures.figure3(make(), 32), tmp_path)
+
+
+# ---- Figure 1 ------------------------------------------------------------------------------------
+
+
+def halves(side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """A picture whose upper 3/8 is bright blue and whose rest is dark green; which is which."""
+    bright = np.zeros((side, side + 8), np.int64)
+    bright[: 3 * side // 8] = 1
+    return np.array([[20, 60, 20], [180, 190, 250]], np.uint8)[bright], bright
+
+
+def test_two_colours_are_two_clusters_the_dark_one_first():
+    image, bright = halves()
+    assert (figures.colour_segmentation(image, 2) == bright).all()
+    assert (figures.colour_segmentation(image / 255, 2, seed=7) == bright).all()
+    infrared = np.dstack([image, np.random.default_rng(0).integers(0, 256, image.shape[:2])])
+    assert (figures.colour_segmentation(infrared.astype(np.uint8), 2) == bright).all()
+    assert (figures.colour_segmentation(image, 1) == 0).all()
+
+
+def test_no_more_clusters_than_colours():
+    flat = np.full((24, 24, 3), 90, np.uint8)
+    assert (figures.colour_segmentation(flat, 3) == 0).all()
+    with pytest.raises(ValueError, match="0 clusters"):
+        figures.colour_segmentation(flat, 0)
+    with pytest.raises(ValueError, match=r"a picture is \(H, W, 3 or more\)"):
+        figures.colour_segmentation(flat[..., 0], 2)
+    with pytest.raises(ValueError, match="float in 0..1"):
+        figures.colour_segmentation(flat.astype(float), 2)
+
+
+def test_similarity_is_the_cosine():
+    local = np.random.default_rng(0).normal(size=(5, 3, 4))
+    local[:, 2, 3] = 0
+    found = figures.similarity_map(torch.from_numpy(local), (1, 2))
+    at = local[:, 1, 2]
+    for i, j in itertools.product(range(3), range(4)):
+        there = local[:, i, j]
+        length = np.linalg.norm(at) * np.linalg.norm(there)
+        assert found[i, j] == pytest.approx(at @ there / length if length else 0, abs=1e-6)
+    assert found[1, 2] == pytest.approx(1) and found[2, 3] == 0
+    assert found == pytest.approx(figures.similarity_map(7 * local, (1, 2)))
+    with pytest.raises(ValueError, match=r"position \(3, 0\) is outside the 3 x 4 grid"):
+        figures.similarity_map(local, (3, 0))
+    with pytest.raises(ValueError, match=r"\(P, U, V\)"):
+        figures.similarity_map(local[0], (0, 0))
+
+
+def parts1() -> dict:
+    image, bright = halves()
+    prediction = np.where(bright, 2, 0)
+    prediction[:, 0] = palette.UNMATCHED
+    return {
+        "image": image,
+        "colour_segmentation": bright,
+        "similarity": np.linspace(-0.5, 1, 80).reshape(8, 10),
+        "similarity_at": (7, 9),
+        "prediction": prediction,
+        "classes": ["sky", "plant", "ground"],
+    }
+
+
+def test_figure1_shows_what_it_was_given():
+    given = parts1()
+    figure = figures.figure1(**given)
+    shown = [np.asarray(ax.images[0].get_array()) for ax in figure.axes[:4]]
+    assert (shown[0] == given["image"]).all()
+    # Each half is of one colour: their means are the picture itself.
+    assert (shown[1] == given["image"]).all()
+    assert (shown[2] == given["similarity"]).all()
+    assert (shown[3] == palette.colourise(given["prediction"])).all()
+    # The last cell of a grid of 4 px cells is around (38, 30).
+    assert figure.axes[2].lines[0].get_xydata().tolist() == [[38, 30]]
+    assert [t.get_text() for t in figure.legends[0].texts] == [*given["classes"], "no class"]
+    captions = [ax.get_xlabel()[:3] for ax in figure.axes[:4]]
+    assert captions == ["(a)", "(b)", "(c)", "(d)"]
+    assert overlapping_texts(figure) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour_segmentation": np.zeros((3, 3), int)}, r"colour_segmentation is \(3, 3\)"),
+        ({"prediction": np.zeros((3, 3), int)}, r"prediction is \(3, 3\)"),
+        ({"similarity": np.zeros(3)}, r"\(U, V\)"),
+        ({"similarity_at": (8, 0)}, r"position \(8, 0\)"),
+        ({"classes": ["sky", "plant"]}, "id 2 has no name among 2 classes"),
+    ],
+)
+def test_figure1_refuses_what_does_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        figures.figure1(**(parts1() | changes))
+
+
+def test_figure1_has_the_same_bytes_twice(tmp_path):
+    same_bytes_twice(lambda: figures.figure1(**parts1()), tmp_path)
+
+
+# ---- Figure 2 ------------------------------------------------------------------------------------
+
+
+def parts2(clusters: int = 3) -> dict:
+    rng = np.random.default_rng(clusters)
+    volume = rng.dirichlet(np.ones(clusters), size=(6, 8)).transpose(2, 0, 1)
+    local, glob = rng.normal(size=(9, 6, 8)), rng.normal(size=(clusters, 9))
+    return {
+        "image": rng.integers(0, 256, (24, 32, 3), dtype=np.uint8),
+        "local": torch.from_numpy(local),
+        "probabilities": volume,
+        "labels": volume.argmax(0).repeat(4, 0).repeat(4, 1),
+        "assigned": np.einsum("kij,kp->pij", volume, glob),
+        "classes": [f"class {k}" for k in range(clusters)],
+    }
+
+
+def volume_axes(figure) -> list:
+    """The small maps of V, in the order in which they are read."""
+    maps = [ax for ax in figure.axes if ax.images and ax.images[0].get_cmap().name == "Greys"]
+    return sorted(maps, key=lambda ax: (round(-ax.get_position().y0, 6), ax.get_position().x0))
+
+
+def test_figure2_draws_clusters_in_the_colours_of_their_classes():
+    given = parts2()
+    match = ["class 2", None, "class 0"]
+    figure = figures.figure2(**given, match=match)
+    colours = palette.class_colours(3) / 255
+    expected = [(2, colours[0]), (0, colours[2]), (1, np.array(palette.GREY) / 255)]
+    for ax, (cluster, colour) in zip(volume_axes(figure), expected, strict=True):
+        assert (np.asarray(ax.images[0].get_array()) == given["probabilities"][cluster]).all()
+        assert ax.images[0].get_clim() == (0, 1)
+        assert ax.spines["left"].get_edgecolor()[:3] == pytest.approx(tuple(colour))
+    shown = {ax.get_xlabel(): ax.images[0].get_array() for ax in figure.axes if ax.get_xlabel()}
+    ids = np.array([2, palette.UNMATCHED, 0])
+    assert (shown["Segmentation"] == palette.colourise(ids[given["labels"]])).all()
+    features, targets = principal_colours(given["local"], given["assigned"])
+    assert (shown["Local features L"] == features).all()
+    assert (shown["Assigned features S"] == targets).all()
+    assert [t.get_text() for t in figure.legends[0].texts] == [*given["classes"], "no class"]
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 15, 27])
+def test_figure2_has_room_for_every_number_of_classes(clusters):
+    figure = figures.figure2(**parts2(clusters))
+    maps = volume_axes(figure)
+    assert len(maps) == clusters
+    boxes = [ax.get_position().extents for ax in figure.axes if ax.images]
+    for p, q in itertools.combinations(boxes, 2):
+        assert not (np.minimum(p[2:], q[2:]) > np.maximum(p[:2], q[:2])).all()
+    assert overlapping_texts(figure) == []
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent().extents
+    assert legend[2] <= figure.bbox.x1
+    lowest = min(ax.xaxis.label.get_window_extent().y0 for ax in figure.axes if ax.get_xlabel())
+    assert legend[3] <= lowest
+
+
+def test_principal_colours_are_comparable():
+    rng = np.random.default_rng(0)
+    local = rng.normal(size=(7, 5, 6)) * np.array([9, 5, 3, 1, 0.1, 0.1, 0.1])[:, None, None]
+    first, again = principal_colours(local, local)
+    assert first.shape == (5, 6, 3) and first.dtype == np.uint8
+    assert (first == again).all()  # equal features, equal colours
+    turned = principal_colours(local, local[:, ::-1])[1]
+    assert (turned == first[::-1]).all()
+    # The first three axes carry the variance, so that red must follow the first.
+    red = np.corrcoef(first[..., 0].ravel(), local[0].ravel())[0, 1]
+    assert red > 0.9
+    flat = principal_colours(np.ones((4, 2, 2)), np.ones((4, 2, 2)))
+    assert all((x == 128).all() for x in flat)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"assigned": np.zeros((9, 6, 7))}, "S is .* on another grid"),
+        ({"probabilities": np.zeros((3, 4))}, "V is .* on another grid"),
+        ({"assigned": np.zeros((8, 6, 8))}, "of the same length"),
+        ({"labels": np.zeros((6, 8), int)}, r"labels are \(6, 8\)"),
+        ({"labels": np.full((24, 32), 3)}, "labels are clusters 0 to 2, got 3"),
+        ({"classes": ["a", "b"]}, "V has 3 clusters, but 2"),
+        ({"match": ["class 0", "sea", None]}, "'sea' is not among"),
+    ],
+)
+def test_figure2_refuses_what_does_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        figures.figure2(**(parts2() | changes))
+
+
+def test_figure2_has_the_same_bytes_twice(tmp_path):
+    same_bytes_twice(lambda: figures.figure2(**parts2()), tmp_path)

@@ -217,8 +217,14 @@ def _everything(project) -> Path:
     from infoseg.results import figure4, table1, table2, table2b
     from infoseg.summary import report
 
-    for make in (table1, table2, table2b, figure4, illustrations):
-        make(project)
+    profile = project.params.profile
+    table1(project)
+    if profile.table2.variants:
+        table2(project)
+    if profile.table2b.variants or profile.table2b.table1_rows:
+        table2b(project)
+    figure4(project)
+    illustrations(project)
     return report(project)
 
 

@@ -88,8 +88,12 @@ def _code_state() -> list[int]:
 def server() -> Iterator[None]:
     """Run a server for the time of the block, for processes started in it to ask.
 
-    It does not wait for the server to be ready: who asks earlier is answered later.
+    It does not wait for the server to be ready: who asks earlier is answered later. On Linux alone:
+    on macOS a fork of a process with such libraries is not safe, and stages start as usual.
     """
+    if sys.platform != "linux":
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="infoseg-") as folder:
         place = f"{folder}/socket"
         kernel = {
@@ -101,7 +105,11 @@ def server() -> Iterator[None]:
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(kernel))
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(place)
+        try:
+            listener.bind(place)
+        except OSError:  # TMPDIR's name is longer than a socket's may be
+            yield
+            return
         listener.listen(64)
         paths = [folder, os.environ.get("JUPYTER_PATH", "")]
         before = dict(os.environ)

@@ -80,6 +80,8 @@ def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) ->
         "pa": pa,
         "miou": miou,
         "permutation_gap": 3.0,
+        "within_image_chance": 50.0,
+        "many_to_one_pa": pa + 2,
         "constant_pa": 41.0,
         "cluster_usage": list(usage),
         "clusters_used": sum(share > 0.01 for share in usage),

@@ -39,6 +39,7 @@ def evaluation(pa: float, gap: float = 5.0, **changes) -> dict:
         "halves": {"reported": {"pa": pa - 1}},
         "many_to_one_pa": pa + 3,
         "permutation_gap": gap,
+        "within_image_chance": 40.0,
         "assignment_entropy": 0.5,
         "clusters_used": 3,
     }

@@ -12,6 +12,8 @@ import pytest
 
 from infoseg import warm
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
+
 #: A server without libraries, whose tasks are probes.
 SERVER = """
 import os, sys, time, socket

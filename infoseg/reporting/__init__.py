@@ -1,12 +1,21 @@
-"""What readers see: the paper's numbers, the tables, the figures.
+"""What readers see: the paper's numbers, the tables, the figures, the report.
 
-    published   what the paper prints, keyed by its own row and column titles
-    tables      evaluations in, Table 1 out (a frame, CSV, Markdown, LaTeX)
-    markup      a small grid of cells as Markdown or LaTeX, for any table
-    palette     one colour per class; black is "not annotated", grey "no class"
-    panels      pictures side by side: Figure 4, contact sheets
-    figures     charts: training curve, confusion, class shares, Table 1 as bars
-    style       fonts and colours of every figure, and how figures become files
+    published         what the paper prints, keyed by its own row and column titles
+    tables, table2    evaluations in, Tables 1, 2 and 2b out (a frame, CSV, Markdown, LaTeX)
+    markup            a small grid of cells as Markdown, LaTeX or HTML, for any table
+    claims            the paper's claims, each with what was found and a verdict
+    signs             what is wrong with an evaluation, in plain sentences
+    palette           one colour per class; black is "not annotated", grey "no class"
+    panels            pictures side by side: Figure 4, contact sheets
+    network_figures   Figure 1, and by its name Figures 2 (data_flow) and 3 (network_diagram,
+                      network_layers)
+    figures           charts of one evaluation: training curve, confusion, class shares
+    charts            charts of many: training signals, spread over seeds, classes (class_chart)
+    report            the page, from page (its looks), embed (pictures), made (provenance) and
+                      deviations
+    sections          what notebook 2 shows of a training
+    style             fonts and colours of every figure, and how figures become files
+    placing           placing by hand what no layout engine places well
 
 Nothing is imported here, so that tables need no plotting library.
 """

@@ -11,17 +11,19 @@ import pandas as pd
 
 from infoseg.reporting.markup import Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
-from infoseg.reporting.tables import mean_std, write_frame, write_text
+from infoseg.reporting.tables import mean_std, within_images, write_frame, write_text
 
 Evaluation = dict[str, Any]
 
 COLUMNS = (
     "measure assignment pa_mean pa_std n_seeds paper_pa pa_best_mean pa_reported_mean "
-    "permutation_gap_mean clusters_used_mean difference"
+    "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
+    "difference"
 ).split()
 COLUMNS_2B = (
     "question choice variant is_default pa_mean pa_std n_seeds pa_best_mean pa_reported_mean "
-    "many_to_one_mean permutation_gap_mean assignment_entropy_mean clusters_used_mean"
+    "many_to_one_mean permutation_gap_mean within_image_pa_mean within_image_chance_mean "
+    "assignment_entropy_mean clusters_used_mean"
 ).split()
 
 
@@ -39,6 +41,7 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, float]:
         "pa_reported_mean": mean([part["halves"]["reported"]["pa"] for part in last]),
         "many_to_one_mean": mean([part["many_to_one_pa"] for part in last]),
         "permutation_gap_mean": mean([part["permutation_gap"] for part in last]),
+        **within_images(last),
         "assignment_entropy_mean": mean([part["assignment_entropy"] for part in last]),
         "clusters_used_mean": mean([part["clusters_used"] for part in last]),
     }
@@ -179,6 +182,8 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
                 [
                     cell(row.pa_mean, row.pa_std, bool(row.is_default)),
                     cell(row.many_to_one_mean),
+                    cell(row.within_image_pa_mean),
+                    cell(row.within_image_chance_mean),
                     cell(row.permutation_gap_mean),
                     cell(100 * row.assignment_entropy_mean),
                     Cell(f"{row.n_seeds}"),
@@ -189,10 +194,12 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
         blocks.append(Block(lines, heading=str(question)))
     notes = [
         "Pixel accuracy in percent, mean ± sample standard deviation over the seeds. Many-to-one: "
-        "each cluster counts as the class most of its pixels have. Gap: what a match of its own "
-        "for every image would add to PA. Entropy: of V, in percent of log K."
+        "each cluster counts as the class most of its pixels have. Within image: PA with a match "
+        "of its own for every image, and what that gives by chance; gap: what it adds. Entropy: "
+        "of V, in percent of log K."
     ]
-    columns = ["Choice", "PA", "Many-to-one", "Gap", "Entropy", "Seeds"]
+    measures = ["Many-to-one", "Within image", "By chance", "Gap", "Entropy", "Seeds"]
+    columns = ["Choice", "PA", *measures]
     return Grid(columns, blocks, caption, notes)
 
 

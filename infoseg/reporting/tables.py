@@ -28,7 +28,8 @@ NOTE_BREAK = " | "
 COLUMNS = (
     "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
     "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
-    "pa_reported_mean pa_reported_std pa_start_mean random_pa difference dataset_title "
+    "pa_reported_mean pa_reported_std pa_start_mean random_pa difference "
+    "within_image_pa_mean within_image_chance_mean many_to_one_mean dataset_title "
     "method_title paper_row notes"
 ).split()
 TRIVIAL = {"One class everywhere": "constant_pa", "A random answer": "random_pa"}
@@ -104,6 +105,8 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
         "paper_pa": paper_pa,
         "seeds": " ".join(str(e["seed"]) for e in evaluations),
         "permutation_gap_mean": _mean([part["permutation_gap"] for part in last]),
+        **within_images(last),
+        "many_to_one_mean": _mean([part["many_to_one_pa"] for part in last]),
         "constant_pa": _mean([part["constant_pa"] for part in last]),
         "clusters_used_mean": _mean([part["clusters_used"] for part in last]),
         "uses_mask": bool(first["uses_mask"]),
@@ -117,6 +120,17 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
         "method_title": first["method_title"],
         "paper_row": paper_row or "",
         "notes": NOTE_BREAK.join(dict.fromkeys(note for e in evaluations for note in e["notes"])),
+    }
+
+
+def within_images(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """PA with a match of its own for every image, and what chance gets under such a match.
+
+    Their difference, and not the first alone, says how well single images are segmented.
+    """
+    return {
+        "within_image_pa_mean": _mean([part["pa"] + part["permutation_gap"] for part in parts]),
+        "within_image_chance_mean": _mean([part["within_image_chance"] for part in parts]),
     }
 
 

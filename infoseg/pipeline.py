@@ -103,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(jobs: int) -> int:
     stages = _stages()
     if jobs > 1:
-        # The copies of the notebooks that all stages depend on; seconds.
-        if code := _dvc("repro", "--quiet", "strip").returncode:
+        # The copies of the notebooks and the list of sources that stages depend on; seconds.
+        if code := _dvc("repro", "--quiet", "strip", "code").returncode:
             return code
         for name, phase in PHASES.items():
             chains = _chains(phase, stages, _changed())

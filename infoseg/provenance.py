@@ -1,4 +1,7 @@
-"""What ran where: recorded beside every result, so that a figure can be traced to its making."""
+"""What ran where: recorded beside every result, so that a figure can be traced to its making.
+
+python -m infoseg.provenance OUT    list the sources that decide a run's numbers, with hashes
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from infoseg.devices import choose_precision
+from infoseg.files import write_csv
 from infoseg.params import TrainingParams
 
 #: Libraries whose version can change a number.
@@ -43,8 +48,8 @@ def git_state(root: Path) -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
-#: Sources that decide what a run's numbers are, below the package; dvc.yaml's `train` and
-#: `evaluate` stages depend on the same ones (a test compares).
+#: Sources that decide what a run's numbers are, below the package; dvc.yaml's stage `code` depends
+#: on the same ones (a test compares), and every run on what it lists.
 RUN_CODE = (
     "adversarial.py",
     "causal.py",
@@ -64,16 +69,33 @@ RUN_CODE = (
 )
 
 
-def code_hash() -> str:
-    """SHA-256 over `RUN_CODE`: which code made a run, whether it was committed or not."""
-    digest = hashlib.sha256()
+def run_code() -> dict[str, bytes]:
+    """The files of `RUN_CODE`, by their path below the package."""
     package = Path(__file__).parent
+    files: dict[str, bytes] = {}
     for entry in RUN_CODE:
         place = package / entry
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(str(path.relative_to(package)).encode())
-            digest.update(path.read_bytes())
+            files[path.relative_to(package).as_posix()] = path.read_bytes()
+    return files
+
+
+def code_hash() -> str:
+    """SHA-256 over `run_code`: which code made a run, whether it was committed or not."""
+    digest = hashlib.sha256()
+    for name, content in run_code().items():
+        digest.update(name.encode())
+        digest.update(content)
     return digest.hexdigest()
+
+
+def write_run_code(path: Path) -> None:
+    """List `run_code` with a SHA-256 each."""
+    rows = [
+        {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in run_code().items()
+    ]
+    write_csv(path, rows)
 
 
 def provenance(
@@ -124,3 +146,7 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    write_run_code(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """What has to stay in step: settings, environments, the pipeline's dependencies, notebooks."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from infoseg.methods import METHODS
 from infoseg.notebooks import tidy
 from infoseg.params import compose, load_params
-from infoseg.provenance import RUN_CODE
+from infoseg.provenance import RUN_CODE, write_run_code
 
 ROOT = Path(__file__).parent.parent
 PROFILES = sorted(path.stem for path in (ROOT / "conf" / "profile").glob("*.yaml"))
@@ -69,12 +70,18 @@ def test_environment_yml_is_in_step_with_the_lock_file():
     assert pinned == {name: versions[name] for name in requirement_names()}
 
 
-def test_training_and_evaluation_depend_on_the_code_that_provenance_hashes():
+def test_every_run_depends_on_the_code_that_provenance_hashes(tmp_path):
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     code = {f"infoseg/{entry}" for entry in RUN_CODE}
-    assert code == {d.rstrip("/") for d in stages["train"]["deps"] if d.startswith("infoseg/")}
-    evaluate = {d.rstrip("/") for d in stages["evaluate"]["deps"] if d.startswith("infoseg/")}
-    assert evaluate == code | {"infoseg/examples.py"}
+    assert code == {dependency.rstrip("/") for dependency in stages["code"]["deps"]}
+    [listed] = stages["code"]["outs"]
+    for name in ("train", "evaluate", "repeat", "evaluate_repeat", "ablate", "evaluate_ablate"):
+        assert listed in stages[name]["deps"], name
+    write_run_code(tmp_path / "code.csv")
+    lines = (tmp_path / "code.csv").read_text().splitlines()
+    digest = hashlib.sha256((ROOT / "infoseg/losses.py").read_bytes()).hexdigest()
+    assert f"losses.py,{digest}" in lines
+    assert any(line.startswith("methods/infoseg.py,") for line in lines)
 
 
 def test_every_executed_notebook_has_the_parameters_its_stage_gives_it():

@@ -109,3 +109,10 @@ def test_the_readme_names_the_two_commands_and_shows_the_pipelines_picture():
     readme = (ROOT / "README.md").read_text()
     assert "make repro" in readme and "make test" in readme
     assert "results/demo/figure4.png" in readme
+
+
+def test_the_readmes_results_are_those_of_the_committed_demo():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("<!-- results:demo -->")[1].split("<!-- /results -->")[0]
+    for table in ("table1", "table2"):
+        assert (ROOT / f"results/demo/{table}.md").read_text(encoding="utf-8") in section, table

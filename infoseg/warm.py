@@ -232,8 +232,10 @@ def _notebooks(arguments: Sequence[str]) -> int:
 
 
 def _kernel(arguments: Sequence[str]) -> int:
+    import pandas
     from ipykernel.kernelapp import IPKernelApp
 
+    pandas.set_option("display.max_columns", 20)  # it took the server for a terminal
     sys.argv = ["ipykernel_launcher", *arguments]
     # A kernel watches its parent, which is the server here.
     IPKernelApp.launch_instance(list(arguments), parent_handle=os.getppid())

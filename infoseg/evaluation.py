@@ -18,6 +18,8 @@ from torch import Tensor
 from infoseg.methods.base import Method
 from infoseg.views import IGNORE, DeviceData
 
+#: Of what `Project.evaluate` writes; the tables refuse another.
+FORMAT = 4
 #: Images that an evaluation names from best to worst, for Figure 4.
 PICTURES = 8
 USED = 0.01
@@ -113,6 +115,17 @@ def within_image_chance(counts: np.ndarray) -> float:
     return float(100 * right.sum() / max(1, counts.sum()))
 
 
+def random_accuracy(confusion: np.ndarray) -> float:
+    """PA of labels drawn evenly at random: (K, C) → percent.
+
+    Every cluster holds 1/K of every class, and the match takes the largest classes there are
+    clusters for; with as many clusters as classes that is 100 / K whatever the classes' shares.
+    """
+    clusters, classes = confusion.shape
+    largest = np.sort(confusion.sum(0))[::-1][: min(clusters, classes)]
+    return float(100 * largest.sum() / (clusters * max(1, confusion.sum())))
+
+
 def halves(ids: Sequence[str]) -> np.ndarray:
     """Split images in two by a hash of their id: (N,) bool, true for the half settings are chosen
     on. Fixed for ever: it depends on the name alone, not on order, seed or count."""
@@ -189,6 +202,7 @@ def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) ->
         "within_image_chance": within_image_chance(counts),
         "many_to_one_pa": many_to_one_accuracy(total),
         "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
+        "random_pa": random_accuracy(total),
         "halves": parts,
         "quantiles": [
             {"item": item, "id": str(ids[item]), "pa": accuracy}

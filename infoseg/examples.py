@@ -21,6 +21,11 @@ COUNT = 8
 UNMATCHED = 254
 
 
+def class_ids(match: Sequence[str | None], classes: Sequence[str]) -> list[int]:
+    """Class id of each cluster from the name it was matched to, 254 where it has none."""
+    return [UNMATCHED if name is None else list(classes).index(name) for name in match]
+
+
 class Examples:
     """images (N, S, S, C) uint8; predictions and annotations (N, S, S) uint8 class ids, 254 for
     clusters without a class, 255 where nobody annotated; accuracies (N,) the PA of each picture in
@@ -79,9 +84,7 @@ def make_examples(
     items = torch.cat([items, data.evaluated[ranked.to(data.device)]])
     rows = data.centre(items)
     views = data.views(rows, items, mask=False)
-    ids = list(range(method.clusters))
-    if match is not None:
-        ids = [UNMATCHED if name is None else list(classes).index(name) for name in match]
+    ids = list(range(method.clusters)) if match is None else class_ids(match, classes)
     labels = torch.tensor(ids, dtype=torch.uint8)[method.segment(views).cpu()]
     images = (views.images.permute(0, 2, 3, 1) * 255).round().byte()
     return Examples(

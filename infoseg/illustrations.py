@@ -10,13 +10,15 @@ import torch
 from torch.nn import functional as F
 
 from infoseg.devices import reproducible
-from infoseg.examples import UNMATCHED
+from infoseg.examples import class_ids
 from infoseg.inspection import Inside, look_inside
+from infoseg.methods import Method
 from infoseg.params import Run
 from infoseg.reporting.charts import class_report, seeds_strip, training_signals
 from infoseg.reporting.figures import confusion_heatmap
 from infoseg.reporting.network_figures import colour_segmentation, figure1, figure2, figure3
 from infoseg.reporting.style import save_figure
+from infoseg.views import DeviceData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,11 +106,13 @@ def illustrations(project: Project) -> list[Path]:
     run = Run(dataset=profile.figures.dataset, method="infoseg", seed=profile.seeds[0])
     evaluation = project.evaluation(run)
     picture = _middle_picture(evaluation)
-    inside, method = _look(project, run, picture)
+    method = project.model(run)
+    data = project.crops(run.dataset, method)  # once: it may be gigabytes
+    inside = _look(project, method, data, picture)
     match = list(evaluation["last"]["match"].values())
     classes = list(evaluation["last"]["iou"])
-    ids = [UNMATCHED if name is None else classes.index(name) for name in match]
-    single = _single(project, run, picture)
+    ids = class_ids(match, classes)
+    single = _single(project, run, data, picture)
     confusion = Run(dataset=profile.figures.confusion, method="infoseg", seed=profile.seeds[0])
     other = project.evaluation(confusion)
     crop = project.params.datasets[run.dataset].crop
@@ -153,20 +157,19 @@ def _middle_picture(evaluation: dict[str, Any]) -> int:
     return quantiles[len(quantiles) // 2]["item"]
 
 
-def _look(project: Project, run: Run, item: int) -> tuple[Inside, Any]:
-    """What a run's network makes of one evaluated image, and the network."""
-    method, data = project.trained(run)
+def _look(project: Project, method: Method, data: DeviceData, item: int) -> Inside:
+    """What a network makes of one evaluated image."""
     place = data.evaluated[item : item + 1]
-    with reproducible(project.params.training, run.seed):
-        return look_inside(method, data.views(data.centre(place), place, mask=False)), method
+    with reproducible(project.params.training, seed=0):
+        return look_inside(method, data.views(data.centre(place), place, mask=False))
 
 
-def _single(project: Project, run: Run, item: int) -> Inside | None:
+def _single(project: Project, run: Run, data: DeviceData, item: int) -> Inside | None:
     alone = Run(dataset=run.dataset, method=SINGLE, seed=run.seed)
     if alone.key not in {ablation.key for ablation in project.params.ablations()}:
         return None
     project.evaluation(alone)  # trains it where that is allowed
-    return _look(project, alone, item)[0]
+    return _look(project, project.model(alone), data, item)
 
 
 def _similarity(inside: Inside):

@@ -21,7 +21,7 @@ from infoseg.data.prepare import list_files, make_raw, prepare
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError, ParamsError
-from infoseg.evaluation import evaluate
+from infoseg.evaluation import FORMAT, evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
 from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
@@ -30,8 +30,6 @@ from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.training import fit, train
 from infoseg.views import DeviceData
-
-EVALUATION_FORMAT = 3
 
 
 class Project:
@@ -250,7 +248,7 @@ class Project:
             self.train(dataset, method, seed)
         settings = self.params.method(method, dataset)
         result: dict[str, Any] = {
-            "format": EVALUATION_FORMAT,
+            "format": FORMAT,
             **run.model_dump(),
             "dataset_title": self._dataset(dataset).title,
             "method_title": settings.title,
@@ -276,15 +274,14 @@ class Project:
                 fit(start, data, self.params.training.evaluation_batch, seed)
                 result["start"] = {"step": 0} | self._evaluate(start, prepared, data)
             result["last"] = {"step": card.step} | self._evaluate(model, prepared, data)
+            match = list(result["last"]["match"].values())
+            ranks = result["last"]["quantiles"]
+            examples = make_examples(model, data, match, prepared.meta.classes, ranks)
             model, card = load_weights(folder / "best.safetensors", device)
             if card.step == result["last"]["step"]:  # the same weights: no need to look twice
                 result["best"] = result["last"]
             else:
                 result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
-            model, _ = load_weights(folder / "weights.safetensors", device)
-            match = list(result["last"]["match"].values())
-            ranks = result["last"]["quantiles"]
-            examples = make_examples(model, data, match, prepared.meta.classes, ranks)
         write_examples(self.example_path(run), examples)
         part = result["last"]
         write_json(
@@ -335,14 +332,18 @@ class Project:
             self.evaluate(run.dataset, run.method, run.seed)
         return read_examples(path, f"evaluate@{run.key}")
 
-    def trained(self, run: Run) -> tuple[Method, DeviceData]:
-        """A run's last weights in evaluation mode, and its data set beside them."""
+    def model(self, run: Run) -> Method:
+        """A run's last weights in evaluation mode."""
         with reproducible(self.params.training, run.seed) as device:
-            model, _ = load_weights(self.runs / run.key / "weights.safetensors", device)
-            return model, self._on_device(run.dataset, self.load(run.dataset), model)
+            return load_weights(self.runs / run.key / "weights.safetensors", device)[0]
+
+    def crops(self, dataset: str, model: Method) -> DeviceData:
+        """A data set beside a method, on its device, for evaluating or showing it."""
+        return self._on_device(dataset, self.load(dataset), model)
 
     def clusters(self, run: Run) -> Examples:
         """The same pictures straight after training: predictions are clusters without a class."""
-        model, data = self.trained(run)
+        model = self.model(run)
+        data = self.crops(run.dataset, model)
         with reproducible(self.params.training, run.seed):
             return make_examples(model, data, None, self.load(run.dataset).meta.classes)

@@ -15,11 +15,12 @@ from infoseg.data.superpixels import superpixels as make_superpixels
 from infoseg.losses import ObjectiveSettings
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.model import NetworkSettings
-from infoseg.params import TrainingParams
+from infoseg.params import TrainingParams, compose
 from infoseg.params_data import SuperpixelSettings
-from infoseg.views import DeviceData, Sees
+from infoseg.views import DeviceData, Sees, Views
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parent.parent
 
 OBJECTIVE: dict[str, Any] = {
     "tau": 0.8,
@@ -240,3 +241,31 @@ def device_data(path: Path, size: int = 32, **how: Any) -> DeviceData:
     count, sees = how.pop("count", 6), how.pop("sees", Sees())
     prepared = write_prepared(path, *random_images(count, size=size, **how))
     return DeviceData(prepared, size, CPU, sees)
+
+
+def descend(method: Method, views: Views, generator: torch.Generator, steps: int) -> list[float]:
+    """The losses of some steps of Adam on the same views."""
+    optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(steps):
+        loss = method.loss(views, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def one_data_set(pictures: int) -> dict[str, Any]:
+    """The tiny profile on COCO-Stuff-3 alone, as a tree: one ablation for either table."""
+    tree = compose(ROOT / "conf", "tiny")
+    name = "coco_stuff3"
+    tree["profile"] |= {
+        "sources": ["coco"],
+        "datasets": [name],
+        "figure4": {"methods": ["infoseg"], "panels": {name: pictures}},
+        "figures": {"dataset": name, "confusion": name},
+        "table2": {"dataset": name, "variants": ["iic_mi"], "seeds": [0]},
+        "table2b": {"dataset": name, "variants": ["single"], "seeds": [0], "table1_rows": {}},
+    }
+    return tree

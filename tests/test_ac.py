@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import build, data_info, method_settings
+from helpers import build, data_info, descend, method_settings
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
@@ -443,14 +443,7 @@ def two_textures(batch: int = 8, size: int = 32) -> Views:
 def test_a_few_steps_decrease_the_loss(arl_weight):
     changes = {"weight": 1.0, "width": 0.1, "arl_weight": arl_weight, "resolution": "map"}
     method, seen, rng = build("ac", data_info(2), **changes).train(), two_textures(), generator()
-    optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(40):
-        loss = method.loss(seen, rng)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = descend(method, seen, rng, 40)
     assert sum(losses[-10:]) < sum(losses[:10]) - 10 * 0.1
 
 

@@ -182,7 +182,7 @@ def evaluation(dataset: str, method: str, pa: float, classes: int = 4, mask: boo
         "dataset_title": dataset,
         "method_title": method,
         "uses_mask": mask,
-        "last": {"pa": pa, "constant_pa": 40.0, "iou": iou},
+        "last": {"pa": pa, "constant_pa": 40.0, "random_pa": 100 / len(iou), "iou": iou},
     }
 
 

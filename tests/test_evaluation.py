@@ -25,6 +25,7 @@ from infoseg.evaluation import (
     match_clusters,
     per_image_accuracy,
     pixel_accuracy,
+    random_accuracy,
     summarise,
     within_image_chance,
 )
@@ -354,3 +355,14 @@ def test_pictures_go_from_the_best_to_the_worst_by_their_own_accuracy():
 
 def test_no_pictures_by_rank_where_nothing_is_annotated():
     assert by_quantile(np.zeros((3, 2, 2), np.int64), np.array([0, 1]), 8) == []
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 5])
+def test_a_random_answer_is_worth_what_drawn_labels_get(clusters):
+    rng = np.random.default_rng(0)
+    annotation = rng.choice(3, 300_000, p=[0.5, 0.3, 0.2])
+    drawn = rng.integers(0, clusters, len(annotation))
+    confusion = np.bincount(drawn * 3 + annotation, minlength=3 * clusters).reshape(clusters, 3)
+    found = random_accuracy(confusion)
+    assert found == pytest.approx(pixel_accuracy(confusion, match_clusters(confusion)), abs=0.3)
+    assert found == pytest.approx({2: 40.0, 3: 100 / 3, 5: 20.0}[clusters], abs=0.1)

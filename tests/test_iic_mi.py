@@ -1,7 +1,7 @@
 """IIC-MI of Table 2: V of Eq. 3 for two views, under IIC's loss."""
 
 import torch
-from helpers import build
+from helpers import build, descend
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss
@@ -47,14 +47,7 @@ def test_it_differs_from_infoseg_in_the_loss_alone():
 def test_training_raises_the_information_two_views_share():
     method = build("iic_mi", displacement=0, flip=0.5)
     seen, generator = views(8, 32), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(method.parameters(), 1e-3)
-    losses = []
-    for _ in range(30):
-        loss = method.loss(seen, generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = descend(method, seen, generator, 30)
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.1
     assert min(losses) >= -torch.tensor(3.0).log() - 1e-4
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from infoseg.errors import ParamsError
 from infoseg.methods.doersch import doersch_offsets, drop_colours
 from infoseg.methods.isola import diagonal_offsets, far_offsets
-from infoseg.methods.patch_pairs import cut, place
+from infoseg.methods.patch_pairs import PatchPairs, cut, place
 from infoseg.views import Views
 
 KINDS = ["doersch", "isola"]
@@ -355,3 +355,11 @@ def test_training_beats_chance_where_places_can_be_told(kind, chance, reached):
         losses.append(loss.item())
     assert np.mean(losses[:5]) == pytest.approx(math.log(chance), abs=0.1)
     assert np.mean(losses[-20:]) < reached < math.log(chance)
+
+
+def test_a_method_without_its_question_cannot_be_built():
+    class Unasked(PatchPairs):
+        smallest = 1.0
+
+    with pytest.raises(TypeError, match="abstract.*draw.*losses"):
+        Unasked(None, data_info(), 8)

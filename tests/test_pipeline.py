@@ -12,8 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-
-from infoseg.params import compose
+from helpers import one_data_set
 
 ROOT = Path(__file__).parent.parent
 TABLES = ("table1", "table2", "table2b")
@@ -31,20 +30,7 @@ class Clone:
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, path / name)
         (path / "dvc.lock").unlink(missing_ok=True)
-        tree = compose(ROOT / "conf", "tiny")
-        tree["profile"] |= {
-            "sources": ["coco"],
-            "datasets": ["coco_stuff3"],
-            "figure4": {"methods": ["infoseg"], "panels": {"coco_stuff3": 3}},
-            "figures": {"dataset": "coco_stuff3", "confusion": "coco_stuff3"},
-            "table2": {"dataset": "coco_stuff3", "variants": ["iic_mi"], "seeds": [0]},
-            "table2b": {
-                "dataset": "coco_stuff3",
-                "variants": ["single"],
-                "seeds": [0],
-                "table1_rows": {},
-            },
-        }
+        tree = one_data_set(pictures=3)
         self.write_params(tree)
         self.run("git", "init", "-q")
 

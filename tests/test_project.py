@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import one_data_set
 from PIL import Image
 
 from infoseg.cli import main
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.files import find_root
-from infoseg.params import Run, compose, parse_params
+from infoseg.params import Run, parse_params
 from infoseg.project import Project
 from infoseg.results import figure4
 from infoseg.summary import report, write_readme
@@ -25,20 +26,7 @@ RUN = Run(dataset="coco_stuff3", method="infoseg", seed=0)
 @pytest.fixture(scope="module")
 def tree() -> dict:
     """The tiny profile, smaller still."""
-    made = compose(ROOT / "conf", "tiny")
-    made["profile"] |= {
-        "datasets": ["coco_stuff3"],
-        "sources": ["coco"],
-        "figure4": {"methods": ["infoseg"], "panels": {"coco_stuff3": 2}},
-        "figures": {"dataset": "coco_stuff3", "confusion": "coco_stuff3"},
-        "table2": {"dataset": "coco_stuff3", "variants": ["iic_mi"], "seeds": [0]},
-        "table2b": {
-            "dataset": "coco_stuff3",
-            "variants": ["single"],
-            "seeds": [0],
-            "table1_rows": {},
-        },
-    }
+    made = one_data_set(pictures=2)
     made["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
     made["methods"]["infoseg"]["optimiser"] |= {"steps": 8, "batch": 4}
     return made

@@ -6,6 +6,7 @@ features alone.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,7 +27,7 @@ class ClusterSettings(MethodSettings):
     passes: Positive
 
 
-class FeatureClusters(Method):
+class FeatureClusters(Method, ABC):
     """A method whose segments are k-means clusters of its `features`.
 
     width: number of features, F. As in IIC's released code, k-means sees annotated pixels only.
@@ -40,9 +41,9 @@ class FeatureClusters(Method):
         self.passes = settings.passes
         self.nearest = NearestCentroid(data.clusters, width)
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images → (B, F, h, w) features."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def fit(self, batches: Iterator[Views], seed: int) -> None:

@@ -9,6 +9,7 @@ k-means. Left out: the jitter of colours that the released data loader adds for 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -69,16 +70,16 @@ class PatchPairs(FeatureClusters):
         self.pairs_per_image = settings.pairs_per_image
         self.optimiser = settings.optimiser
 
+    @abstractmethod
     def draw(self, count: int, size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The way from the first to the second centre, and the answer, `count` times.
 
         (n, 2) int64 pixels down and to the right, and (n,), on the generator's device.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, logits: Tensor, answers: Tensor) -> Tensor:
         """(n, outputs) float32, (n,) → (n,)."""
-        raise NotImplementedError
 
     def disguise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What the trunk is shown of training images, (B, C, H, W) → (B, C, H, W)."""

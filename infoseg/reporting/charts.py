@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from infoseg.reporting.class_chart import class_report, generic_classes
+from infoseg.reporting.figures import known
 from infoseg.reporting.markup import DAGGER
 from infoseg.reporting.style import ACCENT, INK, new_figure, theme
 
@@ -53,10 +54,10 @@ def training_signals(
     method_titles: what the legend calls a method; its key where it is not told.
     Raises ValueError when there is nothing to draw.
     """
-    known = {
-        key: {name: _known(history, name) for name in SIGNALS} for key, history in histories.items()
+    signals = {
+        key: {name: known(history, name) for name in SIGNALS} for key, history in histories.items()
     }
-    rows = [name for name in SIGNALS if any(len(run[name]) for run in known.values())]
+    rows = [name for name in SIGNALS if any(len(run[name]) for run in signals.values())]
     if not rows:
         raise ValueError("these histories hold none of " + ", ".join(SIGNALS))
     names = _method_names(list(histories))
@@ -68,7 +69,7 @@ def training_signals(
         axes = np.atleast_1d(figure.subplots(len(rows), 1, sharex=True))
         for ax, name in zip(axes, rows, strict=True):
             seen: set[str] = set()
-            for key, run in known.items():
+            for key, run in signals.items():
                 method, part = names[key], run[name]
                 if part.empty:
                     continue
@@ -99,14 +100,6 @@ def training_signals(
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
-
-
-def _known(history: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows in which a column holds a finite number; none where there is no such column."""
-    if column not in history:
-        return history.iloc[:0]
-    values = pd.to_numeric(history[column])
-    return history.assign(**{column: values})[np.isfinite(values)]
 
 
 def _method_names(keys: Sequence[str]) -> dict[str, str]:
@@ -140,7 +133,7 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
     """PA of every seed, by method, a facet per data set: how much of a difference is luck.
 
     evaluations: of any runs (`Project.evaluation`), the last weights of each. A dot per seed, a
-    tick at the mean. Dashed: one class everywhere. Dotted: random labels, 100 / number of classes.
+    tick at the mean. Dashed: one class everywhere. Dotted: random labels.
     Facets have their own scales, for the spread is what they are to show.
     Raises ValueError without an evaluation.
     """
@@ -152,7 +145,7 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
             "method": e["method_title"] + (DAGGER if e["uses_mask"] else ""),
             "pa": e["last"]["pa"],
             "constant": e["last"]["constant_pa"],
-            "random": 100 / len(e["last"]["iou"]),
+            "random": e["last"]["random_pa"],
         }
         for e in evaluations
     )

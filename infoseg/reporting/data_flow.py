@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from infoseg.examples import class_ids
 from infoseg.reporting.palette import GREY, UNMATCHED, class_colours, colourise, legend_handles
 from infoseg.reporting.placing import LINE, as_picture, bottom_legend, placed_axes
 from infoseg.reporting.style import ACCENT, INK, new_figure, theme
@@ -151,8 +152,7 @@ def _class_ids(
     unknown = [name for name in match if name is not None and name not in classes]
     if unknown:
         raise ValueError(f"'{unknown[0]}' is not among the classes {list(classes)}")
-    ids = [UNMATCHED if name is None else list(classes).index(name) for name in match]
-    return np.array(ids, dtype=np.int64)
+    return np.array(class_ids(match, classes), dtype=np.int64)
 
 
 def _volume(

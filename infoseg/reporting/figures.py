@@ -28,6 +28,7 @@ __all__ = [
     "contact_sheet",
     "draw_panels",
     "figure4",
+    "known",
     "save_figure",
     "table1_bars",
     "training_curve",
@@ -44,8 +45,8 @@ def training_curve(history: pd.DataFrame, title: str = "Loss and pixel accuracy"
     is not optimised has no loss, and then PA stands alone.
     Raises ValueError when there is neither.
     """
-    loss = _known(history, "loss")
-    accuracy = _known(history, "pa")
+    loss = known(history, "loss")
+    accuracy = known(history, "pa")
     shown = [name for name, part in (("loss", loss), ("pa", accuracy)) if len(part)]
     if not shown:
         raise ValueError("this history holds neither a loss nor an evaluation")
@@ -72,11 +73,12 @@ def training_curve(history: pd.DataFrame, title: str = "Loss and pixel accuracy"
     return figure
 
 
-def _known(history: pd.DataFrame, column: str) -> pd.DataFrame:
+def known(history: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of a `history.csv` in which a column holds a finite number; none without it."""
     if column not in history:
         return history.iloc[:0]
     values = pd.to_numeric(history[column])
-    return history.assign(**{column: values})[values.notna()]
+    return history.assign(**{column: values})[np.isfinite(values)]
 
 
 def _accuracy_by_step(ax: Any, accuracy: pd.DataFrame) -> None:

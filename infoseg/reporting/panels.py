@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from infoseg.reporting.palette import IGNORED, UNMATCHED, colourise, legend_handles
-from infoseg.reporting.style import INK, PNG_DPI, new_figure, save_figure, theme
+from infoseg.reporting.style import (
+    COMPACT_LEGEND,
+    INK,
+    PNG_DPI,
+    new_figure,
+    save_figure,
+    theme,
+)
 
 # Inches.
 CELL, GAP, GROUP_GAP, EDGE = 1.15, 0.05, 0.28, 0.08
@@ -170,13 +177,7 @@ def _draw_group(
         loc="upper left",
         bbox_to_anchor=(left / wide, (bottom - LETTERS) / high),
         ncols=group.legend_columns,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=0.9,
-        handleheight=0.9,
-        handletextpad=0.4,
-        columnspacing=0.9,
-        labelspacing=0.25,
+        **COMPACT_LEGEND,
     )
 
 

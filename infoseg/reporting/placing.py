@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from infoseg.reporting.palette import UNMATCHED
+from infoseg.reporting.style import COMPACT_LEGEND
 
 LINE = 0.16
 """Height of a line of a legend, in inches."""
@@ -68,11 +69,5 @@ def bottom_legend(
         loc=f"lower {'right' if right else 'left'}",
         bbox_to_anchor=(1 - edge if right else edge, 0.02),
         ncols=columns,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=0.9,
-        handleheight=0.9,
-        handletextpad=0.4,
-        columnspacing=0.9,
-        labelspacing=0.25,
+        **COMPACT_LEGEND,
     )

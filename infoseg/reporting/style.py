@@ -22,6 +22,16 @@ MUTED = "#B5C0C8"
 """What it is compared with."""
 INK = "0.25"
 PNG_DPI = 150
+COMPACT_LEGEND: dict[str, Any] = {
+    "borderaxespad": 0,
+    "borderpad": 0,
+    "handlelength": 0.9,
+    "handleheight": 0.9,
+    "handletextpad": 0.4,
+    "columnspacing": 0.9,
+    "labelspacing": 0.25,
+}
+"""Legends of pictures: squares of colour, close together."""
 
 _RC: dict[str, Any] = {
     # DejaVu comes with matplotlib: the same text on every machine.

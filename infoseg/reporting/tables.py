@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from infoseg.errors import DataError
+from infoseg.evaluation import FORMAT
 from infoseg.files import write_whole
 from infoseg.params import Run
 from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published
 
-EVALUATION_FORMAT = 3
 NOTE_BREAK = " | "
 """Between the notes of a cell in the CSV."""
 COLUMNS = (
@@ -55,10 +55,10 @@ def table1(
     for evaluation in evaluations:
         key = (evaluation["dataset"], evaluation["method"], evaluation["seed"])
         name = "-".join(map(str, key))
-        if evaluation.get("format") != EVALUATION_FORMAT:
+        if evaluation.get("format") != FORMAT:
             raise DataError(
                 f"the evaluation of {name} has format {evaluation.get('format')}, this version "
-                f"reads {EVALUATION_FORMAT}",
+                f"reads {FORMAT}",
                 advice=f"Run `dvc repro evaluate@{name}`",
             )
         if key in by_run:
@@ -113,8 +113,7 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
         "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
         **mean_std("pa_reported", [half["reported"]["pa"] for half in halves]),
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
-        # Labels drawn evenly at random: whatever the match, each class keeps its share of 1 / K.
-        "random_pa": 100 / max(len(first["last"]["iou"]), len(first["last"]["cluster_usage"])),
+        "random_pa": _mean([part["random_pa"] for part in last]),
         "difference": pa["pa_mean"] - paper_pa,
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
@@ -245,14 +244,6 @@ def _data_notes(frame: pd.DataFrame) -> list[str]:
         who = ", ".join(dict.fromkeys(rows["dataset_title" if about_data else "method_title"]))
         lines.append(f"{who}: {text}" + ("" if text.endswith(".") else "."))
     return lines
-
-
-def table1_markdown(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> str:
-    return markdown(table1_grid(frame, caption, papers_data))
-
-
-def table1_latex(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> str:
-    return latex(table1_grid(frame, caption, papers_data), "tab:table1")
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

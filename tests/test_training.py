@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from helpers import (
     CPU,
     OPTIMISER,
+    ROOT,
     build,
     data_info,
     device_data,
@@ -285,6 +288,19 @@ def test_a_run_has_its_own_threads_and_seed_and_gives_the_machine_back():
     with pytest.raises(KeyError), reproducible(training(threads=before[0] + 1), 5):
         raise KeyError
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_a_run_does_not_load_torchs_compiler():
+    # Seconds for every stage of the pipeline; only `training.compile` is worth them.
+    code = (
+        "import sys\n"
+        "from infoseg.devices import reproducible\n"
+        "from infoseg.params import load_params\n"
+        "from pathlib import Path\n"
+        "with reproducible(load_params(Path('.'), 'tiny').training, 0): pass\n"
+        "sys.exit('torch._dynamo' in sys.modules or 'torch._inductor' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_convolution_benchmarks_are_switched_off_again_after_a_cuda_run(monkeypatch):

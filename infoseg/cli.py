@@ -105,6 +105,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     tries.add_argument("file", type=Path, help="e.g. conf/tries/real-images.yaml")
     tries.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    study = add(
+        "study",
+        "answer an open question about InfoSeg by successive halving",
+        [],
+        "Train the candidates of a question, keep the better half, train those for longer, and\n"
+        "write results/<profile>/<question>.csv. See infoseg/study.py.",
+    )
+    study.add_argument("questions", nargs="*", help="keys under `questions`; default: all")
+    study.add_argument("--file", type=Path, default=Path("conf/study.yaml"), help="the parameters")
+    study.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
     add(
         "report",
@@ -204,6 +214,12 @@ def _run(options: argparse.Namespace) -> int:
         from infoseg.tries import run_tries
 
         print(run_tries(project, options.file, options.jobs).to_string(index=False))
+    elif options.command == "study":
+        from infoseg.study import load_study, run_question
+
+        for name in options.questions or load_study(options.file).questions:
+            frame = run_question(project, options.file, name, options.jobs)
+            print(frame.groupby(["round", "candidate"], sort=False)["pa_chosen"].mean())
     elif options.command == "table1":
         print(_table1(project))
     elif options.command == "report":

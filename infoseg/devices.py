@@ -36,6 +36,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if name == "bfloat16" else None
 
 
+def autocast(params: TrainingParams, device: torch.device) -> torch.autocast:
+    """The context a method's forward pass runs in, by `training.precision`."""
+    precision = choose_precision(params.precision, device)
+    return torch.autocast(device.type, precision, enabled=precision is not None)
+
+
 @contextlib.contextmanager
 def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
     """Fixed threads, seeds and deterministic algorithms for one run; restores what it changed.

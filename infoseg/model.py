@@ -30,6 +30,7 @@ class NetworkSettings(Strict):
         24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px); `dim` is Deep
         InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
     width: factor on the channels of A and B; 1 is the above.
+    layers_b: convolutions of B, each 4x4,512,2; there must be enough pixels left for the last.
     block_b: `pool` averages the last map of B, so any image size works; `flatten` pools it to 4x4
         and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
     features: P, the length of local and global features.
@@ -45,6 +46,7 @@ class NetworkSettings(Strict):
 
     block_a: Literal["figure3", "cheap", "dim"]
     width: PositiveFloat
+    layers_b: Positive
     block_b: Literal["pool", "flatten"]
     features: Positive
     block_c: Literal["residual", "none"]
@@ -60,7 +62,7 @@ BLOCK_A = {
     "cheap": ((4, 128, 2), (4, 512, 2), (1, 512, 1)),
     "dim": ((4, 64, 2), (4, 128, 2)),
 }
-BLOCK_B = ((4, 512, 2), (4, 512, 2), (4, 512, 2))
+LAYER_B = (4, 512, 2)
 
 
 def _convolutions(
@@ -163,7 +165,7 @@ class Network(nn.Module):
         self.block_a, a = _convolutions(
             BLOCK_A[settings.block_a], channels - 2 * self.grey, settings.width
         )
-        convolutions, b = _convolutions(BLOCK_B, a, settings.width)
+        convolutions, b = _convolutions((LAYER_B,) * settings.layers_b, a, settings.width)
         if settings.block_b == "pool":
             head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
         else:
@@ -181,10 +183,15 @@ class Network(nn.Module):
         self.norm_d = _norm(settings.norm_d, b)
         self.block_d = BlockD(features, classes, b)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""
+    def forward(self, images: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features.
+
+        other: a further view of every image, to take the global features from in its place.
+        """
         patches = self.block_a(self._input(images))
         local = self.block_c_local(patches)
+        if other is not None:
+            patches = self.block_a(self._input(other))
         image_level = self.norm_d(self.block_c_global(self.block_b(patches)))
         return local, self.block_d(image_level.flatten(1))
 

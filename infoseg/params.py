@@ -51,6 +51,7 @@ __all__ = [
     "Strict",
     "check_clusters",
     "compose",
+    "explain",
     "load_params",
     "parse_params",
 ]
@@ -73,11 +74,18 @@ class MethodSettings(Strict):
 
 
 class OptimiserSettings(Strict):
-    """Adam, as in the paper (5.1). steps: parameter updates; batch: images in each."""
+    """Adam, as in the paper (5.1). steps: parameter updates; batch: images in each.
+
+    schedule: the learning rate stays (`constant`) or falls to zero along half a cosine. average:
+    decay of an exponential moving average of the weights, which is what is evaluated and kept; 0
+    keeps the weights as they are.
+    """
 
     steps: Positive
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "cosine"]
+    average: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
 
 
@@ -87,15 +95,17 @@ class OptimiserSettings(Strict):
 class TrainingParams(Strict):
     """How runs use the machine.
 
-    device: `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the
-    bytes of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on
-    CUDA and on CPUs with bfloat16 arithmetic. compile: torch.compile the training step.
-    recompute: the compared methods' trunk computes its largest activations again on the way back
-    instead of keeping them, for cards of 16 GB; numbers stay the same.
-    evaluations: how often, evenly spread, the data set is evaluated during training.
+    images: share of the images that are trained on, the first by a hash of their names; signals
+    without labels look at the rest. device: `auto` takes CUDA where there is one. threads: CPU
+    threads of one run, fixed so that the bytes of a run do not depend on how many run side by side.
+    precision: `auto` is bfloat16 on CUDA and on CPUs with bfloat16 arithmetic. compile:
+    torch.compile the training step. recompute: the compared methods' trunk computes its largest
+    activations again on the way back instead of keeping them, for cards of 16 GB; numbers stay the
+    same. evaluations: how often, evenly spread, the data set is evaluated during training.
     log_every: steps between rows of history.csv.
     """
 
+    images: Share
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     threads: Positive
     precision: Literal["auto", "float32", "bfloat16"]
@@ -270,7 +280,7 @@ class Params(Strict):
                 return _method_settings(self.methods[name], dataset)
             return self._variant_settings(name, dataset)
         except ValidationError as error:
-            raise ParamsError(_explain(error, place, "for " + dataset)) from None
+            raise ParamsError(explain(error, place, "for " + dataset)) from None
         except ValueError as error:
             raise ParamsError(f"{place}: {error}") from None
 
@@ -315,7 +325,7 @@ def parse_params(raw: Any, origin: str) -> Params:
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError(_explain(error, "", origin)) from None
+        raise ParamsError(explain(error, "", origin)) from None
     for name, settings in params.methods.items():
         changes = settings.get("per_dataset") if isinstance(settings, dict) else None
         unknown = set(changes if isinstance(changes, dict) else ()) - set(params.datasets)
@@ -375,7 +385,7 @@ def compose(conf: Path, profile: str, overrides: Sequence[str] = ()) -> dict[str
     return {str(key): value for key, value in tree.items()}
 
 
-def _explain(error: ValidationError, prefix: str, origin: str) -> str:
+def explain(error: ValidationError, prefix: str, origin: str) -> str:
     """Pydantic's findings as one line each, `key: what is wrong`."""
     lines = []
     for finding in error.errors():

@@ -52,6 +52,7 @@ def git_state(root: Path) -> dict[str, Any]:
 #: on the same ones (a test compares), and every run on what it lists.
 RUN_CODE = (
     "adversarial.py",
+    "averaging.py",
     "causal.py",
     "clustering_losses.py",
     "correlation.py",

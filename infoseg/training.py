@@ -6,15 +6,18 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from infoseg.averaging import Average
 from infoseg.correlation import leave_uncompiled
-from infoseg.devices import choose_precision
+from infoseg.devices import autocast
 from infoseg.errors import TrainingError
 from infoseg.methods.base import Method
 from infoseg.params import TrainingParams
@@ -23,6 +26,12 @@ from infoseg.views import DeviceData, evaluated_crops, training_batches
 
 #: What is kept of each evaluation in history.csv.
 HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap", "clusters_used")
+
+#: Factor on the learning rate after so many of all steps.
+SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
+    "constant": lambda steps: lambda step: 1.0,
+    "cosine": lambda steps: lambda step: (1 + math.cos(math.pi * step / steps)) / 2,
+}
 
 State = dict[str, Tensor]
 
@@ -61,22 +70,31 @@ def train(
     best, best_pa, best_step = _state(method), -math.inf, 0
     steps = method.optimiser.steps if method.optimiser else 0
     busy = 0.0
+    if method.optimiser:
+        method.to(memory_format=torch.channels_last)
+    decay = method.optimiser.average if method.optimiser else 0
+    average = Average(method, decay) if decay else None
 
     def evaluate_now(step: int) -> dict[str, Any]:
         nonlocal best, best_pa, best_step
-        found = evaluate()
-        if found["pa"] > best_pa:
-            best, best_pa, best_step = _state(method), found["pa"], step
+        with average.applied() if average else nullcontext():
+            found = evaluate()
+            if found["pa"] > best_pa:
+                best, best_pa, best_step = _state(method), found["pa"], step
         return {name: found[name] for name in HISTORY_FIGURES}
 
     if method.optimiser:
-        for step, loss, busy in _optimise(method, data, params, generator, title):  # noqa: B007
+        optimised = _optimise(method, data, params, generator, title, average)
+        for step, loss, busy in optimised:  # noqa: B007
             row: dict[str, Any] = {"step": step, "loss": loss}
             due = step * params.evaluations // steps > (step - 1) * params.evaluations // steps
             if due and not has_fit(method):
                 row |= evaluate_now(step)
             if loss is not None or "pa" in row:
                 history.append(row)
+    if average:
+        average.keep()
+        average = None
     if has_fit(method):
         fit(method, data, params.evaluation_batch, seed)
     if not method.optimiser or has_fit(method):
@@ -113,6 +131,7 @@ def _optimise(
     params: TrainingParams,
     generator: torch.Generator,
     title: str,
+    average: Average | None,
 ):
     """Yield (step, mean loss since the last log or None, seconds spent so far) after each step.
 
@@ -125,15 +144,14 @@ def _optimise(
     for module in method.modules():
         if isinstance(module, Trunk):
             module.recompute = params.recompute
-    method.to(memory_format=torch.channels_last)
     method.train()
     optimiser = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
-    precision = choose_precision(params.precision, data.device)
+    schedule = LambdaLR(optimiser, SCHEDULES[settings.schedule](settings.steps))
     loss_of = method.loss
     if params.compile:
         leave_uncompiled()
         loss_of = torch.compile(method.loss)
-    batches = training_batches(data, settings.batch, settings.flip, generator)
+    batches = training_batches(data, settings.batch, settings.flip, generator, params.images)
     recent = torch.zeros(params.log_every, device=data.device)
     last_finite, busy = math.nan, 0.0
     with _progress(settings.steps, title) as bar:
@@ -141,11 +159,14 @@ def _optimise(
             began = time.perf_counter()
             views = next(batches)
             method.begin_step(step)
-            with torch.autocast(data.device.type, precision, enabled=precision is not None):
+            with autocast(params, data.device):
                 loss = loss_of(views, generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            schedule.step()
+            if average:
+                average.update()
             place = (step - 1) % params.log_every
             recent[place] = loss.detach()
             bar.update()

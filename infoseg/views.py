@@ -7,6 +7,7 @@ flipped. One gather then reads the batch, already in channels-last order.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,6 +81,9 @@ class DeviceData:
             torch.tensor(index[column].to_numpy(), dtype=torch.int64, device=device)
             for column in ("offset", "height", "width")
         )
+        #: Images in an order that depends on their names alone.
+        hashes = torch.tensor([zlib.crc32(str(name).encode()) for name in index["id"]])
+        self.by_hash = hashes.argsort(stable=True).to(device)
         labelled = torch.tensor(index["labelled"].to_numpy(), dtype=torch.bool)
         self.labelled = labelled.to(device)
         #: Images that evaluation looks at: those with labels.
@@ -146,23 +150,32 @@ class DeviceData:
         return torch.where(rows >= 0, self.labels[rows.clamp_min(0)], IGNORE)
 
 
+def training_images(data: DeviceData, share: float) -> tuple[Tensor, Tensor]:
+    """Split the images by a hash of their names: those trained on, and those left out."""
+    count = round(share * len(data))
+    return data.by_hash[:count].sort().values, data.by_hash[count:].sort().values
+
+
 def training_batches(
-    data: DeviceData, batch: int, flip: bool, generator: torch.Generator
+    data: DeviceData, batch: int, flip: bool, generator: torch.Generator, share: float = 1.0
 ) -> Iterator[Views]:
     """Endless batches of random crops, each epoch in a fresh random order.
 
-    The incomplete last batch of an epoch is dropped, so that no batch holds an image twice: a pair
-    of an image with itself would be a false negative in Eq. 8.
+    share: of the images, see `training_images`. The incomplete last batch of an epoch is dropped,
+    so that no batch holds an image twice: a pair of an image with itself would be a false negative
+    in Eq. 8.
     Raises DataError when there are fewer images than a batch needs.
     """
-    if len(data) < batch:
+    images = training_images(data, share)[0]
+    if len(images) < batch:
         raise DataError(
-            f"optimiser.batch is {batch}, but there are only {len(data)} images: choose a batch of "
-            f"at most {len(data)}"
+            f"optimiser.batch is {batch}, but there are only {len(images)} images: choose a batch "
+            f"of at most {len(images)}"
         )
     while True:
-        order = torch.randperm(len(data), generator=generator, device=data.device)
-        for items in order[: len(data) // batch * batch].split(batch):
+        order = torch.randperm(len(images), generator=generator, device=data.device)
+        for places in order[: len(images) // batch * batch].split(batch):
+            items = images[places]
             yield data.views(data.random(items, generator, flip), items)
 
 

@@ -34,6 +34,7 @@ OBJECTIVE: dict[str, Any] = {
 NETWORK: dict[str, Any] = {
     "block_a": "cheap",
     "width": 0.05,
+    "layers_b": 3,
     "block_b": "pool",
     "features": 16,
     "block_c": "residual",
@@ -42,8 +43,16 @@ NETWORK: dict[str, Any] = {
     "input": "colour",
     "standardise": "dataset",
 }
-OPTIMISER: dict[str, Any] = {"steps": 10, "batch": 4, "learning_rate": 1e-3, "flip": True}
+OPTIMISER: dict[str, Any] = {
+    "steps": 10,
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "average": 0,
+    "flip": True,
+}
 TRAINING: dict[str, Any] = {
+    "images": 1,
     "device": "cpu",
     "threads": 1,
     "precision": "float32",
@@ -74,6 +83,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "network": NETWORK,
         "objective": OBJECTIVE,
         "optimiser": OPTIMISER,
+        "scale": "fixed",
+        "jitter": None,
+        "views": "one",
         "upsampling": "labels",
         "clusters_per_class": 1,
     },
@@ -81,6 +93,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "network": NETWORK,
         "objective": OBJECTIVE,
         "optimiser": OPTIMISER,
+        "scale": "fixed",
+        "views": "one",
         "upsampling": "labels",
         "clusters_per_class": 1,
         "displacement": 1,

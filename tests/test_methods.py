@@ -144,6 +144,75 @@ def test_the_entropy_runs_from_zero_to_one(factor):
     torch.testing.assert_close(found, torch.full((3,), expected), rtol=0, atol=1e-2)
 
 
+# ---- InfoSeg: scale and views --------------------------------------------------------------------
+
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
+
+
+@torch.no_grad()
+def test_features_of_unit_length_make_the_factor_the_limit_of_the_scores():
+    objective = method_settings("infoseg")["objective"] | {"score_factor": 7.0}
+    method = fitted("infoseg", scale="unit", objective=objective)
+    local, glob = method.features(views().images)
+    assert torch.allclose(local.norm(dim=1), torch.ones(2, 8, 8), atol=1e-5)
+    assert torch.allclose(glob.norm(dim=2), torch.ones(2, 3), atol=1e-5)
+    plain = fitted("infoseg", objective=objective).network(views().images)[0]
+    assert torch.allclose(local, F.normalize(plain, dim=1), atol=1e-5)
+    assert method.scores(views().images).abs().max() <= 7.0
+
+
+def test_a_learned_scale_starts_at_one_is_trained_and_multiplies_the_scores():
+    method, plain = build("infoseg", scale="learned").eval(), build("infoseg").eval()
+    images = views().images
+    scores = method.scores(images)
+    assert torch.equal(scores, plain.scores(images))
+    with torch.no_grad():
+        method.log_factor.fill_(1.5)
+    assert torch.allclose(method.scores(images), math.exp(1.5) * scores, atol=1e-4)
+    method.loss(views(4), torch.Generator()).backward()
+    assert method.log_factor.grad.abs() > 0
+
+
+@torch.no_grad()
+def test_global_features_can_come_from_another_view():
+    method = fitted("infoseg")
+    images, other = views(seed=1).images, views(seed=2).images
+    local, glob = method.network(images, other)
+    assert torch.equal(local, method.network(images)[0])
+    assert torch.equal(glob, method.network(other)[1])
+    assert not torch.equal(glob, method.network(images)[1])
+
+
+@pytest.mark.parametrize(("changes", "count"), [({}, 1), ({"views": "two"}, 2)])
+def test_jittered_crops_are_drawn_anew_for_each_view(changes, count):
+    method, images = build("infoseg", jitter=JITTER, **changes), views().images
+    seen = method.training_views(images, torch.Generator().manual_seed(0))
+    assert len(seen) == count
+    assert not any(torch.equal(one, images) for one in seen)
+    assert len({one.sum().item() for one in seen}) == count
+    used = []
+    method.features = lambda *given: used.append(given) or method.network(*given)
+    method.loss(views(), torch.Generator().manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(used[0], seen, strict=True))
+
+
+def test_without_jitter_the_crop_is_seen_as_it_is_and_two_views_are_refused():
+    images = views().images
+    assert build("infoseg").training_views(images, torch.Generator())[0] is images
+    with pytest.raises(ValueError, match="set jitter"):
+        build("infoseg", views="two")
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_block_b_has_as_many_convolutions_as_asked_for(layers):
+    network = method_settings("infoseg")["network"] | {"layers_b": layers}
+    method = build("infoseg", network=network)
+    convolutions = [m for m in method.network.block_b.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == layers
+    images = views(2, 64, 64).images
+    assert method.network(images)[1].shape == (2, 3, 16)
+
+
 # ---- K-Means -------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from infoseg.jitter import JitterSettings, colour_jitter
 from infoseg.losses import ObjectiveSettings, class_probabilities, class_scores, infoseg_loss
 from infoseg.methods.base import DataInfo, Method
 from infoseg.model import Network, NetworkSettings
@@ -19,15 +20,23 @@ from infoseg.views import Views
 
 
 class InfoSegSettings(MethodSettings):
-    """upsampling: `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words);
-    `scores` interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a
-    multiple of the data set's; above 1, clusters left over by the one-to-one match have no class;
-    at 0, K is 1, and what is left is Local Deep InfoMax with one global feature."""
+    """scale: of the dot products <L, H>: `fixed` multiplies by objective.score_factor alone,
+    `learned` by a trained factor besides that starts at 1, `unit` gives L and H unit length first,
+    so that score_factor alone says how far scores can go. jitter: of the colours of training crops,
+    or null. views: `one` takes L and H from the same crop; `two` jitters it twice and takes L from
+    the one and H from the other, so that their colours tell nothing of each other. upsampling:
+    `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words); `scores`
+    interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a multiple
+    of the data set's; above 1, clusters left over by the one-to-one match have no class; at 0, K is
+    1, and what is left is Local Deep InfoMax with one global feature."""
 
     kind: Literal["infoseg"]
     network: NetworkSettings
     objective: ObjectiveSettings
     optimiser: OptimiserSettings
+    scale: Literal["fixed", "learned", "unit"]
+    jitter: JitterSettings | None
+    views: Literal["one", "two"]
     upsampling: Literal["labels", "scores"]
     clusters_per_class: Annotated[int, Field(ge=0)]
 
@@ -38,6 +47,12 @@ class InfoSegSettings(MethodSettings):
                 "objective.gradient_through_v: log_sum_exp has no V in it to cut the gradient "
                 "through; set it to true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _two_views_differ(self) -> InfoSegSettings:
+        if self.views == "two" and self.jitter is None:
+            raise ValueError("views: without jitter two are the same crop twice; set jitter")
         return self
 
 
@@ -51,15 +66,39 @@ class InfoSeg(Method):
         self.objective = settings.objective
         self.optimiser = settings.optimiser
         self.upsampling = settings.upsampling
+        self.scale = settings.scale
+        self.jitter = settings.jitter
+        self.views = settings.views
         self.network = Network(data.channels, data.clusters, settings.network, data.mean, data.std)
+        if self.scale == "learned":
+            self.log_factor = nn.Parameter(torch.zeros(()))
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
-        local, glob = self.network(views.images)
+        local, glob = self.features(*self.training_views(views.images, generator))
         return infoseg_loss(local, glob, self.objective, generator)
+
+    def training_views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The crops L and H are taken from: one for both, or one each."""
+        count = 1 if self.views == "one" else 2
+        if self.jitter is None:
+            return (images,)
+        return tuple(colour_jitter(images, self.jitter, generator) for _ in range(count))
+
+    def features(self, images: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Local features of `images` and global ones of `other` (by default the same), scaled.
+
+        (B, C, M, N) → (B, P, U, V), (B, K, P).
+        """
+        local, glob = self.network(images, other)
+        if self.scale == "unit":
+            local, glob = F.normalize(local.float(), dim=1), F.normalize(glob.float(), dim=2)
+        elif self.scale == "learned":
+            glob = glob * self.log_factor.exp()
+        return local, glob
 
     def scores(self, images: Tensor) -> Tensor:
         """Class scores <L_ij, H_k> of 4.2: (B, C, M, N) → (B, K, U, V), float32."""
-        local, glob = self.network(images)
+        local, glob = self.features(images)
         scores = class_scores(local.flatten(2), glob, self.objective.score_factor)
         return scores.unflatten(-1, local.shape[-2:])
 

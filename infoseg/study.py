@@ -1,0 +1,209 @@
+"""The open choices of InfoSeg, settled by successive halving over one parameter file.
+
+`conf/study.yaml` lists questions in the order of their expected effect. Each has candidates, which
+are changes to `base` and to the profile's settings of InfoSeg, and rounds: every candidate of a
+round is trained for as many steps on all data sets and seeds, judged on the half of the images that
+settings are chosen on, and the best `keep` go on to the next. The other half's accuracy is neither
+shown nor written, but for questions that are marked `report`, which conclude.
+
+What a question concludes is put into `base`, and in the end into `conf/`, by hand, where everybody
+can see it.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from infoseg.devices import reproducible
+from infoseg.errors import ParamsError
+from infoseg.files import write_json, write_whole
+from infoseg.methods.infoseg import InfoSeg
+from infoseg.params import Params, Positive, Run, Strict, explain, merge, parse_params
+from infoseg.project import Project
+from infoseg.reporting.tables import write_frame
+from infoseg.signals import label_free, mechanism
+
+#: What each row of a question's table says, after the columns that name the run.
+SIGNALS = (
+    "flip_agreement",
+    "jitter_agreement",
+    "usage_entropy",
+    "decidedness",
+    "bound",
+    "cosine",
+    "constant_share",
+    "local_pa",
+)
+
+
+class Round(Strict):
+    """steps: of every training, or null for a method that is not optimised. keep: so many
+    candidates go on to the next round, or are concluded with."""
+
+    steps: Positive | None
+    seeds: list[int]
+    keep: Positive
+
+
+class Question(Strict):
+    """title: as the notebook has it. datasets: what candidates are judged on, equally. changes: to
+    `base`, for all candidates. candidates: changes to that, by name; a key `training` changes how
+    runs are trained. report: whether PA on the other half is written, too. method: what is changed,
+    a key of `methods`."""
+
+    title: str
+    method: str
+    datasets: list[str]
+    changes: dict[str, Any]
+    candidates: dict[str, dict[str, Any]]
+    rounds: list[Round]
+    report: bool
+
+
+class Study(Strict):
+    """base: changes to the profile's InfoSeg that all questions share."""
+
+    base: dict[str, Any]
+    questions: dict[str, Question]
+
+
+def load_study(path: Path) -> Study:
+    """Read the parameter file. Raises ParamsError naming the key at fault."""
+    try:
+        return Study.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path} cannot be read as a study: {error}") from None
+    except ValidationError as error:
+        raise ParamsError(explain(error, "", str(path))) from None
+
+
+def with_candidate(
+    params: Params, study: Study, name: str, candidate: str, steps: int | None
+) -> Params:
+    """The settings with one candidate as the method `QUESTION.CANDIDATE.STEPS`."""
+    question = study.questions[name]
+    raw = params.model_dump()
+    change = merge(question.changes, question.candidates[candidate])
+    if question.method == "infoseg":
+        change = merge(study.base, change)
+    if steps:
+        change = merge(change, {"optimiser": {"steps": steps}})
+    raw["training"] = merge(raw["training"], change.pop("training", {}))
+    # After the settings the data set has of its own.
+    own = {"per_dataset": dict.fromkeys(question.datasets, change)}
+    raw["methods"][_method(name, candidate, steps)] = merge(raw["methods"][question.method], own)
+    return parse_params(raw, f"study, {name}, {candidate}")
+
+
+def _method(question: str, candidate: str, steps: int | None) -> str:
+    return f"{question}.{candidate}.{steps or 0}"
+
+
+def run_question(project: Project, path: Path, name: str, jobs: int) -> pd.DataFrame:
+    """Answer one question; writes results/<profile>/<question>.csv, a row for each run.
+
+    Runs that are there with today's settings and code are not made again. taken: whether the
+    candidate went on after its round.
+    """
+    study = load_study(path)
+    if name not in study.questions:
+        raise ParamsError(f"{path}: questions: '{name}' is not among {sorted(study.questions)}")
+    question = study.questions[name]
+    for dataset in question.datasets:
+        project.load(dataset)  # once, before several processes want it
+    candidates, frames = list(question.candidates), []
+    for number, round_ in enumerate(question.rounds, 1):
+        rows = _play(project, study, name, candidates, round_, jobs)
+        frame = pd.DataFrame(rows)
+        frame.insert(1, "round", number)
+        means = frame.groupby("candidate", sort=False)["pa_chosen"].mean()
+        candidates = list(means.sort_values(ascending=False, kind="stable").index[: round_.keep])
+        frame["taken"] = frame["candidate"].isin(candidates)
+        frames.append(frame)
+    frame = pd.concat(frames, ignore_index=True)
+    if not question.report:
+        frame = frame.drop(columns="pa_reported")
+    write_frame(frame, project.results / f"{name}.csv")
+    return frame
+
+
+def _play(
+    project: Project, study: Study, name: str, candidates: list[str], round_: Round, jobs: int
+) -> list[dict[str, Any]]:
+    """One round: a row for each candidate, data set and seed."""
+    question, work, rows = study.questions[name], [], []
+    for candidate in candidates:
+        params = with_candidate(project.params, study, name, candidate, round_.steps)
+        its = Project(project.folder, params, project.root, project.make_missing)
+        for dataset in question.datasets:
+            for seed in round_.seeds:
+                run = Run(dataset=dataset, method=_method(name, candidate, round_.steps), seed=seed)
+                work.append((its, run))
+                rows.append(
+                    {
+                        "question": name,
+                        "dataset": dataset,
+                        "candidate": candidate,
+                        "changed": json.dumps(question.candidates[candidate]),
+                        "steps": round_.steps,
+                        "seed": seed,
+                    }
+                )
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        found = pool.map(judge, *zip(*work, strict=True))
+        found = list(tqdm(found, total=len(work), desc=f"{name}, {round_.steps} steps", unit="run"))
+    return [row | figures for row, figures in zip(rows, found, strict=True)]
+
+
+def judge(project: Project, run: Run) -> dict[str, Any]:
+    """Train and evaluate one run, if that is not done, and return its figures."""
+    folder = project.runs / run.key
+    if not project.is_current(run):
+        project.train(run.dataset, run.method, run.seed)
+        _write_signals(project, run)
+        # Last, because its presence says that the run is whole.
+        project.evaluate(run.dataset, run.method, run.seed)
+    found = project.evaluation(run)
+    last = found["last"]
+    halves = last["halves"]
+    return {
+        "pa_chosen": halves["chosen"]["pa"],
+        "pa_reported": halves["reported"]["pa"],
+        "pa_best": found["best"]["pa"],
+        "pa_last": last["pa"],
+        "within_image_pa": last["pa"] + last["permutation_gap"],
+        "within_image_chance": last["within_image_chance"],
+        "clusters_used": last["clusters_used"],
+        "constant_pa": last["constant_pa"],
+        **json.loads((folder / "signals.json").read_text()),
+        "seconds": json.loads((folder / "timing.json").read_text())["seconds"],
+        "git_commit": found["trained"]["git"]["commit"],
+    }
+
+
+def _write_signals(project: Project, run: Run) -> None:
+    """signals.json and labels.npy beside the run's weights."""
+    model = project.model(run)
+    data, training = project.crops(run.dataset, model), project.params.training
+    with reproducible(training, run.seed):
+        figures, maps = label_free(model, data, training, run.seed)
+        if isinstance(model, InfoSeg):
+            figures |= mechanism(model, data, training, run.seed)
+    folder = project.runs / run.key
+    write_whole(folder / "labels.npz", lambda file: _save_maps(file, maps))
+    write_json(folder / "signals.json", {name: figures.get(name) for name in SIGNALS})
+
+
+def _save_maps(path: Path, maps: np.ndarray) -> None:
+    with path.open("wb") as stream:  # to a name, NumPy adds a suffix
+        np.savez_compressed(stream, labels=maps)

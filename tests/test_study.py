@@ -1,0 +1,166 @@
+"""The study: candidates are changed settings, rounds halve them, the other half stays unseen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers import ROOT
+
+from infoseg import study
+from infoseg.cli import main
+from infoseg.errors import ParamsError
+from infoseg.params import compose, parse_params
+from infoseg.project import Project
+from infoseg.study import SIGNALS, load_study, run_question, with_candidate
+
+BASE = {"optimiser": {"batch": 2}}
+
+
+def question(**changes):
+    return {
+        "title": "A question",
+        "method": "infoseg",
+        "datasets": ["coco_stuff3"],
+        "changes": {"objective": {"tau": 0.5}},
+        "candidates": {
+            "one": {},
+            "two": {"objective": {"tau": 0.9}},
+            "few": {"training": {"images": 0.5}},
+        },
+        "rounds": [{"steps": 2, "seeds": [0], "keep": 2}, {"steps": 3, "seeds": [0, 1], "keep": 1}],
+        "report": False,
+    } | changes
+
+
+def written(folder: Path, **changes) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"base": BASE, "questions": {"what": question(**changes)}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def params():
+    made = compose(ROOT / "conf", "tiny")
+    made["sources"]["coco"] |= {"stuff_images": 16, "person_images": 2}
+    made["methods"]["infoseg"]["per_dataset"] = {"coco_stuff3": {"optimiser": {"steps": 99}}}
+    return parse_params(made, "test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"candidate": {}}, "questions.what.candidate: unknown key"),
+        ({"rounds": [{"steps": 0, "seeds": [0], "keep": 1}]}, "rounds.0.steps"),
+        ({"report": None}, "report"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(tmp_path, changes, named):
+    with pytest.raises(ParamsError, match=named):
+        load_study(written(tmp_path, **changes))
+
+
+def test_missing_files_unknown_questions_and_typos_in_settings_are_named(tmp_path, params):
+    with pytest.raises(ParamsError, match=r"gone\.yaml"):
+        load_study(tmp_path / "gone.yaml")
+    project = Project(tmp_path, params, ROOT, make_missing=True)
+    with pytest.raises(ParamsError, match="'whatever' is not among.*what"):
+        run_question(project, written(tmp_path), "whatever", 1)
+    path = written(tmp_path, candidates={"one": {"objective": {"taw": 1}}})
+    with pytest.raises(ParamsError, match="taw"):
+        with_candidate(params, load_study(path), "what", "one", 2)
+
+
+def test_a_candidate_changes_what_it_says_and_the_round_the_steps(tmp_path, params):
+    found = load_study(written(tmp_path))
+    settings = with_candidate(params, found, "what", "two", 3).method("what.two.3", "coco_stuff3")
+    assert (settings.objective.tau, settings.optimiser.steps, settings.optimiser.batch) == (
+        0.9,
+        3,
+        2,
+    )
+    one = with_candidate(params, found, "what", "one", 3).method("what.one.3", "coco_stuff3")
+    assert one.objective.tau == 0.5
+    assert with_candidate(params, found, "what", "few", 3).training.images == 0.5
+    assert with_candidate(params, found, "what", "one", 3).training.images == 1
+
+
+def test_the_base_is_infosegs_alone(tmp_path, params):
+    path = written(tmp_path, method="kmeans", changes={}, candidates={"raw": {"passes": 2}})
+    found = with_candidate(params, load_study(path), "what", "raw", None)
+    assert found.method("what.raw.0", "coco_stuff3").passes == 2
+    with pytest.raises(ParamsError, match="optimiser"):  # K-Means has none, whose steps to set
+        with_candidate(params, load_study(path), "what", "raw", 3)
+
+
+def test_rounds_keep_the_better_half_and_resume_what_is_there(tmp_path, params):
+    project, path = Project(tmp_path, params, ROOT, make_missing=True), written(tmp_path)
+    frame = run_question(project, path, "what", 1)
+    first, second = frame[frame["round"] == 1], frame[frame["round"] == 2]
+    kept = first.sort_values("pa_chosen", ascending=False)["candidate"][:2]
+    assert set(first[first["taken"]]["candidate"]) == set(second["candidate"]) == set(kept)
+    assert second["seed"].tolist() == [0, 1, 0, 1] and (second["steps"] == 3).all()
+    means = second.groupby("candidate")["pa_chosen"].mean()
+    assert set(second[second["taken"]]["candidate"]) == {means.idxmax()}
+    assert "pa_reported" not in frame
+    assert set(SIGNALS) <= set(frame)
+    assert frame["bound"].between(-4, 0).all()
+    written_frame = pd.read_csv(project.results / "what.csv")
+    assert written_frame["pa_chosen"].tolist() == pytest.approx(frame["pa_chosen"], abs=1e-3)
+    changed = written_frame.set_index("candidate")["changed"].groupby(level=0).first()
+    assert json.loads(changed["two"]) == {"objective": {"tau": 0.9}}
+    weights = sorted(project.runs.glob("*what*/weights.safetensors"))
+    assert len(weights) == 7
+    maps = np.load(weights[0].with_name("labels.npz"))["labels"]
+    assert maps.dtype == np.uint8 and maps.ndim == 3
+    before = [file.stat().st_mtime_ns for file in weights]
+    again = run_question(project, path, "what", 1)
+    assert [file.stat().st_mtime_ns for file in weights] == before
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_a_run_killed_before_its_signals_is_made_again(tmp_path, params, monkeypatch):
+    project = Project(tmp_path, params, ROOT, make_missing=True)
+    found = load_study(written(tmp_path))
+    its = Project(
+        tmp_path, with_candidate(params, found, "what", "one", 2), ROOT, make_missing=True
+    )
+    run = study.Run(dataset="coco_stuff3", method="what.one.2", seed=0)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_write_signals", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.judge(its, run)
+    assert not its.is_current(run)
+    assert study.judge(its, run)["bound"] < 0
+    assert project.runs.exists()
+
+
+def test_the_command_prints_means_and_a_reporting_question_writes_the_other_half(
+    tmp_path, params, monkeypatch, capsys
+):
+    monkeypatch.setattr(study.Project, "results", property(lambda self: tmp_path / "results"))
+    rounds = [{"steps": 2, "seeds": [0], "keep": 1}]
+    path = written(tmp_path, report=True, candidates={"one": {}}, rounds=rounds)
+    project = Project(tmp_path, params, ROOT, make_missing=True)
+    frame = run_question(project, path, "what", 1)
+    assert "pa_reported" in frame
+    assert main(["study", "nothing", "--file", str(path)]) == 1
+    assert "'nothing' is not among" in capsys.readouterr().err
+
+
+def test_the_studys_own_questions_can_be_asked():
+    params = parse_params(compose(ROOT / "conf", "study"), "study")
+    found = load_study(ROOT / "conf" / "study.yaml")
+    for name, asked in found.questions.items():
+        for candidate in asked.candidates:
+            made = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
+            for dataset in asked.datasets:
+                made.method(f"{name}.{candidate}.{asked.rounds[0].steps}", dataset)

@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "write results/<profile>/<question>.csv. See infoseg/study.py.",
     )
     study.add_argument("questions", nargs="*", help="keys under `questions`; default: all")
-    study.add_argument("--file", type=Path, default=Path("conf/study.yaml"), help="the parameters")
+    study.add_argument("--file", type=Path, metavar="YAML", help="default: conf/study.yaml")
     study.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
     add(
@@ -215,10 +215,11 @@ def _run(options: argparse.Namespace) -> int:
 
         print(run_tries(project, options.file, options.jobs).to_string(index=False))
     elif options.command == "study":
-        from infoseg.study import load_study, run_question
+        from infoseg.study import FILE, load_study, run_question
 
-        for name in options.questions or load_study(options.file).questions:
-            frame = run_question(project, options.file, name, options.jobs)
+        path = options.file or root / FILE
+        for name in options.questions or load_study(path).questions:
+            frame = run_question(project, path, name, options.jobs)
             print(frame.groupby(["round", "candidate"], sort=False)["pa_chosen"].mean())
     elif options.command == "table1":
         print(_table1(project))

@@ -164,7 +164,8 @@ class Variant(Strict):
 
 
 class ProfileParams(Strict):
-    """Which runs there are: every data set x method x seed, and the repeats."""
+    """Which runs there are: every data set x method x seed, and the repeats. study: questions of
+    conf/study.yaml that are answered with this profile's data."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     description: str
@@ -177,6 +178,7 @@ class ProfileParams(Strict):
     figures: FiguresParams
     table2: Table2Params
     table2b: Table2bParams
+    study: list[str]
 
     @model_validator(mode="after")
     def _repeats_are_further_seeds(self) -> ProfileParams:

@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 import yaml
 from pydantic import ValidationError
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from infoseg.devices import reproducible
-from infoseg.errors import ParamsError
+from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json, write_whole
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.params import Params, Positive, Run, Strict, explain, merge, parse_params
@@ -33,6 +34,8 @@ from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
 from infoseg.signals import label_free, mechanism
 
+#: The parameter file, in the repository.
+FILE = Path("conf/study.yaml")
 #: What each row of a question's table says, after the columns that name the run.
 SIGNALS = (
     "flip_agreement",
@@ -163,6 +166,35 @@ def _play(
         found = pool.map(judge, *zip(*work, strict=True))
         found = list(tqdm(found, total=len(work), desc=f"{name}, {round_.steps} steps", unit="run"))
     return [row | figures for row, figures in zip(rows, found, strict=True)]
+
+
+def answer(root: Path, name: str) -> pd.DataFrame:
+    """A question's table as the repository holds it. Raises DataError when it was never asked."""
+    path = root / "results" / "study" / f"{name}.csv"
+    if not path.exists():
+        advice = f"Run infoseg study {name} --profile study"
+        raise DataError("not found", file=path, advice=advice)
+    return pd.read_csv(path)
+
+
+def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whether a signal ranks runs as PA does: Spearman's correlation of each signal with PA.
+
+    frame: rows of one or several questions. Only runs on the same data set, trained for as many
+    steps, are ranked against each other; a row for each such group of at least five runs.
+    """
+    rows = []
+    for (dataset, steps), runs in frame.groupby(["dataset", "steps"]):
+        if len(runs) >= 5:
+            # A signal that is the same for all runs ranks nothing.
+            found = {
+                name: spearmanr(runs[name], runs["pa_chosen"]).statistic
+                if runs[name].notna().all() and runs[name].nunique() > 1
+                else None
+                for name in SIGNALS
+            }
+            rows.append({"dataset": dataset, "steps": steps, "runs": len(runs)} | found)
+    return pd.DataFrame(rows)
 
 
 def judge(project: Project, run: Run) -> dict[str, Any]:

@@ -281,5 +281,6 @@ def one_data_set(pictures: int) -> dict[str, Any]:
         "figures": {"dataset": name, "confusion": name},
         "table2": {"dataset": name, "variants": ["iic_mi"], "seeds": [0]},
         "table2b": {"dataset": name, "variants": ["single"], "seeds": [0], "table1_rows": {}},
+        "study": [],
     }
     return tree

@@ -31,6 +31,7 @@ RAW: dict[str, Any] = {
             "seeds": [0],
             "table1_rows": {"kmeans": "What else"},
         },
+        "study": [],
     },
     "sources": {
         "coco": {

@@ -13,10 +13,19 @@ from helpers import ROOT
 
 from infoseg import study
 from infoseg.cli import main
-from infoseg.errors import ParamsError
+from infoseg.errors import DataError, ParamsError
 from infoseg.params import compose, parse_params
 from infoseg.project import Project
-from infoseg.study import SIGNALS, load_study, run_question, with_candidate
+from infoseg.reporting.study_chart import study_chart
+from infoseg.reporting.style import ACCENT, MUTED
+from infoseg.study import (
+    SIGNALS,
+    answer,
+    load_study,
+    rank_correlations,
+    run_question,
+    with_candidate,
+)
 
 BASE = {"optimiser": {"batch": 2}}
 
@@ -164,3 +173,48 @@ def test_the_studys_own_questions_can_be_asked():
             made = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
             for dataset in asked.datasets:
                 made.method(f"{name}.{candidate}.{asked.rounds[0].steps}", dataset)
+
+
+def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():
+    rows = pd.DataFrame({"dataset": "d", "steps": 5, "pa_chosen": [50.0, 60, 40, 70, 65, 30]})
+    for name in SIGNALS:
+        rows[name] = 0.0
+    rows["bound"] = rows["pa_chosen"] ** 3
+    rows["cosine"] = -rows["pa_chosen"]
+    rows.loc[0, "local_pa"] = None
+    few = rows.assign(steps=9).head(4)
+    found = rank_correlations(pd.concat([rows, few]))
+    assert found[["dataset", "steps", "runs"]].to_numpy().tolist() == [["d", 5, 6]]
+    assert found["bound"][0] == pytest.approx(1)
+    assert found["cosine"][0] == pytest.approx(-1)
+    assert found[["flip_agreement", "local_pa"]].isna().all(axis=None)
+
+
+def test_a_question_never_asked_is_named_with_the_command_that_asks_it(tmp_path):
+    with pytest.raises(DataError, match=r"norm\.csv.*\n?.*infoseg study norm --profile study"):
+        answer(tmp_path, "norm")
+
+
+def table():
+    return pd.DataFrame(
+        {
+            "round": [1, 1, 1, 2],
+            "dataset": "street",
+            "candidate": ["one", "two", "three", "two"],
+            "steps": [2, 2, 2, 4],
+            "pa_chosen": [40.0, 50.0, 45.0, 60.0],
+            "taken": [False, True, False, True],
+        }
+    )
+
+
+def test_the_chart_orders_candidates_by_the_last_round_they_were_in():
+    figure = study_chart(table(), "A question")
+    [ax] = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["two", "three", "one"]
+    dots = {
+        (line.get_xdata()[0], line.get_color()) for line in ax.lines if line.get_marker() == "o"
+    }
+    assert dots == {(40.0, MUTED), (50.0, MUTED), (45.0, MUTED), (60.0, ACCENT)}
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["2 steps", "4 steps"]

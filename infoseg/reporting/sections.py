@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,32 @@ def train_and_show(project: Project, dataset: str, wanted: str, seed: int, *meth
         display(training_curve(project.history(run), title=f"{title}, {run.key}"))
         if project.load(dataset).index["labelled"].any():  # pictures are shown beside annotations
             display(segments(project.clusters(run), dataset, title))
+
+
+def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
+    """Show what came out of questions of the study: a chart and the means, round by round.
+
+    wanted: the question to answer now, with the project's data (what the pipeline asks for); or ""
+    to show the tables in `results/study`, which changes nothing.
+    """
+    from IPython.display import display
+
+    from infoseg.reporting.study_chart import study_chart
+    from infoseg.study import FILE, answer, load_study, run_question
+
+    chosen = questions if not wanted else [wanted] if wanted in questions else []
+    if not chosen:
+        print("Not part of this run.")
+    path = project.root / FILE
+    for name in chosen:
+        if wanted:
+            frame = run_question(project, path, name, os.cpu_count() or 1)
+        else:
+            frame = answer(project.root, name)
+        display(study_chart(frame, load_study(path).questions[name].title))
+        means = frame.groupby(["round", "steps", "candidate"], sort=False)
+        columns = ["pa_chosen", "within_image_pa", "within_image_chance", "clusters_used"]
+        display(means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean().round(2))
 
 
 def segments(examples: Examples, dataset: str, title: str):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import (
     CPU,
+    OPTIMISER,
     build,
     data_info,
     method_settings,
@@ -136,7 +137,7 @@ def test_a_turn_must_leave_time_for_both_heads():
 def test_training_separates_two_tones(tmp_path):
     images, labels = two_tone_images(24)
     prepared = write_prepared(tmp_path / "p", images, labels, 2)
-    optimiser = {"steps": 60, "batch": 8, "learning_rate": 5e-3, "flip": False}
+    optimiser = OPTIMISER | {"steps": 60, "batch": 8, "learning_rate": 5e-3, "flip": False}
     method = build("iic", data_info(2), optimiser=optimiser, sobel=False, width=0.1)
     data = DeviceData(prepared, 32, CPU, method.sees)
     ids = [f"image{i}" for i in range(24)]

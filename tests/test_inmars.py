@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, data_info, training, write_prepared
+from helpers import CPU, OPTIMISER, build, data_info, training, write_prepared
 from torch.nn import functional as F
 
 from infoseg.adversarial import (
@@ -502,7 +502,7 @@ def test_training_separates_two_textures(tmp_path):
     images, labels = textures(16)
     settings = SuperpixelSettings(pixels_per_region=25, compactness=10, smoothing=0)
     prepared = write_prepared(tmp_path / "p", images, labels, 2, superpixels=settings)
-    optimiser = {"steps": 30, "batch": 8, "learning_rate": 1e-2, "flip": True}
+    optimiser = OPTIMISER | {"steps": 30, "batch": 8, "learning_rate": 1e-2, "flip": True}
     gentle = {"noise_weight": 1.0, "epsilon": 0.5, "spatial_weight": 1.0, "shift": 1.0}
     method = build("inmars", data_info(2), optimiser=optimiser, width=0.06, **gentle)
     data = DeviceData(prepared, 32, CPU, method.sees)

@@ -211,8 +211,8 @@ def judge(project: Project, run: Run) -> dict[str, Any]:
     return {
         "pa_chosen": halves["chosen"]["pa"],
         "pa_reported": halves["reported"]["pa"],
-        "pa_best": found["best"]["pa"],
-        "pa_last": last["pa"],
+        # What labels would have chosen among the evaluations during training.
+        "pa_chosen_best": max(halves["chosen"]["pa"], found["best"]["halves"]["chosen"]["pa"]),
         "within_image_pa": last["pa"] + last["permutation_gap"],
         "within_image_chance": last["within_image_chance"],
         "clusters_used": last["clusters_used"],

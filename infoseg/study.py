@@ -181,8 +181,10 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether a signal ranks runs as PA does: Spearman's correlation of each signal with PA.
 
     frame: rows of one or several questions. Only runs on the same data set, trained for as many
-    steps, are ranked against each other; a row for each such group of at least five runs.
+    steps, are ranked against each other; a row for each such group of at least five runs. A run
+    that belongs to two questions counts once.
     """
+    frame = frame.drop_duplicates(["dataset", "steps", "pa_chosen", *SIGNALS])
     rows = []
     for (dataset, steps), runs in frame.groupby(["dataset", "steps"]):
         if len(runs) >= 5:

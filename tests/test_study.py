@@ -183,7 +183,7 @@ def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():
     rows["cosine"] = -rows["pa_chosen"]
     rows.loc[0, "local_pa"] = None
     few = rows.assign(steps=9).head(4)
-    found = rank_correlations(pd.concat([rows, few]))
+    found = rank_correlations(pd.concat([rows, few, rows.head(2)]))
     assert found[["dataset", "steps", "runs"]].to_numpy().tolist() == [["d", 5, 6]]
     assert found["bound"][0] == pytest.approx(1)
     assert found["cosine"][0] == pytest.approx(-1)

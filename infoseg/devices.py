@@ -36,9 +36,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if name == "bfloat16" else None
 
 
-def autocast(params: TrainingParams, device: torch.device) -> torch.autocast:
-    """The context a method's forward pass runs in, by `training.precision`."""
-    precision = choose_precision(params.precision, device)
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """The context a method's forward pass runs in; precision: of `choose_precision`."""
     return torch.autocast(device.type, precision, enabled=precision is not None)
 
 

@@ -15,6 +15,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from infoseg.devices import autocast
 from infoseg.methods.base import Method
 from infoseg.views import IGNORE, DeviceData
 
@@ -134,7 +135,7 @@ def halves(ids: Sequence[str]) -> np.ndarray:
 
 @torch.no_grad()
 def confusions(
-    method: Method, data: DeviceData, batch: int, autocast: torch.dtype | None = None
+    method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
 ) -> tuple[np.ndarray, float | None]:
     """Segment the centre crop of every labelled image.
 
@@ -151,7 +152,7 @@ def confusions(
     positions = torch.arange(count, device=data.device)
     for place, items in zip(positions.split(batch), data.evaluated.split(batch), strict=True):
         rows = data.centre(items)
-        with torch.autocast(data.device.type, autocast, enabled=autocast is not None):
+        with autocast(data.device, precision):
             labels, entropy = method.segment_with_entropy(data.views(rows, items, mask=False))
         annotation = data.annotation(rows).long()
         slot = (place[:, None, None] * clusters + labels) * classes + annotation
@@ -217,8 +218,8 @@ def evaluate(
     batch: int,
     ids: Sequence[str],
     classes: Sequence[str],
-    autocast: torch.dtype | None = None,
+    precision: torch.dtype | None = None,
 ) -> dict[str, Any]:
     """Segment and summarise: `confusions`, then `summarise`, with the entropy of V beside it."""
-    counts, entropy = confusions(method, data, batch, autocast)
+    counts, entropy = confusions(method, data, batch, precision)
     return summarise(counts, ids, classes) | {"assignment_entropy": entropy}

@@ -235,9 +235,9 @@ class Project:
     def _evaluate(self, model: Method, prepared: Prepared, data: DeviceData) -> dict[str, Any]:
         training = self.params.training
         ids = prepared.index["id"][prepared.index["labelled"]].tolist()
-        autocast = choose_precision(training.precision, data.device)
+        precision = choose_precision(training.precision, data.device)
         return evaluate(
-            model, data, training.evaluation_batch, ids, prepared.meta.classes, autocast
+            model, data, training.evaluation_batch, ids, prepared.meta.classes, precision
         )
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:

@@ -8,22 +8,24 @@ Signals are for choosing among seeds and settings (`label_free`) and for explain
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.special import entr
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from infoseg.devices import autocast
+from infoseg.devices import autocast, choose_precision
 from infoseg.evaluation import match_clusters, pixel_accuracy
 from infoseg.jitter import JitterSettings, colour_jitter
 from infoseg.losses import infoseg_loss
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.params import TrainingParams
-from infoseg.views import IGNORE, DeviceData, Views, training_images
+from infoseg.views import IGNORE, DeviceData, centre_crops, training_images
 
 #: IIC's strengths, for the agreement between an image and its jittered view.
 JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
@@ -62,30 +64,30 @@ def label_free(
     """
     method.eval()
     generator = torch.Generator(data.device).manual_seed(seed)
+    precision = choose_precision(params.precision, data.device)
     plain, mirrored, jittered, kept, entropies = [], [], [], [], []
-    for items in data.evaluated.split(params.evaluation_batch):
-        views = data.views(data.centre(items), items, mask=False)
-        images = views.images
-        with autocast(params, data.device):
+    for views in centre_crops(data, data.evaluated, params.evaluation_batch, mask=False):
+        regions = None if views.regions is None else views.regions.flip(-1)
+        mirror = replace(views, images=views.images.flip(-1), regions=regions)
+        jitter = replace(views, images=colour_jitter(views.images, JITTER, generator))
+        with autocast(data.device, precision):
             labels, entropy = method.segment_with_entropy(views)
-            if not views.region_count:
-                plain.append(labels)
-                mirrored.append(method.segment(Views(images.flip(-1))).flip(-1))
-                jittered.append(method.segment(Views(colour_jitter(images, JITTER, generator))))
+            plain.append(labels)
+            mirrored.append(method.segment(mirror).flip(-1))
+            jittered.append(method.segment(jitter))
         if sum(map(len, kept)) < KEPT:
             step = max(1, labels.shape[-1] // SIDE)
             kept.append(labels[:, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE].byte())
         if entropy is not None:
             entropies.append(entropy.float())
     maps = torch.cat(kept)[:KEPT].cpu().numpy()
-    found: dict[str, float] = {}
-    if plain:
-        labels = torch.cat(plain).cpu().numpy()
-        for name, other in (("flip_agreement", mirrored), ("jitter_agreement", jittered)):
-            found[name] = agreement(labels, torch.cat(other).cpu().numpy(), method.clusters)
-        usage = np.bincount(labels.ravel(), minlength=method.clusters) / labels.size
-        terms = usage[usage > 0] * np.log(usage[usage > 0])
-        found["usage_entropy"] = float(-terms.sum() / math.log(max(2, method.clusters)))
+    labels = torch.cat(plain).cpu().numpy()
+    usage = np.bincount(labels.ravel(), minlength=method.clusters) / labels.size
+    found = {
+        "flip_agreement": agreement(labels, torch.cat(mirrored).cpu().numpy(), method.clusters),
+        "jitter_agreement": agreement(labels, torch.cat(jittered).cpu().numpy(), method.clusters),
+        "usage_entropy": float(entr(usage).sum() / math.log(max(2, method.clusters))),
+    }
     if entropies:
         found["decidedness"] = 1 - float(torch.cat(entropies).mean())
     if isinstance(method, InfoSeg):
@@ -99,11 +101,11 @@ def _bound(
     trained, left_out = training_images(data, params.images)
     images = left_out if len(left_out) > 1 else trained
     images = images[torch.randperm(len(images), generator=generator, device=data.device)]
+    precision = choose_precision(params.precision, data.device)
     losses = []
-    for items in images.split(params.evaluation_batch):
-        if len(items) > 1:
-            views = data.views(data.centre(items), items, mask=False)
-            with autocast(params, data.device):
+    for views in centre_crops(data, images, params.evaluation_batch, mask=False):
+        if len(views.images) > 1:  # a pair is needed
+            with autocast(data.device, precision):
                 local, glob = method.features(views.images)
                 losses.append(infoseg_loss(local, glob, method.objective, generator).float())
     return -float(torch.stack(losses).mean())
@@ -122,11 +124,12 @@ def mechanism(
     """
     method.eval()
     generator = torch.Generator(data.device).manual_seed(seed)
+    precision = choose_precision(params.precision, data.device)
     globs, samples, annotations = [], [], []
     for items in data.evaluated.split(params.evaluation_batch):
         rows = data.centre(items)
         views = data.views(rows, items, mask=False)
-        with autocast(params, data.device):
+        with autocast(data.device, precision):
             local, glob = method.features(views.images)
         globs.append(glob.float())
         stride = views.images.shape[-1] // local.shape[-1]

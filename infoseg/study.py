@@ -13,8 +13,6 @@ can see it.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,16 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 from scipy.stats import spearmanr
-from tqdm import tqdm
 
 from infoseg.devices import reproducible
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json, write_whole
 from infoseg.methods.infoseg import InfoSeg
+from infoseg.parallel import side_by_side
 from infoseg.params import Params, Positive, Run, Strict, explain, merge, parse_params
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
-from infoseg.signals import label_free, mechanism
+from infoseg.signals import agreement, label_free, mechanism
 
 #: The parameter file, in the repository.
 FILE = Path("conf/study.yaml")
@@ -162,10 +160,29 @@ def _play(
                         "seed": seed,
                     }
                 )
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(judge, *zip(*work, strict=True))
-        found = list(tqdm(found, total=len(work), desc=f"{name}, {round_.steps} steps", unit="run"))
-    return [row | figures for row, figures in zip(rows, found, strict=True)]
+    found = side_by_side(judge, work, jobs, f"{name}, {round_.steps} steps")
+    agreements = _seed_agreements(work)
+    return [a | b | {"seed_agreement": c} for a, b, c in zip(rows, found, agreements, strict=True)]
+
+
+def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float | None]:
+    """How far each run's labels agree with those of its setting's other seeds, in the mean.
+
+    Clusters are matched to clusters, so no label is needed. None where there is one seed.
+    """
+    maps = []
+    for project, run in work:
+        with np.load(project.runs / run.key / "labels.npz") as file:
+            maps.append((file["labels"], int(file["clusters"])))
+    found: list[float | None] = []
+    for (_, run), (mine, clusters) in zip(work, maps, strict=True):
+        others = [
+            agreement(mine, theirs, clusters, match=True)
+            for (_, other), (theirs, _) in zip(work, maps, strict=True)
+            if (other.dataset, other.method) == (run.dataset, run.method) and other.seed != run.seed
+        ]
+        found.append(sum(others) / len(others) if others else None)
+    return found
 
 
 def answer(root: Path, name: str) -> pd.DataFrame:
@@ -193,7 +210,7 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
                 name: spearmanr(runs[name], runs["pa_chosen"]).statistic
                 if runs[name].notna().all() and runs[name].nunique() > 1
                 else None
-                for name in SIGNALS
+                for name in (*SIGNALS, "seed_agreement")
             }
             rows.append({"dataset": dataset, "steps": steps, "runs": len(runs)} | found)
     return pd.DataFrame(rows)
@@ -226,7 +243,7 @@ def judge(project: Project, run: Run) -> dict[str, Any]:
 
 
 def _write_signals(project: Project, run: Run) -> None:
-    """signals.json and labels.npy beside the run's weights."""
+    """signals.json and labels.npz beside the run's weights."""
     model = project.model(run)
     data, training = project.crops(run.dataset, model), project.params.training
     with reproducible(training, run.seed):
@@ -234,10 +251,10 @@ def _write_signals(project: Project, run: Run) -> None:
         if isinstance(model, InfoSeg):
             figures |= mechanism(model, data, training, run.seed)
     folder = project.runs / run.key
-    write_whole(folder / "labels.npz", lambda file: _save_maps(file, maps))
+    write_whole(folder / "labels.npz", lambda file: _save_maps(file, maps, model.clusters))
     write_json(folder / "signals.json", {name: figures.get(name) for name in SIGNALS})
 
 
-def _save_maps(path: Path, maps: np.ndarray) -> None:
+def _save_maps(path: Path, maps: np.ndarray, clusters: int) -> None:
     with path.open("wb") as stream:  # to a name, NumPy adds a suffix
-        np.savez_compressed(stream, labels=maps)
+        np.savez_compressed(stream, labels=maps, clusters=clusters)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from infoseg.averaging import Average
 from infoseg.correlation import leave_uncompiled
-from infoseg.devices import autocast
+from infoseg.devices import autocast, choose_precision
 from infoseg.errors import TrainingError
 from infoseg.methods.base import Method
 from infoseg.params import TrainingParams
@@ -147,6 +147,7 @@ def _optimise(
     method.train()
     optimiser = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
     schedule = LambdaLR(optimiser, SCHEDULES[settings.schedule](settings.steps))
+    precision = choose_precision(params.precision, data.device)
     loss_of = method.loss
     if params.compile:
         leave_uncompiled()
@@ -159,7 +160,7 @@ def _optimise(
             began = time.perf_counter()
             views = next(batches)
             method.begin_step(step)
-            with autocast(params, data.device):
+            with autocast(data.device, precision):
                 loss = loss_of(views, generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -13,16 +13,14 @@ hand, where everybody can see it.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from tqdm import tqdm
 
 from infoseg.errors import ParamsError
+from infoseg.parallel import side_by_side
 from infoseg.params import Params, Run, merge, parse_params
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
@@ -85,21 +83,20 @@ def run_tries(project: Project, path: Path, jobs: int) -> pd.DataFrame:
     project = Project(project.folder, params, project.root, project.make_missing)
     for dataset in tries:
         project.load(dataset)  # once, before several processes want it
+    found = side_by_side(_judge, [(project, run) for run in runs], jobs, "tries")
     rows = []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_judge, [project] * len(runs), runs)
-        for run, pa in zip(runs, tqdm(found, total=len(runs), unit="try"), strict=True):
-            method, _, number = run.method.rpartition("-try")
-            change = tries[run.dataset][method][int(number) - 1]
-            rows.append(
-                {
-                    "dataset": run.dataset,
-                    "method": method,
-                    "try": int(number),
-                    "changed": json.dumps(change),
-                    "pa_chosen": pa,
-                }
-            )
+    for run, pa in zip(runs, found, strict=True):
+        method, _, number = run.method.rpartition("-try")
+        change = tries[run.dataset][method][int(number) - 1]
+        rows.append(
+            {
+                "dataset": run.dataset,
+                "method": method,
+                "try": int(number),
+                "changed": json.dumps(change),
+                "pa_chosen": pa,
+            }
+        )
     frame = pd.DataFrame(rows)
     best = frame.groupby(["dataset", "method"])["pa_chosen"].idxmax()
     frame["taken"] = frame.index.isin(best)

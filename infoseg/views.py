@@ -179,14 +179,21 @@ def training_batches(
             yield data.views(data.random(items, generator, flip), items)
 
 
+def centre_crops(
+    data: DeviceData, items: Tensor, batch: int, mask: bool | None = None
+) -> Iterator[Views]:
+    """The centre crops of these images, in order. mask: see `DeviceData.views`."""
+    for part in items.split(batch):
+        yield data.views(data.centre(part), part, mask)
+
+
 def evaluated_crops(data: DeviceData, batch: int) -> Iterator[Views]:
     """The crops evaluation looks at, in order, without their labels: what `Method.fit` sees.
 
     Where nothing is labelled, the centre crops of all images.
     """
     every = data.evaluated if len(data.evaluated) else torch.arange(len(data), device=data.device)
-    for items in every.split(batch):
-        yield data.views(data.centre(items), items)
+    return centre_crops(data, every, batch)
 
 
 #: Weights of red, green and blue in brightness (IIC's `custom_greyscale_to_tensor`).

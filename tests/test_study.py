@@ -118,6 +118,7 @@ def test_rounds_keep_the_better_half_and_resume_what_is_there(tmp_path, params):
     assert "pa_reported" not in frame
     assert set(SIGNALS) <= set(frame)
     assert frame["bound"].between(-4, 0).all()
+    assert first["seed_agreement"].isna().all() and second["seed_agreement"].between(-1, 1).all()
     written_frame = pd.read_csv(project.results / "what.csv")
     assert written_frame["pa_chosen"].tolist() == pytest.approx(frame["pa_chosen"], abs=1e-3)
     changed = written_frame.set_index("candidate")["changed"].groupby(level=0).first()
@@ -179,6 +180,7 @@ def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():
     rows = pd.DataFrame({"dataset": "d", "steps": 5, "pa_chosen": [50.0, 60, 40, 70, 65, 30]})
     for name in SIGNALS:
         rows[name] = 0.0
+    rows["seed_agreement"] = rows["pa_chosen"]
     rows["bound"] = rows["pa_chosen"] ** 3
     rows["cosine"] = -rows["pa_chosen"]
     rows.loc[0, "local_pa"] = None
@@ -186,8 +188,31 @@ def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():
     found = rank_correlations(pd.concat([rows, few, rows.head(2)]))
     assert found[["dataset", "steps", "runs"]].to_numpy().tolist() == [["d", 5, 6]]
     assert found["bound"][0] == pytest.approx(1)
+    assert found["seed_agreement"][0] == pytest.approx(1)
     assert found["cosine"][0] == pytest.approx(-1)
     assert found[["flip_agreement", "local_pa"]].isna().all(axis=None)
+
+
+def test_seeds_agree_as_their_label_maps_do_under_other_names_of_clusters(tmp_path, params):
+    project = Project(tmp_path, params, ROOT)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (4, 8, 8)).astype(np.uint8)
+    maps = {
+        ("one", 0): labels,
+        ("one", 1): np.array([2, 0, 1], np.uint8)[labels],  # the same under other names
+        ("one", 2): rng.integers(0, 3, labels.shape).astype(np.uint8),
+        ("two", 0): labels,
+    }
+    work = []
+    for (method, seed), found in maps.items():
+        run = study.Run(dataset="d", method=method, seed=seed)
+        (project.runs / run.key).mkdir(parents=True)
+        study._save_maps(project.runs / run.key / "labels.npz", found, 3)
+        work.append((project, run))
+    one, same, other, alone = study._seed_agreements(work)
+    assert one == pytest.approx(same, abs=0.05) and 0.4 < one < 0.65
+    assert other < 0.2
+    assert alone is None
 
 
 def test_a_question_never_asked_is_named_with_the_command_that_asks_it(tmp_path):

@@ -60,7 +60,7 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
             frame = answer(project.root, name)
         display(study_chart(frame, load_study(path).questions[name].title))
         means = frame.groupby(["round", "steps", "candidate"], sort=False)
-        columns = ["pa_chosen", "within_image_pa", "within_image_chance", "clusters_used"]
+        columns = ["pa_chosen", "within_image_pa", "within_image_chance", "seed_agreement"]
         display(means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean().round(2))
 
 

@@ -89,6 +89,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "upsampling": "labels",
         "clusters_per_class": 1,
     },
+    "infoseg_merged": {
+        "network": NETWORK,
+        "objective": OBJECTIVE,
+        "optimiser": OPTIMISER,
+        "scale": "fixed",
+        "jitter": None,
+        "views": "one",
+        "upsampling": "labels",
+        "clusters_per_class": 3,
+        "agreement": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
+    },
     "iic_mi": {
         "network": NETWORK,
         "objective": OBJECTIVE,

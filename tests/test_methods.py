@@ -34,8 +34,7 @@ def views(batch: int = 2, height: int = 32, width: int = 32, channels: int = 3, 
 def fitted(kind: str, **changes) -> Method:
     """A method with weights that are its own: fitted where there is something to fit."""
     method = build(kind, **changes).eval()
-    method.fit(iter([views(3, seed=5)]), 0)
-    if kind in ("infoseg", "ac"):
+    if kind in ("infoseg", "infoseg_merged", "ac"):
         # Running statistics of real activations: with the initial ones, all pixels look alike.
         for module in method.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -44,7 +43,8 @@ def fitted(kind: str, **changes) -> Method:
         with torch.no_grad():
             for _ in range(6):
                 method.network(views(8, seed=6).images)
-    return method.eval()
+    method.eval().fit(iter([views(3, seed=5)]), 0)
+    return method
 
 
 # ---- the interface -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.inmars import InMARS
 from infoseg.methods.isola import Isola
 from infoseg.methods.kmeans import KMeans
+from infoseg.methods.merged import MergedInfoSeg
 from infoseg.methods.random_cnn import RandomCNN, RandomCNNKMeans
 
 METHODS: dict[str, type[Method]] = {
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "iic": IIC,
     "iic_mi": IICMI,
     "infoseg": InfoSeg,
+    "infoseg_merged": MergedInfoSeg,
     "inmars": InMARS,
     "isola": Isola,
     "kmeans": KMeans,

@@ -106,7 +106,7 @@ class InfoSeg(Method):
         scores = self.scores(views.images)
         probabilities = class_probabilities(scores.flatten(2), self.objective.tau)
         entropy = torch.special.entr(probabilities).sum(1).mean(-1)
-        entropy = entropy / math.log(max(2, self.clusters))
+        entropy = entropy / math.log(max(2, self.network.classes))
         size = views.images.shape[-2:]
         if self.upsampling == "scores":
             scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)

@@ -100,9 +100,10 @@ def with_candidate(
     if steps:
         change = merge(change, {"optimiser": {"steps": steps}})
     raw["training"] = merge(raw["training"], change.pop("training", {}))
-    # After the settings the data set has of its own.
+    # Once more after the settings that a data set has of its own.
     own = {"per_dataset": dict.fromkeys(question.datasets, change)}
-    raw["methods"][_method(name, candidate, steps)] = merge(raw["methods"][question.method], own)
+    changed = merge(merge(raw["methods"][question.method], change), own)
+    raw["methods"][_method(name, candidate, steps)] = changed
     return parse_params(raw, f"study, {name}, {candidate}")
 
 

@@ -24,7 +24,7 @@ from infoseg.files import write_whole
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params_data import SuperpixelSettings
 
-WEIGHTS_FORMAT = 3
+WEIGHTS_FORMAT = 4
 
 
 class Card(BaseModel):

@@ -88,6 +88,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "views": "one",
         "upsampling": "labels",
         "clusters_per_class": 1,
+        "warm_up": None,
     },
     "infoseg_merged": {
         "network": NETWORK,
@@ -98,6 +99,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "views": "one",
         "upsampling": "labels",
         "clusters_per_class": 3,
+        "warm_up": None,
         "agreement": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
     },
     "iic_mi": {
@@ -108,6 +110,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "views": "one",
         "upsampling": "labels",
         "clusters_per_class": 1,
+        "warm_up": None,
         "displacement": 1,
         "weight": 1.0,
         "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},

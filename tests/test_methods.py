@@ -203,6 +203,27 @@ def test_without_jitter_the_crop_is_seen_as_it_is_and_two_views_are_refused():
         build("infoseg", views="two")
 
 
+def test_a_warm_up_trains_its_first_steps_under_another_reading():
+    objective = method_settings("infoseg")["objective"]
+
+    def loss(marginal, step=1, **changes):
+        method = build("infoseg", objective=objective | {"marginal": marginal}, **changes)
+        method.begin_step(step)
+        return method.loss(views(4), torch.Generator()).item()
+
+    warm_up = {"steps": 2, "marginal": "log_sum_exp"}
+    first, then = loss("log_sum_exp"), loss("rematched")
+    assert first != then
+    found = [loss("rematched", step, warm_up=warm_up) for step in (1, 2, 3)]
+    assert found == [first, first, then]
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    steps = method_settings("infoseg")["optimiser"]["steps"]
+    with pytest.raises(ValueError, match="fewer than optimiser.steps"):
+        build("infoseg", warm_up={"steps": steps, "marginal": "paired"})
+
+
 @pytest.mark.parametrize("layers", [1, 2, 4])
 def test_block_b_has_as_many_convolutions_as_asked_for(layers):
     network = method_settings("infoseg")["network"] | {"layers_b": layers}

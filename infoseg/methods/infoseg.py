@@ -12,11 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoseg.jitter import JitterSettings, colour_jitter
-from infoseg.losses import ObjectiveSettings, class_probabilities, class_scores, infoseg_loss
+from infoseg.losses import (
+    Marginal,
+    ObjectiveSettings,
+    class_probabilities,
+    class_scores,
+    infoseg_loss,
+)
 from infoseg.methods.base import DataInfo, Method
 from infoseg.model import Network, NetworkSettings
-from infoseg.params import MethodSettings, OptimiserSettings
+from infoseg.params import MethodSettings, OptimiserSettings, Positive, Strict
 from infoseg.views import Views
+
+
+class WarmUpSettings(Strict):
+    """marginal: what S(x') of Eq. 8 is made of in the first `steps` updates."""
+
+    steps: Positive
+    marginal: Marginal
 
 
 class InfoSegSettings(MethodSettings):
@@ -28,7 +41,8 @@ class InfoSegSettings(MethodSettings):
     `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words); `scores`
     interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a multiple
     of the data set's; above 1, clusters left over by the one-to-one match have no class; at 0, K is
-    1, and what is left is Local Deep InfoMax with one global feature."""
+    1, and what is left is Local Deep InfoMax with one global feature. warm_up: another reading of Eq. 8 to
+    begin with, or null; for asking whether a reading keeps what another one found."""
 
     kind: Literal["infoseg"]
     network: NetworkSettings
@@ -39,6 +53,7 @@ class InfoSegSettings(MethodSettings):
     views: Literal["one", "two"]
     upsampling: Literal["labels", "scores"]
     clusters_per_class: Annotated[int, Field(ge=0)]
+    warm_up: WarmUpSettings | None
 
     @model_validator(mode="after")
     def _gradient_exists(self) -> InfoSegSettings:
@@ -55,6 +70,12 @@ class InfoSegSettings(MethodSettings):
             raise ValueError("views: without jitter two are the same crop twice; set jitter")
         return self
 
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> InfoSegSettings:
+        if self.warm_up and self.warm_up.steps >= self.optimiser.steps:
+            raise ValueError("warm_up.steps: must be fewer than optimiser.steps")
+        return self
+
 
 class InfoSeg(Method):
     Settings = InfoSegSettings
@@ -63,7 +84,8 @@ class InfoSeg(Method):
         clusters = max(1, data.clusters * settings.clusters_per_class)
         data = dataclasses.replace(data, clusters=clusters)
         super().__init__(settings, data)
-        self.objective = settings.objective
+        self.objective = self.reading = settings.objective
+        self.warm_up = settings.warm_up
         self.optimiser = settings.optimiser
         self.upsampling = settings.upsampling
         self.scale = settings.scale
@@ -73,9 +95,15 @@ class InfoSeg(Method):
         if self.scale == "learned":
             self.log_factor = nn.Parameter(torch.zeros(()))
 
+    def begin_step(self, step: int) -> None:
+        if self.warm_up:
+            warm = step <= self.warm_up.steps
+            other = {"marginal": self.warm_up.marginal} if warm else {}
+            self.reading = self.objective.model_copy(update=other)
+
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         local, glob = self.features(*self.training_views(views.images, generator))
-        return infoseg_loss(local, glob, self.objective, generator)
+        return infoseg_loss(local, glob, self.reading, generator)
 
     def training_views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The crops L and H are taken from: one for both, or one each."""

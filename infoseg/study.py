@@ -100,10 +100,11 @@ def with_candidate(
     if steps:
         change = merge(change, {"optimiser": {"steps": steps}})
     raw["training"] = merge(raw["training"], change.pop("training", {}))
-    # Once more after the settings that a data set has of its own.
-    own = {"per_dataset": dict.fromkeys(question.datasets, change)}
-    changed = merge(merge(raw["methods"][question.method], change), own)
-    raw["methods"][_method(name, candidate, steps)] = changed
+    base = raw["methods"][question.method]
+    # After the settings that data sets have of their own.
+    own = {"per_dataset": dict.fromkeys(params.datasets, change)}
+    kind = {"kind": change.get("kind", base["kind"])}
+    raw["methods"][_method(name, candidate, steps)] = merge(base, kind | own)
     return parse_params(raw, f"study, {name}, {candidate}")
 
 

@@ -41,8 +41,8 @@ class InfoSegSettings(MethodSettings):
     `labels` repeats Eq. 4's low-resolution labels (nearest, the paper's words); `scores`
     interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a multiple
     of the data set's; above 1, clusters left over by the one-to-one match have no class; at 0, K is
-    1, and what is left is Local Deep InfoMax with one global feature. warm_up: another reading of Eq. 8 to
-    begin with, or null; for asking whether a reading keeps what another one found."""
+    1, and what is left is Local Deep InfoMax with one global feature. warm_up: another reading of
+    Eq. 8 to begin with, or null; for asking whether a reading keeps what another one found."""
 
     kind: Literal["infoseg"]
     network: NetworkSettings

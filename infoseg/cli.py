@@ -96,20 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument(
         "--jobs", type=int, default=1, help="runs side by side, each with training.threads threads"
     )
-    tries = add(
-        "tries",
-        "choose settings: the same number of tries for every method",
-        [],
-        "Train every try of a file with seed 0, judge it on the half of the images that settings\n"
-        "are chosen on, and write results/<profile>/tries.csv. See infoseg/tries.py.",
-    )
-    tries.add_argument("file", type=Path, help="e.g. conf/tries/real-images.yaml")
-    tries.add_argument("--jobs", type=int, default=1, help="runs side by side")
     study = add(
         "study",
-        "answer an open question about InfoSeg by successive halving",
+        "choose settings: open questions of InfoSeg, and tries of the others",
         [],
-        "Train the candidates of a question, keep the better half, train those for longer, and\n"
+        "Train the candidates of a question, keep the better ones, train those for longer, and\n"
         "write results/<profile>/<question>.csv. See infoseg/study.py.",
     )
     study.add_argument("questions", nargs="*", help="keys under `questions`; default: all")
@@ -210,12 +201,9 @@ def _run(options: argparse.Namespace) -> int:
             print(f"sign of failure: {sentence}")
     elif options.command == "all":
         return _all(project, options)
-    elif options.command == "tries":
-        from infoseg.tries import run_tries
-
-        print(run_tries(project, options.file, options.jobs).to_string(index=False))
     elif options.command == "study":
-        from infoseg.study import FILE, load_study, run_question
+        from infoseg.study import run_question
+        from infoseg.study_questions import FILE, load_study
 
         path = options.file or root / FILE
         for name in options.questions or load_study(path).questions:

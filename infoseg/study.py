@@ -6,6 +6,8 @@ round is trained for as many steps on all data sets and seeds, judged on the hal
 settings are chosen on, and the best `keep` go on to the next. The other half's accuracy is neither
 shown nor written, but for questions that are marked `report`, which conclude.
 
+The compared methods have questions of their own there, `tries_…`, as many candidates each.
+
 What a question concludes is put into `base`, and in the end into `conf/`, by hand, where everybody
 can see it.
 """
@@ -18,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import ValidationError
 from scipy.stats import spearmanr
 
 from infoseg.devices import reproducible
@@ -27,13 +27,12 @@ from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json, write_whole
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.parallel import side_by_side
-from infoseg.params import Params, Positive, Run, Strict, explain, merge, parse_params
+from infoseg.params import Run
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
 from infoseg.signals import agreement, label_free, mechanism
+from infoseg.study_questions import Round, Study, load_study, method_name, with_candidate
 
-#: The parameter file, in the repository.
-FILE = Path("conf/study.yaml")
 #: What each row of a question's table says, after the columns that name the run.
 SIGNALS = (
     "flip_agreement",
@@ -47,71 +46,6 @@ SIGNALS = (
 )
 
 
-class Round(Strict):
-    """steps: of every training, or null for a method that is not optimised. keep: so many
-    candidates go on to the next round, or are concluded with."""
-
-    steps: Positive | None
-    seeds: list[int]
-    keep: Positive
-
-
-class Question(Strict):
-    """title: as the notebook has it. datasets: what candidates are judged on, equally. changes: to
-    `base`, for all candidates. candidates: changes to that, by name; a key `training` changes how
-    runs are trained. report: whether PA on the other half is written, too. method: what is changed,
-    a key of `methods`."""
-
-    title: str
-    method: str
-    datasets: list[str]
-    changes: dict[str, Any]
-    candidates: dict[str, dict[str, Any]]
-    rounds: list[Round]
-    report: bool
-
-
-class Study(Strict):
-    """base: changes to the profile's InfoSeg that all questions share."""
-
-    base: dict[str, Any]
-    questions: dict[str, Question]
-
-
-def load_study(path: Path) -> Study:
-    """Read the parameter file. Raises ParamsError naming the key at fault."""
-    try:
-        return Study.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path} cannot be read as a study: {error}") from None
-    except ValidationError as error:
-        raise ParamsError(explain(error, "", str(path))) from None
-
-
-def with_candidate(
-    params: Params, study: Study, name: str, candidate: str, steps: int | None
-) -> Params:
-    """The settings with one candidate as the method `QUESTION.CANDIDATE.STEPS`."""
-    question = study.questions[name]
-    raw = params.model_dump()
-    change = merge(question.changes, question.candidates[candidate])
-    if question.method == "infoseg":
-        change = merge(study.base, change)
-    if steps:
-        change = merge(change, {"optimiser": {"steps": steps}})
-    raw["training"] = merge(raw["training"], change.pop("training", {}))
-    base = raw["methods"][question.method]
-    # After the settings that data sets have of their own.
-    own = {"per_dataset": dict.fromkeys(params.datasets, change)}
-    kind = {"kind": change.get("kind", base["kind"])}
-    raw["methods"][_method(name, candidate, steps)] = merge(base, kind | own)
-    return parse_params(raw, f"study, {name}, {candidate}")
-
-
-def _method(question: str, candidate: str, steps: int | None) -> str:
-    return f"{question}.{candidate}.{steps or 0}"
-
-
 def run_question(project: Project, path: Path, name: str, jobs: int) -> pd.DataFrame:
     """Answer one question; writes results/<profile>/<question>.csv, a row for each run.
 
@@ -122,7 +56,8 @@ def run_question(project: Project, path: Path, name: str, jobs: int) -> pd.DataF
     if name not in study.questions:
         raise ParamsError(f"{path}: questions: '{name}' is not among {sorted(study.questions)}")
     question = study.questions[name]
-    for dataset in question.datasets:
+    asked = {d for round_ in question.rounds for d in round_.datasets or question.datasets}
+    for dataset in sorted(asked):
         project.load(dataset)  # once, before several processes want it
     candidates, frames = list(question.candidates), []
     for number, round_ in enumerate(question.rounds, 1):
@@ -148,9 +83,10 @@ def _play(
     for candidate in candidates:
         params = with_candidate(project.params, study, name, candidate, round_.steps)
         its = Project(project.folder, params, project.root, project.make_missing)
-        for dataset in question.datasets:
+        method = method_name(name, candidate, round_.steps)
+        for dataset in round_.datasets or question.datasets:
             for seed in round_.seeds:
-                run = Run(dataset=dataset, method=_method(name, candidate, round_.steps), seed=seed)
+                run = Run(dataset=dataset, method=method, seed=seed)
                 work.append((its, run))
                 rows.append(
                     {
@@ -162,7 +98,8 @@ def _play(
                         "seed": seed,
                     }
                 )
-    found = side_by_side(judge, work, jobs, f"{name}, {round_.steps} steps")
+    title = f"{name}, {round_.steps} steps" if round_.steps else name
+    found = side_by_side(judge, work, jobs, title)
     agreements = _seed_agreements(work)
     return [a | b | {"seed_agreement": c} for a, b, c in zip(rows, found, agreements, strict=True)]
 
@@ -170,9 +107,12 @@ def _play(
 def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float | None]:
     """How far each run's labels agree with those of its setting's other seeds, in the mean.
 
-    Clusters are matched to clusters, so no label is needed. None where there is one seed.
+    Clusters are matched to clusters, so no label is needed. None where there is one seed, and for
+    methods that leave no labels for it.
     """
     maps = []
+    if not all((project.runs / run.key / "labels.npz").exists() for project, run in work):
+        return [None] * len(work)
     for project, run in work:
         with np.load(project.runs / run.key / "labels.npz") as file:
             maps.append((file["labels"], int(file["clusters"])))
@@ -245,14 +185,16 @@ def judge(project: Project, run: Run) -> dict[str, Any]:
 
 
 def _write_signals(project: Project, run: Run) -> None:
-    """signals.json and labels.npz beside the run's weights."""
+    """signals.json and labels.npz beside the weights of a run of InfoSeg."""
+    folder = project.runs / run.key
     model = project.model(run)
+    if not isinstance(model, InfoSeg):
+        write_json(folder / "signals.json", dict.fromkeys(SIGNALS))
+        return
     data, training = project.crops(run.dataset, model), project.params.training
     with reproducible(training, run.seed):
         figures, maps = label_free(model, data, training, run.seed)
-        if isinstance(model, InfoSeg):
-            figures |= mechanism(model, data, training, run.seed)
-    folder = project.runs / run.key
+        figures |= mechanism(model, data, training, run.seed)
     write_whole(folder / "labels.npz", lambda file: _save_maps(file, maps, model.clusters))
     write_json(folder / "signals.json", {name: figures.get(name) for name in SIGNALS})
 

@@ -21,11 +21,10 @@ from infoseg.reporting.style import ACCENT, MUTED
 from infoseg.study import (
     SIGNALS,
     answer,
-    load_study,
     rank_correlations,
     run_question,
-    with_candidate,
 )
+from infoseg.study_questions import load_study, method_name, with_candidate
 
 BASE = {"optimiser": {"batch": 2}}
 
@@ -71,6 +70,57 @@ def params():
 def test_mistakes_in_the_file_are_named(tmp_path, changes, named):
     with pytest.raises(ParamsError, match=named):
         load_study(written(tmp_path, **changes))
+
+
+def test_a_grid_is_all_combinations_of_its_values(tmp_path):
+    grid = {"objective.tau": [0.5, 0.9], "optimiser.batch": [2, 4], "scale": ["unit"]}
+    found = load_study(written(tmp_path, candidates={}, grid=grid)).questions["what"].candidates
+    assert list(found) == ["01", "02", "03", "04"]
+    assert found["02"] == {"objective": {"tau": 0.5}, "optimiser": {"batch": 4}, "scale": "unit"}
+    spread = [(c["objective"]["tau"], c["optimiser"]["batch"]) for c in found.values()]
+    assert spread == [(0.5, 2), (0.5, 4), (0.9, 2), (0.9, 4)]
+
+
+@pytest.mark.parametrize("changes", [{"candidates": {}}, {"grid": {"scale": ["unit"]}}])
+def test_a_question_has_candidates_or_a_grid(tmp_path, changes):
+    with pytest.raises(ParamsError, match="either candidates or grid"):
+        load_study(written(tmp_path, **changes))
+
+
+def test_unequal_numbers_of_tries_are_refused(tmp_path):
+    two = question(candidates={"one": {}, "two": {}})
+    asked = {"base": {}, "equal_tries": ["a", "b"], "questions": {"a": question(), "b": two}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(asked))
+    with pytest.raises(ParamsError, match="not the same number.*'a': 3, 'b': 2"):
+        load_study(path)
+    path.write_text(yaml.safe_dump(asked | {"equal_tries": ["a", "c"]}))
+    with pytest.raises(ParamsError, match="'c' is not among"):
+        load_study(path)
+    path.write_text(yaml.safe_dump(asked | {"equal_tries": ["a"]}))
+    assert len(load_study(path).questions) == 2
+
+
+def test_the_compared_methods_have_as_many_tries_as_each_other():
+    found = load_study(ROOT / "conf" / "study.yaml")
+    methods = {found.questions[name].method for name in found.equal_tries}
+    assert methods == {"random_cnn", "kmeans", "doersch", "isola", "iic", "ac", "inmars"}
+
+
+def test_a_round_may_have_data_sets_of_its_own_and_another_method_no_signals(tmp_path, params):
+    project = Project(tmp_path, params, ROOT, make_missing=True)
+    rounds = [
+        {"steps": None, "seeds": [0], "keep": 1},
+        {"steps": None, "seeds": [1], "keep": 1, "datasets": ["coco_stuff3", "coco_persons"]},
+    ]
+    candidates = {"one": {}, "two": {"standardise": True}}
+    asked = {"method": "kmeans", "changes": {}, "candidates": candidates, "rounds": rounds}
+    frame = run_question(project, written(tmp_path, **asked), "what", 1)
+    assert frame[frame["round"] == 1]["dataset"].tolist() == ["coco_stuff3"] * 2
+    assert frame[frame["round"] == 2]["dataset"].tolist() == ["coco_stuff3", "coco_persons"]
+    assert frame[[*SIGNALS, "seed_agreement"]].isna().all(axis=None)
+    best = frame.loc[frame[frame["round"] == 1]["pa_chosen"].idxmax(), "candidate"]
+    assert set(frame[frame["round"] == 2]["candidate"]) == {best}
 
 
 def test_missing_files_unknown_questions_and_typos_in_settings_are_named(tmp_path, params):
@@ -173,7 +223,7 @@ def test_the_studys_own_questions_can_be_asked():
         for candidate in asked.candidates:
             made = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
             for dataset in asked.datasets:
-                made.method(f"{name}.{candidate}.{asked.rounds[0].steps}", dataset)
+                made.method(method_name(name, candidate, asked.rounds[0].steps), dataset)
 
 
 def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():

@@ -47,7 +47,8 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
     from IPython.display import display
 
     from infoseg.reporting.study_chart import study_chart
-    from infoseg.study import FILE, answer, load_study, run_question
+    from infoseg.study import answer, run_question
+    from infoseg.study_questions import FILE, load_study
 
     chosen = questions if not wanted else [wanted] if wanted in questions else []
     if not chosen:

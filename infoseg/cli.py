@@ -106,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("questions", nargs="*", help="keys under `questions`; default: all")
     study.add_argument("--file", type=Path, metavar="YAML", help="default: conf/study.yaml")
     study.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    signals = add(
+        "signals",
+        "what can be said of InfoSeg's runs without labels",
+        [],
+        "Agreement between views and seeds, use of the clusters, the bound and more, for every\n"
+        "run of InfoSeg in Table 1, beside its PA: results/<profile>/signals.csv. Prints how each\n"
+        "of them ranks runs against PA (Spearman's correlation).",
+    )
+    signals.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
     add(
         "report",
@@ -209,6 +218,10 @@ def _run(options: argparse.Namespace) -> int:
         for name in options.questions or load_study(path).questions:
             frame = run_question(project, path, name, options.jobs)
             print(frame.groupby(["round", "candidate"], sort=False)["pa_chosen"].mean())
+    elif options.command == "signals":
+        from infoseg.study import profile_signals, rank_correlations
+
+        print(rank_correlations(profile_signals(project, options.jobs)).round(2).to_string())
     elif options.command == "table1":
         print(_table1(project))
     elif options.command == "report":

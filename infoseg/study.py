@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from infoseg.devices import reproducible
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json, write_whole
-from infoseg.methods.infoseg import InfoSeg
+from infoseg.methods.infoseg import InfoSeg, InfoSegSettings
 from infoseg.parallel import side_by_side
 from infoseg.params import Run
 from infoseg.project import Project
@@ -158,14 +158,46 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def profile_signals(project: Project, jobs: int) -> pd.DataFrame:
+    """Signals without labels of all runs of InfoSeg in a profile's Table 1, beside their PA.
+
+    Writes results/<profile>/signals.csv, a row for each run; runs that are missing are made.
+    """
+    runs = [
+        run
+        for run in project.params.runs()
+        if isinstance(project.params.method(run.method, run.dataset), InfoSegSettings)
+    ]
+    for dataset in sorted({run.dataset for run in runs}):
+        project.load(dataset)
+    work = [(project, run) for run in runs]
+    found = side_by_side(_signal, work, jobs, "signals")
+    frame = pd.DataFrame([run.model_dump() | row for run, row in zip(runs, found, strict=True)])
+    frame["seed_agreement"] = _seed_agreements(work)
+    write_frame(frame, project.results / "signals.csv")
+    return frame
+
+
+def _signal(project: Project, run: Run) -> dict[str, Any]:
+    if not project.is_current(run):
+        project.train(run.dataset, run.method, run.seed)
+        project.evaluate(run.dataset, run.method, run.seed)
+    _write_signals(project, run)  # always: those that are there may be of older weights
+    return {"steps": project.evaluation(run)["last"]["step"], **_figures(project, run)}
+
+
 def judge(project: Project, run: Run) -> dict[str, Any]:
     """Train and evaluate one run, if that is not done, and return its figures."""
-    folder = project.runs / run.key
     if not project.is_current(run):
         project.train(run.dataset, run.method, run.seed)
         _write_signals(project, run)
         # Last, because its presence says that the run is whole.
         project.evaluate(run.dataset, run.method, run.seed)
+    return _figures(project, run)
+
+
+def _figures(project: Project, run: Run) -> dict[str, Any]:
+    folder = project.runs / run.key
     found = project.evaluation(run)
     last = found["last"]
     halves = last["halves"]

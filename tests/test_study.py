@@ -203,6 +203,27 @@ def test_a_run_killed_before_its_signals_is_made_again(tmp_path, params, monkeyp
     assert project.runs.exists()
 
 
+def test_signals_of_a_profiles_runs_stand_beside_their_pa(tmp_path, params):
+    made = params.model_dump()
+    made["profile"] |= {"datasets": ["coco_stuff3"], "methods": ["kmeans", "infoseg"]}
+    made["profile"] |= {"seeds": [0, 1]}
+    made["profile"]["repeats"] |= {"seeds": [], "datasets": [], "methods": []}
+    made["methods"]["infoseg"]["per_dataset"] = {"coco_stuff3": {"optimiser": {"steps": 2}}}
+    project = Project(tmp_path, parse_params(made, "test"), ROOT, make_missing=True)
+    frame = study.profile_signals(project, 1)
+    assert frame[["method", "seed", "steps"]].to_numpy().tolist() == [
+        ["infoseg", 0, 2],
+        ["infoseg", 1, 2],
+    ]
+    assert frame["flip_agreement"].between(-1, 1).all()
+    assert frame["seed_agreement"].nunique() == 1
+    run = study.Run(dataset="coco_stuff3", method="infoseg", seed=1)
+    halves = project.evaluation(run)["last"]["halves"]
+    assert frame["pa_chosen"][1] == halves["chosen"]["pa"]
+    assert frame["pa_reported"][1] == halves["reported"]["pa"]
+    assert len(pd.read_csv(project.results / "signals.csv")) == 2
+
+
 def test_the_command_prints_means_and_a_reporting_question_writes_the_other_half(
     tmp_path, params, monkeypatch, capsys
 ):

@@ -103,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         "Train the candidates of a question, keep the better ones, train those for longer, and\n"
         "write results/<profile>/<question>.csv. See infoseg/study.py.",
     )
-    study.add_argument("questions", nargs="*", help="keys under `questions`; default: all")
+    study.add_argument(
+        "questions", nargs="*", help="keys under `questions`; default: the profile's"
+    )
     study.add_argument("--file", type=Path, metavar="YAML", help="default: conf/study.yaml")
     study.add_argument("--jobs", type=int, default=1, help="runs side by side")
     signals = add(
@@ -212,10 +214,10 @@ def _run(options: argparse.Namespace) -> int:
         return _all(project, options)
     elif options.command == "study":
         from infoseg.study import run_question
-        from infoseg.study_questions import FILE, load_study
+        from infoseg.study_questions import FILE
 
         path = options.file or root / FILE
-        for name in options.questions or load_study(path).questions:
+        for name in options.questions or project.params.profile.study:
             frame = run_question(project, path, name, options.jobs)
             print(frame.groupby(["round", "candidate"], sort=False)["pa_chosen"].mean())
     elif options.command == "signals":

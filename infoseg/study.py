@@ -129,11 +129,11 @@ def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float | None]:
 
 def answer(root: Path, name: str) -> pd.DataFrame:
     """A question's table as the repository holds it. Raises DataError when it was never asked."""
-    path = root / "results" / "study" / f"{name}.csv"
-    if not path.exists():
+    found = sorted(root.glob(f"results/study*/{name}.csv"))
+    if not found:
         advice = f"Run infoseg study {name} --profile study"
-        raise DataError("not found", file=path, advice=advice)
-    return pd.read_csv(path)
+        raise DataError("not found", file=root / "results/study" / f"{name}.csv", advice=advice)
+    return pd.read_csv(found[0])
 
 
 def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:

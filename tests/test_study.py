@@ -237,14 +237,23 @@ def test_the_command_prints_means_and_a_reporting_question_writes_the_other_half
     assert "'nothing' is not among" in capsys.readouterr().err
 
 
-def test_the_studys_own_questions_can_be_asked():
-    params = parse_params(compose(ROOT / "conf", "study"), "study")
+@pytest.mark.parametrize("profile", ["study", "study-demo"])
+def test_the_studys_own_questions_can_be_asked(profile):
+    params = parse_params(compose(ROOT / "conf", profile), profile)
     found = load_study(ROOT / "conf" / "study.yaml")
-    for name, asked in found.questions.items():
+    for name in params.profile.study:
+        asked = found.questions[name]
         for candidate in asked.candidates:
             made = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
             for dataset in asked.datasets:
                 made.method(method_name(name, candidate, asked.rounds[0].steps), dataset)
+
+
+def test_every_question_belongs_to_a_profile():
+    profiles = [
+        compose(ROOT / "conf", name)["profile"]["study"] for name in ("study", "study-demo")
+    ]
+    assert sorted(sum(profiles, [])) == sorted(load_study(ROOT / "conf" / "study.yaml").questions)
 
 
 def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():

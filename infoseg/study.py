@@ -136,6 +136,12 @@ def answer(root: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(found[0])
 
 
+def all_answers(root: Path) -> pd.DataFrame:
+    """The tables of all questions the repository holds answers to, one below the other."""
+    tables = [pd.read_csv(path) for path in sorted(root.glob("results/study*/*.csv"))]
+    return pd.concat(tables, ignore_index=True)
+
+
 def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     """Whether a signal ranks runs as PA does: Spearman's correlation of each signal with PA.
 

@@ -31,8 +31,8 @@ class Question(Strict):
     """title: as the notebook has it. method: what is changed, a key of `methods`. datasets: what
     candidates are judged on, equally. changes: to `base`, for all candidates. candidates: changes
     to that, by name; a key `training` changes how runs are trained. grid: instead of candidates,
-    values of some settings, by their dotted keys; every combination becomes a candidate, numbered
-    from 01. report: whether PA on the other half is written, too."""
+    values of some settings, by their dotted keys; every combination becomes a candidate, named
+    try01, try02 and so on. report: whether PA on the other half is written, too."""
 
     title: str
     method: str
@@ -52,7 +52,7 @@ class Question(Strict):
                 change: dict[str, Any] = {}
                 for key, value in zip(self.grid, values, strict=True):
                     change = merge(change, _nested(key.split("."), value))
-                self.candidates[f"{number:02}"] = change
+                self.candidates[f"try{number:02}"] = change
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,12 @@ from infoseg.cli import main
 from infoseg.errors import DataError, ParamsError
 from infoseg.params import compose, parse_params
 from infoseg.project import Project
+from infoseg.reporting.sections import answer_and_show
 from infoseg.reporting.study_chart import study_chart
 from infoseg.reporting.style import ACCENT, MUTED
 from infoseg.study import (
     SIGNALS,
+    all_answers,
     answer,
     rank_correlations,
     run_question,
@@ -75,8 +78,8 @@ def test_mistakes_in_the_file_are_named(tmp_path, changes, named):
 def test_a_grid_is_all_combinations_of_its_values(tmp_path):
     grid = {"objective.tau": [0.5, 0.9], "optimiser.batch": [2, 4], "scale": ["unit"]}
     found = load_study(written(tmp_path, candidates={}, grid=grid)).questions["what"].candidates
-    assert list(found) == ["01", "02", "03", "04"]
-    assert found["02"] == {"objective": {"tau": 0.5}, "optimiser": {"batch": 4}, "scale": "unit"}
+    assert list(found) == ["try01", "try02", "try03", "try04"]
+    assert found["try02"] == {"objective": {"tau": 0.5}, "optimiser": {"batch": 4}, "scale": "unit"}
     spread = [(c["objective"]["tau"], c["optimiser"]["batch"]) for c in found.values()]
     assert spread == [(0.5, 2), (0.5, 4), (0.9, 2), (0.9, 4)]
 
@@ -323,3 +326,50 @@ def test_the_chart_orders_candidates_by_the_last_round_they_were_in():
     assert dots == {(40.0, MUTED), (50.0, MUTED), (45.0, MUTED), (60.0, ACCENT)}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["2 steps", "4 steps"]
+
+
+def shown(tmp_path, monkeypatch, frame) -> list:
+    """What a notebook displays of a table of results/study."""
+    (tmp_path / "results" / "study").mkdir(parents=True)
+    (tmp_path / "conf").mkdir()
+    frame.to_csv(tmp_path / "results" / "study" / "what.csv", index=False)
+    written(tmp_path / "conf")
+    project = SimpleNamespace(root=tmp_path)
+    found = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    answer_and_show(project, "", "what")
+    return found
+
+
+def columns(frame) -> pd.DataFrame:
+    empty = ["within_image_pa", "within_image_chance", "seed_agreement", "cosine"]
+    empty += ["constant_share", "local_pa", "bound"]
+    return frame.assign(changed="{}", **dict.fromkeys(empty))
+
+
+def test_a_notebook_shows_a_questions_means_without_empty_columns(tmp_path, monkeypatch):
+    figure, means = shown(tmp_path, monkeypatch, columns(table()))
+    assert len(figure.axes) == 1
+    assert list(means.columns) == ["pa_chosen"]
+    assert len(means) == 4
+
+
+def test_of_very_many_candidates_those_of_later_rounds_are_shown(tmp_path, monkeypatch, capsys):
+    names = [f"try{n:02}" for n in range(20)]
+    first = {"round": 1, "steps": 2, "dataset": "d", "seed": 0, "taken": False}
+    frame = pd.DataFrame([first | {"candidate": name, "pa_chosen": 30.0} for name in names])
+    second = frame.iloc[[3, 7]].assign(round=2, steps=4, taken=[True, False])
+    figure, means = shown(tmp_path, monkeypatch, columns(pd.concat([frame, second])))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert sorted(labels) == ["try03", "try07"]
+    assert set(means.index.get_level_values("candidate")) == {"try03", "try07"}
+    assert "20 settings were tried" in capsys.readouterr().out
+
+
+def test_all_answers_are_the_tables_of_all_study_profiles(tmp_path):
+    for folder, pa in (("study", 1.0), ("study-demo", 2.0), ("demo", 3.0)):
+        (tmp_path / "results" / folder).mkdir(parents=True)
+        frame = pd.DataFrame({"question": [folder], "pa_chosen": [pa]})
+        frame.to_csv(tmp_path / "results" / folder / f"{folder}.csv", index=False)
+    assert all_answers(tmp_path)["pa_chosen"].tolist() == [1.0, 2.0]
+    assert answer(tmp_path, "study-demo")["pa_chosen"].tolist() == [2.0]

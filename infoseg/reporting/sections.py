@@ -38,6 +38,10 @@ def train_and_show(project: Project, dataset: str, wanted: str, seed: int, *meth
             display(segments(project.clusters(run), dataset, title))
 
 
+#: A chart of more candidates than these shows those of later rounds alone.
+MANY = 12
+
+
 def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
     """Show what came out of questions of the study: a chart and the means, round by round.
 
@@ -59,10 +63,17 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
             frame = run_question(project, path, name, os.cpu_count() or 1)
         else:
             frame = answer(project.root, name)
+        tried = frame["candidate"].nunique()
+        if tried > MANY:
+            frame = frame[frame["candidate"].isin(frame[frame["round"] > 1]["candidate"])]
+            print(f"{tried} settings were tried; those that were trained for longer:")
+            for candidate, runs in frame.groupby("candidate"):
+                print(f"  {candidate}: {runs['changed'].iloc[0]}")
         display(study_chart(frame, load_study(path).questions[name].title))
-        means = frame.groupby(["round", "steps", "candidate"], sort=False)
+        means = frame.groupby(["round", "steps", "dataset", "candidate"], sort=False, dropna=False)
         columns = ["pa_chosen", "within_image_pa", "within_image_chance", "seed_agreement"]
-        display(means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean().round(2))
+        found = means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean()
+        display(found.dropna(axis=1, how="all").round(2))
 
 
 def segments(examples: Examples, dataset: str, title: str):

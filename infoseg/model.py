@@ -37,6 +37,8 @@ class NetworkSettings(Strict):
     block_c: `residual` is the paper's; `none` leaves it out (the paper claims that it helps, 4.2):
         what block A ends with is L then, and P is its channels, whatever `features` says.
     norm_c, norm_d: normalisation at the end of block C and before block D.
+    head_bias: standard deviation that the biases of block D start with, the part of H that is the
+        same for all images; null for PyTorch's uniform one, about 0.6 / sqrt(P).
     input: `grey` replaces red, green and blue by their luma, so that features cannot rest on hue
         (infrared stays).
     standardise: `dataset` subtracts the data set's mean colour and divides by its standard
@@ -52,6 +54,7 @@ class NetworkSettings(Strict):
     block_c: Literal["residual", "none"]
     norm_c: Norm
     norm_d: Norm
+    head_bias: PositiveFloat | None
     input: Literal["colour", "grey"]
     standardise: Literal["none", "dataset", "image"]
 
@@ -182,6 +185,8 @@ class Network(nn.Module):
             b = features
         self.norm_d = _norm(settings.norm_d, b)
         self.block_d = BlockD(features, classes, b)
+        if settings.head_bias is not None:
+            nn.init.normal_(self.block_d.linear.bias, std=settings.head_bias)
 
     def forward(self, images: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features.

@@ -40,6 +40,7 @@ NETWORK: dict[str, Any] = {
     "block_c": "residual",
     "norm_c": "none",
     "norm_d": "none",
+    "head_bias": None,
     "input": "colour",
     "standardise": "dataset",
 }

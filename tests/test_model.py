@@ -292,3 +292,15 @@ def test_without_block_c_every_shape_of_the_network_runs(block_a, block_b):
     network = Network(3, 2, settings, (0.0,) * 3, (1.0,) * 3).eval()
     local, glob = network(torch.rand(1, 3, 64, 64))
     assert local.shape[1] == glob.shape[2]
+
+
+def test_the_heads_constant_part_starts_as_large_as_asked_for():
+    def made(**changes):
+        torch.manual_seed(0)
+        settings = network_settings(features=64, **changes)
+        return Network(3, 5, settings, (0.5,) * 3, (0.25,) * 3).block_d.linear
+
+    plain, large = made(), made(head_bias=1.5)
+    assert plain.bias.std() < 0.1
+    assert large.bias.std() == pytest.approx(1.5, rel=0.1)
+    assert torch.equal(plain.weight, large.weight)

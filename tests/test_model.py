@@ -301,6 +301,6 @@ def test_the_heads_constant_part_starts_as_large_as_asked_for():
         return Network(3, 5, settings, (0.5,) * 3, (0.25,) * 3).block_d.linear
 
     plain, large = made(), made(head_bias=1.5)
-    assert plain.bias.std() < 0.1
-    assert large.bias.std() == pytest.approx(1.5, rel=0.1)
+    assert plain.bias.std().item() < 0.1
+    assert large.bias.std().item() == pytest.approx(1.5, rel=0.1)
     assert torch.equal(plain.weight, large.weight)

@@ -64,6 +64,22 @@ TRAINING: dict[str, Any] = {
     "log_every": 5,
 }
 
+#: IIC's strengths.
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
+
+#: InfoSeg, and what others have of it.
+INFOSEG: dict[str, Any] = {
+    "network": NETWORK,
+    "objective": OBJECTIVE,
+    "optimiser": OPTIMISER,
+    "scale": "fixed",
+    "jitter": None,
+    "views": "one",
+    "upsampling": "labels",
+    "clusters_per_class": 1,
+    "warm_up": None,
+}
+
 #: What Doersch and Isola share.
 PATCH_PAIRS: dict[str, Any] = {
     "sobel": True,
@@ -80,43 +96,9 @@ PATCH_PAIRS: dict[str, Any] = {
 
 #: Settings of every row of Table 1, small enough for a test.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "infoseg": {
-        "network": NETWORK,
-        "objective": OBJECTIVE,
-        "optimiser": OPTIMISER,
-        "scale": "fixed",
-        "jitter": None,
-        "views": "one",
-        "upsampling": "labels",
-        "clusters_per_class": 1,
-        "warm_up": None,
-    },
-    "infoseg_merged": {
-        "network": NETWORK,
-        "objective": OBJECTIVE,
-        "optimiser": OPTIMISER,
-        "scale": "fixed",
-        "jitter": None,
-        "views": "one",
-        "upsampling": "labels",
-        "clusters_per_class": 3,
-        "warm_up": None,
-        "agreement": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
-    },
-    "iic_mi": {
-        "network": NETWORK,
-        "objective": OBJECTIVE,
-        "optimiser": OPTIMISER,
-        "scale": "fixed",
-        "views": "one",
-        "upsampling": "labels",
-        "clusters_per_class": 1,
-        "warm_up": None,
-        "displacement": 1,
-        "weight": 1.0,
-        "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
-        "flip": 0.5,
-    },
+    "infoseg": INFOSEG,
+    "infoseg_merged": INFOSEG | {"clusters_per_class": 3, "agreement": JITTER},
+    "iic_mi": INFOSEG | {"displacement": 1, "weight": 1.0, "jitter": JITTER, "flip": 0.5},
     "iic": {
         "sobel": True,
         "width": 0.03,
@@ -125,7 +107,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "weight_b": 1.5,
         "displacement": 1,
         "turn": 2,
-        "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125},
+        "jitter": JITTER,
         "flip": 0.5,
         "mask": True,
         "optimiser": OPTIMISER | {"flip": False},

@@ -150,18 +150,41 @@ def rank_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     that belongs to two questions counts once.
     """
     frame = frame.drop_duplicates(["dataset", "steps", "pa_chosen", *SIGNALS])
-    rows = []
-    for (dataset, steps), runs in frame.groupby(["dataset", "steps"]):
-        if len(runs) >= 5:
-            # A signal that is the same for all runs ranks nothing.
-            found = {
-                name: spearmanr(runs[name], runs["pa_chosen"]).statistic
-                if runs[name].notna().all() and runs[name].nunique() > 1
-                else None
-                for name in (*SIGNALS, "seed_agreement")
-            }
-            rows.append({"dataset": dataset, "steps": steps, "runs": len(runs)} | found)
+    rows = [
+        {"dataset": dataset, "steps": steps, "runs": len(runs)} | _correlations(runs)
+        for (dataset, steps), runs in frame.groupby(["dataset", "steps"])
+        if len(runs) >= 5
+    ]
     return pd.DataFrame(rows)
+
+
+def seed_correlations(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same among seeds of one setting, which is what choosing among restarts needs.
+
+    Of each number its mean over the setting's seeds is taken away, and what is left is ranked over
+    all settings with at least three seeds; a row for each data set.
+    """
+    frame = frame.drop_duplicates(["dataset", "steps", "pa_chosen", *SIGNALS])
+    setting = ["dataset", "question", "candidate", "steps"]
+    seeds = frame.groupby(setting)
+    frame = frame[seeds["seed"].transform("size") >= 3]
+    numbers = ["pa_chosen", *SIGNALS, "seed_agreement"]
+    left = frame[numbers] - frame.groupby(setting)[numbers].transform("mean")
+    rows = [
+        {"dataset": dataset, "runs": len(runs)} | _correlations(runs)
+        for dataset, runs in left.groupby(frame["dataset"])
+    ]
+    return pd.DataFrame(rows)
+
+
+def _correlations(runs: pd.DataFrame) -> dict[str, float | None]:
+    """None for a signal that some runs have not, or that is the same for all and ranks nothing."""
+    return {
+        name: spearmanr(runs[name], runs["pa_chosen"]).statistic
+        if runs[name].notna().all() and runs[name].nunique() > 1
+        else None
+        for name in (*SIGNALS, "seed_agreement")
+    }
 
 
 def profile_signals(project: Project, jobs: int) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from infoseg.study import (
     answer,
     rank_correlations,
     run_question,
+    seed_correlations,
 )
 from infoseg.study_questions import load_study, method_name, with_candidate
 
@@ -73,6 +74,28 @@ def params():
 def test_mistakes_in_the_file_are_named(tmp_path, changes, named):
     with pytest.raises(ParamsError, match=named):
         load_study(written(tmp_path, **changes))
+
+
+def test_seeds_are_ranked_within_their_setting():
+    """Between the settings the signal falls as PA rises; among seeds it rises with it."""
+    rows = pd.DataFrame(
+        {
+            "dataset": "d",
+            "question": "q",
+            "candidate": ["a"] * 3 + ["b"] * 3 + ["few"],
+            "steps": 5,
+            "seed": [0, 1, 2, 0, 1, 2, 0],
+            "pa_chosen": [30.0, 31, 33, 60, 64, 62, 1],
+        }
+    )
+    for name in (*SIGNALS, "seed_agreement"):
+        rows[name] = 0.0
+    rows["bound"] = [10.0, 11, 13, 0, 4, 2, 99]
+    assert rank_correlations(rows.head(6))["bound"][0] < 0
+    found = seed_correlations(rows)
+    assert found[["dataset", "runs"]].to_numpy().tolist() == [["d", 6]]
+    assert found["bound"][0] == pytest.approx(1)
+    assert found["cosine"].isna().all()
 
 
 def test_a_grid_is_all_combinations_of_its_values(tmp_path):

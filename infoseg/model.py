@@ -27,8 +27,8 @@ class NetworkSettings(Strict):
     """Everything about the network that the paper leaves open.
 
     block_a: `figure3` is 3x3,64,1 → 4x4,128,2 → 3x3,256,1 → 4x4,512,2 → 3x3,512,1 (receptive field
-        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px); `dim` is Deep
-        InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
+        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px), `cheap3` has
+        3x3 there (18 px); `dim` is Deep InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
     width: factor on the channels of A and B; 1 is the above.
     layers_b: convolutions of B, each 4x4,512,2; there must be enough pixels left for the last.
     block_b: `pool` averages the last map of B, so any image size works; `flatten` pools it to 4x4
@@ -46,7 +46,7 @@ class NetworkSettings(Strict):
         tells an image by its overall colour and contrast.
     """
 
-    block_a: Literal["figure3", "cheap", "dim"]
+    block_a: Literal["figure3", "cheap", "cheap3", "dim"]
     width: PositiveFloat
     layers_b: Positive
     block_b: Literal["pool", "flatten"]
@@ -63,6 +63,7 @@ class NetworkSettings(Strict):
 BLOCK_A = {
     "figure3": ((3, 64, 1), (4, 128, 2), (3, 256, 1), (4, 512, 2), (3, 512, 1)),
     "cheap": ((4, 128, 2), (4, 512, 2), (1, 512, 1)),
+    "cheap3": ((4, 128, 2), (4, 512, 2), (3, 512, 1)),
     "dim": ((4, 64, 2), (4, 128, 2)),
 }
 LAYER_B = (4, 512, 2)

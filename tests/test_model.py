@@ -12,7 +12,7 @@ from infoseg.losses import class_probabilities, class_scores
 from infoseg.model import BlockC, BlockD, Network
 from infoseg.views import GREY
 
-RECEPTIVE_FIELD = {"figure3": 24, "cheap": 10, "dim": 10}
+RECEPTIVE_FIELD = {"figure3": 24, "cheap": 10, "cheap3": 18, "dim": 10}
 
 
 def network(channels: int = 3, classes: int = 3, seed: int = 0, **changes) -> Network:
@@ -28,7 +28,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 # ---- shapes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
 @pytest.mark.parametrize("block_b", ["pool", "flatten"])
 @pytest.mark.parametrize("size", [64, 96, 100, 128, 200])
 def test_local_features_have_a_quarter_of_the_size_and_global_ones_none(block_a, block_b, size):
@@ -77,7 +77,7 @@ def pixels_behind(block_a: str) -> torch.Tensor:
     return image.grad[0].abs().sum(0) > 0
 
 
-@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
 def test_a_local_feature_sees_a_square_of_its_receptive_field_and_nothing_else(block_a):
     seen = pixels_behind(block_a)
     rows, columns = seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]
@@ -101,7 +101,7 @@ def test_a_local_feature_does_not_change_with_pixels_outside_its_receptive_field
     assert (one - two).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
 @pytest.mark.parametrize("block_b", ["pool", "flatten"])
 def test_the_class_score_of_a_pixel_depends_on_the_whole_image(block_a, block_b):
     found = network(block_a=block_a, block_b=block_b, width=0.1).eval()
@@ -286,7 +286,7 @@ def test_without_block_c_local_features_are_what_block_a_ends_with():
 
 
 @pytest.mark.parametrize("block_b", ["pool", "flatten"])
-@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
+@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
 def test_without_block_c_every_shape_of_the_network_runs(block_a, block_b):
     settings = network_settings(block_c="none", block_a=block_a, block_b=block_b)
     network = Network(3, 2, settings, (0.0,) * 3, (1.0,) * 3).eval()

@@ -78,6 +78,7 @@ INFOSEG: dict[str, Any] = {
     "upsampling": "labels",
     "clusters_per_class": 1,
     "warm_up": None,
+    "mask": False,
 }
 
 #: What Doersch and Isola share.

@@ -256,7 +256,7 @@ def meetings(monkeypatch, batch: int, marginal: str, negatives: str) -> list[tup
     """Pairs (x, x') of every negative score, read off features that are marked by image."""
     caught = {}
 
-    def spy(positive: Tensor, negative: Tensor) -> Tensor:
+    def spy(positive: Tensor, negative: Tensor, weights: None) -> Tensor:
         caught["positive"], caught["negative"] = positive, negative
         return positive.mean()
 
@@ -376,6 +376,68 @@ def test_the_donsker_varadhan_logarithm_is_taken_position_by_position():
         - math.log((math.exp(1) + math.exp(4)) / 2)
     ) / 2
     assert float(dv_lower_bound(positive, negative)) == pytest.approx(expected, rel=1e-6)
+
+
+def weighted_scores():
+    """Scores of 3 images at 5 positions, of 2 pairs each; at the last position nothing counts."""
+    rng = seeded()
+    positive = torch.randn(3, 5, generator=rng, dtype=torch.float64)
+    negative = torch.randn(2, 3, 5, generator=rng, dtype=torch.float64)
+    weights = torch.rand(3, 5, generator=rng, dtype=torch.float64)
+    weights[0, :2] = 0
+    weights[:, 4] = 0
+    return positive, negative, weights
+
+
+def test_weights_say_how_much_each_position_counts_in_the_jensen_shannon_bound():
+    positive, negative, weights = weighted_scores()
+    above = below = total = 0.0
+    for b in range(3):
+        for n in range(5):
+            w = float(weights[b, n])
+            total += w
+            above += w * math.log(1 + math.exp(-float(positive[b, n])))
+            for r in range(2):
+                below += w * math.log(1 + math.exp(float(negative[r, b, n]))) / 2
+    expected = -above / total - below / total
+    assert float(jsd_lower_bound(positive, negative, weights)) == pytest.approx(expected)
+
+
+def test_weights_say_how_much_each_position_counts_in_the_donsker_varadhan_bound():
+    positive, negative, weights = weighted_scores()
+    places = []
+    for n in range(4):  # at the fifth nobody counts
+        w = [float(x) for x in weights[:, n]]
+        joint = sum(w[b] * float(positive[b, n]) for b in range(3)) / sum(w)
+        pairs = [(w[b], math.exp(float(negative[r, b, n]))) for b in range(3) for r in range(2)]
+        places.append(joint - math.log(sum(a * e for a, e in pairs) / (2 * sum(w))))
+    expected = sum(places) / 4
+    assert float(dv_lower_bound(positive, negative, weights)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bound", [jsd_lower_bound, dv_lower_bound])
+def test_equal_weights_change_nothing(bound):
+    positive, negative, _ = weighted_scores()
+    plain = float(bound(positive, negative))
+    assert float(bound(positive, negative, torch.full((3, 5), 0.3))) == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)
+def test_local_features_without_weight_get_no_gradient(marginal, assignment, measure, negatives):
+    chosen = objective(
+        marginal=marginal, assignment=assignment, measure=measure, negatives=negatives
+    )
+    local, glob = (x.requires_grad_() for x in features())
+    weights = torch.ones(local.shape[0], *local.shape[2:])
+    weights[:, 0] = 0  # the upper row, in all images
+    weights[0] = 0  # all of the first image
+    infoseg_loss(local, glob, chosen, seeded(), weights).backward()
+    assert torch.isfinite(local.grad).all() and torch.isfinite(glob.grad).all()
+    if marginal in ("paired", "random_position"):  # x' lends V from positions without weight, too
+        return
+    # Under `dv` a sample without weight counts 1e-30.
+    assert local.grad[:, :, 0].abs().max() < 1e-25 and local.grad[0].abs().max() < 1e-25
+    assert (local.grad[1:, :, 1:] != 0).any()
 
 
 @pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)

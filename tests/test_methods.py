@@ -15,6 +15,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from infoseg.errors import DataError
+from infoseg.losses import infoseg_loss
 from infoseg.methods import METHODS, Method, feature_clusters
 from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
@@ -201,6 +202,26 @@ def test_without_jitter_the_crop_is_seen_as_it_is_and_two_views_are_refused():
     assert build("infoseg").training_views(images, torch.Generator())[0] is images
     with pytest.raises(ValueError, match="set jitter"):
         build("infoseg", views="two")
+
+
+def test_unannotated_pixels_are_left_out_of_the_objective_where_asked_for():
+    masked, plain = build("infoseg", mask=True).eval(), build("infoseg").eval()
+    assert masked.sees.mask and not plain.sees.mask
+    images, generator = views(3).images, torch.Generator
+    half = torch.ones(3, 32, 32, dtype=torch.bool)
+    half[:, 16:] = False
+
+    def loss(method, **seen):
+        return method.loss(Views(images, **seen), generator().manual_seed(0)).item()
+
+    whole = loss(plain)
+    assert loss(masked, mask=torch.ones_like(half)) == pytest.approx(whole, abs=1e-6)
+    upper = loss(masked, mask=half)
+    assert upper != pytest.approx(whole, abs=1e-6)
+    with torch.no_grad():
+        local, glob = masked.features(images)
+        expected = infoseg_loss(local[:, :, :4], glob, masked.objective)
+    assert upper == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_a_warm_up_trains_its_first_steps_under_another_reading():

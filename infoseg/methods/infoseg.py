@@ -22,7 +22,7 @@ from infoseg.losses import (
 from infoseg.methods.base import DataInfo, Method
 from infoseg.model import Network, NetworkSettings
 from infoseg.params import MethodSettings, OptimiserSettings, Positive, Strict
-from infoseg.views import Views
+from infoseg.views import Sees, Views
 
 
 class WarmUpSettings(Strict):
@@ -42,7 +42,9 @@ class InfoSegSettings(MethodSettings):
     interpolates the class scores bilinearly before the arg max. clusters_per_class: K as a multiple
     of the data set's; above 1, clusters left over by the one-to-one match have no class; at 0, K is
     1, and what is left is Local Deep InfoMax with one global feature. warm_up: another reading of
-    Eq. 8 to begin with, or null; for asking whether a reading keeps what another one found."""
+    Eq. 8 to begin with, or null; for asking whether a reading keeps what another one found. mask:
+    whether only local features of annotated pixels count in the objective, as in IIC's loss; H sees
+    the whole crop all the same."""
 
     kind: Literal["infoseg"]
     network: NetworkSettings
@@ -54,6 +56,7 @@ class InfoSegSettings(MethodSettings):
     upsampling: Literal["labels", "scores"]
     clusters_per_class: Annotated[int, Field(ge=0)]
     warm_up: WarmUpSettings | None
+    mask: bool
 
     @model_validator(mode="after")
     def _gradient_exists(self) -> InfoSegSettings:
@@ -91,6 +94,7 @@ class InfoSeg(Method):
         self.scale = settings.scale
         self.jitter = settings.jitter
         self.views = settings.views
+        self.sees = Sees(mask=settings.mask)
         self.network = Network(data.channels, data.clusters, settings.network, data.mean, data.std)
         if self.scale == "learned":
             self.log_factor = nn.Parameter(torch.zeros(()))
@@ -103,7 +107,11 @@ class InfoSeg(Method):
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         local, glob = self.features(*self.training_views(views.images, generator))
-        return infoseg_loss(local, glob, self.reading, generator)
+        weights = None
+        if views.mask is not None:
+            # The share of annotated pixels under each position of L.
+            weights = F.avg_pool2d(views.mask[:, None].float(), self.network.stride)[:, 0]
+        return infoseg_loss(local, glob, self.reading, generator, weights)
 
     def training_views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The crops L and H are taken from: one for both, or one each."""

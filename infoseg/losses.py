@@ -10,7 +10,6 @@ are ever computed; S itself, (B, P, N) numbers, never is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -94,18 +93,14 @@ def dv_lower_bound(positive: Tensor, negative: Tensor, weights: Tensor | None = 
     The expectations stand inside Eq. 6's mean over positions, so the logarithm is taken position by
     position (as written in Eqs 6 and 7); positions without weight in the whole batch do not count.
     """
-    if weights is None:
-        negative = negative.flatten(0, -2)
-        log_mean_exp = torch.logsumexp(negative, dim=0) - math.log(negative.shape[0])
-        return positive.mean() - log_mean_exp.mean()
-    spread = weights.expand_as(negative).flatten(0, -2)
+    weights = torch.ones_like(positive) if weights is None else weights
+    total = weights.sum(0)
+    # A floor in place of log 0: such a sample counts 1e-30.
+    logs = weights.clamp_min(1e-30).log().expand_as(negative).flatten(0, -2)
     negative = negative.flatten(0, -2)
-    total, counts = weights.sum(0), (spread > 0).any(0)
-    # A floor in place of log 0: such a sample is e^-69 times one of full weight.
-    logs = spread.clamp_min(1e-30).log()
     log_mean_exp = torch.logsumexp(negative + logs, dim=0) - torch.logsumexp(logs, dim=0)
     joint = (weights * positive).sum(0) / total.clamp_min(1e-6)
-    return _mean(joint - log_mean_exp, counts.to(joint.dtype))
+    return _mean(joint - log_mean_exp, (total > 0).to(joint.dtype))
 
 
 BOUNDS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {

@@ -155,7 +155,7 @@ class Params(Strict):
     def _variant_settings(self, name: str, dataset: str) -> MethodSettings:
         default = _method_settings(self.methods["infoseg"], dataset).model_dump()
         changed = merge(default, self.variants[name].changes)
-        own = {"title": f"InfoSeg, {name}", "paper_row": None, "per_dataset": {}}
+        own = {"title": f"InfoSeg, {name}", "paper_row": None}
         settings = _method_settings(changed | own, dataset)
         if settings.model_dump() | own == default | own:
             raise ValueError(f"changes nothing of methods.infoseg on {dataset}: leave it out")
@@ -172,7 +172,9 @@ def _method_settings(raw: dict[str, Any], dataset: str) -> MethodSettings:
     changes = changes.get(dataset) if isinstance(changes, dict) else None
     # What is not a mapping is left for validation to complain about.
     merged = merge(raw, changes) if isinstance(changes, dict) else raw
-    return METHODS[raw["kind"]].Settings.model_validate(merged)
+    settings = METHODS[raw["kind"]].Settings.model_validate(merged)
+    # A run has nothing to do with what other data sets change, and stays current when they do.
+    return settings.model_copy(update={"per_dataset": {}})
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

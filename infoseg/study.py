@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from infoseg.data.store_meta import sha256_of
 from infoseg.devices import reproducible
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json, write_whole
@@ -44,6 +45,8 @@ SIGNALS = (
     "constant_share",
     "local_pa",
 )
+#: And what takes several seeds to say.
+RANKED = (*SIGNALS, "seed_agreement")
 
 
 def run_question(project: Project, path: Path, name: str, jobs: int) -> pd.DataFrame:
@@ -168,7 +171,7 @@ def seed_correlations(frame: pd.DataFrame) -> pd.DataFrame:
     setting = ["dataset", "question", "candidate", "steps"]
     seeds = frame.groupby(setting)
     frame = frame[seeds["seed"].transform("size") >= 3]
-    numbers = ["pa_chosen", *SIGNALS, "seed_agreement"]
+    numbers = ["pa_chosen", *RANKED]
     left = frame[numbers] - frame.groupby(setting)[numbers].transform("mean")
     rows = [
         {"dataset": dataset, "runs": len(runs)} | _correlations(runs)
@@ -183,7 +186,7 @@ def _correlations(runs: pd.DataFrame) -> dict[str, float | None]:
         name: spearmanr(runs[name], runs["pa_chosen"]).statistic
         if runs[name].notna().all() and runs[name].nunique() > 1
         else None
-        for name in (*SIGNALS, "seed_agreement")
+        for name in RANKED
     }
 
 
@@ -200,26 +203,21 @@ def profile_signals(project: Project, jobs: int) -> pd.DataFrame:
     for dataset in sorted({run.dataset for run in runs}):
         project.load(dataset)
     work = [(project, run) for run in runs]
-    found = side_by_side(_signal, work, jobs, "signals")
+    found = side_by_side(judge, work, jobs, "signals")
     frame = pd.DataFrame([run.model_dump() | row for run, row in zip(runs, found, strict=True)])
+    frame["steps"] = [project.evaluation(run)["last"]["step"] for run in runs]
     frame["seed_agreement"] = _seed_agreements(work)
     write_frame(frame, project.results / "signals.csv")
     return frame
 
 
-def _signal(project: Project, run: Run) -> dict[str, Any]:
-    if not project.is_current(run):
-        project.train(run.dataset, run.method, run.seed)
-        project.evaluate(run.dataset, run.method, run.seed)
-    _write_signals(project, run)  # always: those that are there may be of older weights
-    return {"steps": project.evaluation(run)["last"]["step"], **_figures(project, run)}
-
-
 def judge(project: Project, run: Run) -> dict[str, Any]:
-    """Train and evaluate one run, if that is not done, and return its figures."""
-    if not project.is_current(run):
+    """Train one run, take its signals and evaluate it, as far as that is not done; its figures."""
+    current = project.is_current(run)
+    if not current:
         project.train(run.dataset, run.method, run.seed)
-        _write_signals(project, run)
+    _take_signals(project, run)
+    if not current:
         # Last, because its presence says that the run is whole.
         project.evaluate(run.dataset, run.method, run.seed)
     return _figures(project, run)
@@ -239,25 +237,28 @@ def _figures(project: Project, run: Run) -> dict[str, Any]:
         "within_image_chance": last["within_image_chance"],
         "clusters_used": last["clusters_used"],
         "constant_pa": last["constant_pa"],
-        **json.loads((folder / "signals.json").read_text()),
+        **json.loads((folder / "signals.json").read_text())["signals"],
         "seconds": json.loads((folder / "timing.json").read_text())["seconds"],
         "git_commit": found["trained"]["git"]["commit"],
     }
 
 
-def _write_signals(project: Project, run: Run) -> None:
-    """signals.json and labels.npz beside the weights of a run of InfoSeg."""
+def _take_signals(project: Project, run: Run) -> None:
+    """signals.json and labels.npz beside the weights of a run of InfoSeg, unless they are of those
+    very weights already."""
     folder = project.runs / run.key
-    model = project.model(run)
-    if not isinstance(model, InfoSeg):
-        write_json(folder / "signals.json", dict.fromkeys(SIGNALS))
+    file, weights = folder / "signals.json", sha256_of(folder / "weights.safetensors")
+    if file.exists() and json.loads(file.read_text())["weights"] == weights:
         return
-    data, training = project.crops(run.dataset, model), project.params.training
-    with reproducible(training, run.seed):
-        figures, maps = label_free(model, data, training, run.seed)
-        figures |= mechanism(model, data, training, run.seed)
-    write_whole(folder / "labels.npz", lambda file: _save_maps(file, maps, model.clusters))
-    write_json(folder / "signals.json", {name: figures.get(name) for name in SIGNALS})
+    model, found = project.model(run), {}
+    if isinstance(model, InfoSeg):
+        data, training = project.crops(run.dataset, model), project.params.training
+        with reproducible(training, run.seed):
+            found, maps = label_free(model, data, training, run.seed)
+            found |= mechanism(model, data, training, run.seed)
+        write_whole(folder / "labels.npz", lambda path: _save_maps(path, maps, model.clusters))
+    signals = {name: found.get(name) for name in SIGNALS}
+    write_json(file, {"weights": weights, "signals": signals})
 
 
 def _save_maps(path: Path, maps: np.ndarray, clusters: int) -> None:

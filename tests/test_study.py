@@ -221,7 +221,7 @@ def test_a_run_killed_before_its_signals_is_made_again(tmp_path, params, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "_write_signals", killed)
+        patch.setattr(study, "_take_signals", killed)
         with pytest.raises(KeyboardInterrupt):
             study.judge(its, run)
     assert not its.is_current(run)

@@ -42,19 +42,17 @@ class MergedInfoSeg(InfoSeg):
 
     @torch.no_grad()
     def fit(self, batches: Iterator[Views], seed: int) -> None:
-        trained = self.network.classes
-        joint = 0
-        generator = None
+        trained, device = self.network.classes, self.parts.device
+        generator = torch.Generator(device).manual_seed(seed)
+        joint = torch.zeros(trained**2, dtype=torch.int64, device=device)
         for views in batches:
             images = views.images
-            if generator is None:
-                generator = torch.Generator(images.device).manual_seed(seed)
             other = colour_jitter(images.flip(-1), self.agreement, generator)
             here = super().segment_with_entropy(Views(images))[0]
             there = super().segment_with_entropy(Views(other))[0].flip(-1)
             pairs = (here * trained + there).flatten()
-            joint = joint + torch.bincount(pairs, minlength=trained**2)
-        if generator is None:
+            joint += torch.bincount(pairs, minlength=trained**2)
+        if not joint.any():
             raise ValueError("no picture to compare clusters in")
         parts = merge_clusters(joint.view(trained, -1).cpu().numpy(), self.clusters, seed)
         self.parts.copy_(torch.from_numpy(parts))

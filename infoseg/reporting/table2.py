@@ -115,7 +115,7 @@ def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict
         return {} if settings == default else {".".join(path): settings}
     found: dict[str, Any] = {}
     for key in settings:
-        if key not in ("title", "paper_row", "per_dataset"):
+        if key not in ("title", "paper_row"):
             found |= differences(settings[key], default.get(key), (*path, key))
     return found
 

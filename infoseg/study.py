@@ -32,7 +32,7 @@ from infoseg.params import Run
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
 from infoseg.signals import agreement, label_free, mechanism
-from infoseg.study_questions import Round, Study, load_study, method_name, with_candidate
+from infoseg.study_questions import Round, Study, load_study, with_candidate
 
 #: What each row of a question's table says, after the columns that name the run.
 SIGNALS = (
@@ -84,9 +84,8 @@ def _play(
     """One round: a row for each candidate, data set and seed."""
     question, work, rows = study.questions[name], [], []
     for candidate in candidates:
-        params = with_candidate(project.params, study, name, candidate, round_.steps)
+        params, method = with_candidate(project.params, study, name, candidate, round_.steps)
         its = Project(project.folder, params, project.root, project.make_missing)
-        method = method_name(name, candidate, round_.steps)
         for dataset in round_.datasets or question.datasets:
             for seed in round_.seeds:
                 run = Run(dataset=dataset, method=method, seed=seed)

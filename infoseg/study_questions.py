@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,17 @@ class Study(Strict):
             raise ValueError(f"equal_tries: not the same number of tries for all: {counts}")
         return self
 
+    @model_validator(mode="after")
+    def _candidates_differ(self) -> Study:
+        for name, question in self.questions.items():
+            seen: dict[str, str] = {}
+            for candidate in question.candidates:
+                told = json.dumps(_change(self, question, candidate), sort_keys=True)
+                other = seen.setdefault(told, candidate)
+                if other != candidate:
+                    raise ValueError(f"questions.{name}: '{candidate}' and '{other}' are the same")
+        return self
+
 
 def load_study(path: Path) -> Study:
     """Read the parameter file. Raises ParamsError naming the key at fault."""
@@ -91,23 +104,28 @@ def load_study(path: Path) -> Study:
 
 def with_candidate(
     params: Params, study: Study, name: str, candidate: str, steps: int | None
-) -> Params:
-    """The settings with one candidate as the method `QUESTION.CANDIDATE.STEPS`."""
+) -> tuple[Params, str]:
+    """The settings with one candidate as a further method, and the name of that method.
+
+    The name is a digest of what the candidate changes, so that questions that share a candidate
+    (the settings that each of them starts from) share its runs.
+    """
     question = study.questions[name]
     raw = params.model_dump()
-    change = merge(question.changes, question.candidates[candidate])
-    if question.method == "infoseg":
-        change = merge(study.base, change)
+    change = _change(study, question, candidate)
     if steps:
         change = merge(change, {"optimiser": {"steps": steps}})
+    told = json.dumps([question.method, change], sort_keys=True)
+    method = f"study.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     raw["training"] = merge(raw["training"], change.pop("training", {}))
     base = raw["methods"][question.method]
     # After the settings that data sets have of their own.
     own = {"per_dataset": dict.fromkeys(params.datasets, change)}
     kind = {"kind": change.get("kind", base["kind"])}
-    raw["methods"][method_name(name, candidate, steps)] = merge(base, kind | own)
-    return parse_params(raw, f"study, {name}, {candidate}")
+    raw["methods"][method] = merge(base, kind | own)
+    return parse_params(raw, f"study, {name}, {candidate}"), method
 
 
-def method_name(question: str, candidate: str, steps: int | None) -> str:
-    return f"{question}.{candidate}.{steps or 0}"
+def _change(study: Study, question: Question, candidate: str) -> dict[str, Any]:
+    change = merge(question.changes, question.candidates[candidate])
+    return merge(study.base, change) if question.method == "infoseg" else change

@@ -28,7 +28,7 @@ from infoseg.study import (
     run_question,
     seed_correlations,
 )
-from infoseg.study_questions import load_study, method_name, with_candidate
+from infoseg.study_questions import load_study, with_candidate
 
 BASE = {"optimiser": {"batch": 2}}
 
@@ -114,7 +114,7 @@ def test_a_question_has_candidates_or_a_grid(tmp_path, changes):
 
 
 def test_unequal_numbers_of_tries_are_refused(tmp_path):
-    two = question(candidates={"one": {}, "two": {}})
+    two = question(candidates={"one": {}, "two": {"scale": "unit"}})
     asked = {"base": {}, "equal_tries": ["a", "b"], "questions": {"a": question(), "b": two}}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(asked))
@@ -162,22 +162,44 @@ def test_missing_files_unknown_questions_and_typos_in_settings_are_named(tmp_pat
 
 def test_a_candidate_changes_what_it_says_and_the_round_the_steps(tmp_path, params):
     found = load_study(written(tmp_path))
-    settings = with_candidate(params, found, "what", "two", 3).method("what.two.3", "coco_stuff3")
+    made, method = with_candidate(params, found, "what", "two", 3)
+    settings = made.method(method, "coco_stuff3")
     assert (settings.objective.tau, settings.optimiser.steps, settings.optimiser.batch) == (
         0.9,
         3,
         2,
     )
-    one = with_candidate(params, found, "what", "one", 3).method("what.one.3", "coco_stuff3")
-    assert one.objective.tau == 0.5
-    assert with_candidate(params, found, "what", "few", 3).training.images == 0.5
-    assert with_candidate(params, found, "what", "one", 3).training.images == 1
+    one, method = with_candidate(params, found, "what", "one", 3)
+    assert one.method(method, "coco_stuff3").objective.tau == 0.5
+    assert with_candidate(params, found, "what", "few", 3)[0].training.images == 0.5
+    assert one.training.images == 1
+
+
+def test_questions_share_the_runs_of_the_settings_they_share(tmp_path, params):
+    asked = question(changes={}, candidates={"default": {"objective": {"tau": 0.5}}, "few": {}})
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"base": BASE, "questions": {"a": question(), "b": asked}}))
+    found = load_study(path)
+    names = {
+        which: with_candidate(params, found, *which)[1]
+        for which in [("a", "one", 2), ("b", "default", 2), ("a", "one", 3), ("b", "few", 2)]
+    }
+    assert names["a", "one", 2] == names["b", "default", 2]
+    assert len(set(names.values())) == 3
+    few = with_candidate(params, found, "a", "few", 2)[1]  # differs in training.images alone
+    assert few not in names.values()
+
+
+def test_candidates_that_are_the_same_are_refused(tmp_path):
+    same = {"one": {}, "two": {"objective": {"tau": 0.5}}}
+    with pytest.raises(ParamsError, match="'two' and 'one' are the same"):
+        load_study(written(tmp_path, candidates=same))
 
 
 def test_the_base_is_infosegs_alone(tmp_path, params):
     path = written(tmp_path, method="kmeans", changes={}, candidates={"raw": {"passes": 2}})
-    found = with_candidate(params, load_study(path), "what", "raw", None)
-    assert found.method("what.raw.0", "coco_stuff3").passes == 2
+    found, method = with_candidate(params, load_study(path), "what", "raw", None)
+    assert found.method(method, "coco_stuff3").passes == 2
     with pytest.raises(ParamsError, match="optimiser"):  # K-Means has none, whose steps to set
         with_candidate(params, load_study(path), "what", "raw", 3)
 
@@ -199,7 +221,7 @@ def test_rounds_keep_the_better_half_and_resume_what_is_there(tmp_path, params):
     assert written_frame["pa_chosen"].tolist() == pytest.approx(frame["pa_chosen"], abs=1e-3)
     changed = written_frame.set_index("candidate")["changed"].groupby(level=0).first()
     assert json.loads(changed["two"]) == {"objective": {"tau": 0.9}}
-    weights = sorted(project.runs.glob("*what*/weights.safetensors"))
+    weights = sorted(project.runs.glob("*/weights.safetensors"))
     assert len(weights) == 7
     maps = np.load(weights[0].with_name("labels.npz"))["labels"]
     assert maps.dtype == np.uint8 and maps.ndim == 3
@@ -212,10 +234,9 @@ def test_rounds_keep_the_better_half_and_resume_what_is_there(tmp_path, params):
 def test_a_run_killed_before_its_signals_is_made_again(tmp_path, params, monkeypatch):
     project = Project(tmp_path, params, ROOT, make_missing=True)
     found = load_study(written(tmp_path))
-    its = Project(
-        tmp_path, with_candidate(params, found, "what", "one", 2), ROOT, make_missing=True
-    )
-    run = study.Run(dataset="coco_stuff3", method="what.one.2", seed=0)
+    its, method = with_candidate(params, found, "what", "one", 2)
+    its = Project(tmp_path, its, ROOT, make_missing=True)
+    run = study.Run(dataset="coco_stuff3", method=method, seed=0)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -270,9 +291,9 @@ def test_the_studys_own_questions_can_be_asked(profile):
     for name in params.profile.study:
         asked = found.questions[name]
         for candidate in asked.candidates:
-            made = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
+            made, method = with_candidate(params, found, name, candidate, asked.rounds[0].steps)
             for dataset in asked.datasets:
-                made.method(method_name(name, candidate, asked.rounds[0].steps), dataset)
+                made.method(method, dataset)
 
 
 def test_every_question_belongs_to_a_profile():

@@ -14,6 +14,9 @@ import yaml
 from infoseg.errors import InfosegError
 from infoseg.pipeline import SHORT
 
+#: Signals without labels that restarts can be chosen by.
+SELECTIONS = ("seed_agreement",)
+
 COMMON = """
 Settings come from params.yaml (the demo), or from conf/ with --profile; -S changes single ones.
 
@@ -69,13 +72,24 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "datasets", nargs="*", help="keys under `datasets`; default: the profile's"
     )
-    add(
+    train = add(
         "train",
         "train one method on one data set",
         [run],
         "Train on random crops of all images, without labels, and write\n"
         "runs/<profile>/<run>/: weights.safetensors (last), best.safetensors (best evaluation,\n"
-        "chosen with labels), history.csv, provenance.json, timing.json.",
+        "chosen with labels), history.csv, provenance.json, timing.json.\n"
+        "With --restarts, train that many seeds and copy the weights of the one chosen without\n"
+        "labels to runs/<profile>/<data set>-<method>-selected/.",
+    )
+    train.add_argument(
+        "--restarts", type=int, default=1, metavar="N", help="seeds to train, from --seed on"
+    )
+    train.add_argument(
+        "--select",
+        choices=SELECTIONS,
+        default=SELECTIONS[0],
+        help="what the seed is chosen by: its agreement with the other seeds (default)",
     )
     add(
         "evaluate",
@@ -194,7 +208,16 @@ def _run(options: argparse.Namespace) -> int:
             labelled = int(prepared.index["labelled"].sum())
             print(f"{dataset}: {len(prepared)} images, {labelled} labelled: {prepared.path}")
     elif options.command == "train":
-        print(project.train(options.dataset, options.method, options.seed))
+        if options.restarts == 1:
+            print(project.train(options.dataset, options.method, options.seed))
+        else:
+            from infoseg.restarts import train_restarts
+
+            seeds = range(options.seed, options.seed + options.restarts)
+            folder, found = train_restarts(project, options.dataset, options.method, seeds)
+            for seed, value in zip(seeds, found, strict=True):
+                print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
+            print(folder)
     elif options.command == "evaluate":
         from infoseg.reporting.signs import signs
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -28,6 +29,7 @@ from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
 from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
+from infoseg.selection import label_maps, read_maps, write_maps
 from infoseg.training import fit, train
 from infoseg.views import DeviceData
 
@@ -90,6 +92,9 @@ class Project:
 
     def example_path(self, run: Run) -> Path:
         return self.runs / "examples" / f"{run.key}.npz"
+
+    def maps_path(self, run: Run) -> Path:
+        return self.runs / "maps" / f"{run.key}.npz"
 
     # ---- data ------------------------------------------------------------------------------------
 
@@ -277,12 +282,14 @@ class Project:
             match = list(result["last"]["match"].values())
             ranks = result["last"]["quantiles"]
             examples = make_examples(model, data, match, prepared.meta.classes, ranks)
+            maps = self._label_maps(model, data)
             model, card = load_weights(folder / "best.safetensors", device)
             if card.step == result["last"]["step"]:  # the same weights: no need to look twice
                 result["best"] = result["last"]
             else:
                 result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
         write_examples(self.example_path(run), examples)
+        write_maps(self.maps_path(run), maps)
         part = result["last"]
         write_json(
             self.runs / "metrics" / f"{run.key}.json",
@@ -331,6 +338,21 @@ class Project:
         if not path.exists() and self.make_missing:
             self.evaluate(run.dataset, run.method, run.seed)
         return read_examples(path, f"evaluate@{run.key}")
+
+    def maps(self, run: Run) -> np.ndarray:
+        """Thinned-out clusters of a run's last weights, which tell how far seeds agree."""
+        path = self.maps_path(run)
+        if not path.exists() and self.make_missing:
+            # Not `evaluate`, since pictures without labels have them, too.
+            model = self.model(run)
+            with reproducible(self.params.training, run.seed):
+                write_maps(path, self._label_maps(model, self.crops(run.dataset, model)))
+        return read_maps(path, f"evaluate@{run.key}")
+
+    def _label_maps(self, model: Method, data: DeviceData) -> np.ndarray:
+        training = self.params.training
+        precision = choose_precision(training.precision, data.device)
+        return label_maps(model, data, training.evaluation_batch, precision)
 
     def model(self, run: Run) -> Method:
         """A run's last weights in evaluation mode."""

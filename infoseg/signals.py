@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 from sklearn.cluster import KMeans
 from torch import Tensor
@@ -25,37 +24,20 @@ from infoseg.losses import infoseg_loss
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.params import TrainingParams
+from infoseg.selection import agreement
 from infoseg.views import IGNORE, DeviceData, centre_crops, training_images
 
 #: IIC's strengths, for the agreement between an image and its jittered view.
 JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
-#: Images that label maps are kept of, to compare seeds, and their side in pixels.
-KEPT, SIDE = 200, 32
 #: Positions of each image that k-means on L looks at.
 SAMPLED = 64
-
-
-def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool = False) -> float:
-    """Share of equal labels beyond chance (Cohen's kappa): 1 is equal, 0 is chance.
-
-    first, second: labels in 0..clusters-1, of the same shape. match: clusters of the second may be
-    renamed one to one. Where all is one cluster in both, nothing is beyond chance: 0.
-    """
-    pairs = first.ravel().astype(np.int64) * clusters + second.ravel()
-    joint = np.bincount(pairs, minlength=clusters**2).reshape(clusters, clusters)
-    if match:
-        joint = joint[:, linear_sum_assignment(joint, maximize=True)[1]]
-    total = joint.sum()
-    equal = joint.trace() / total
-    chance = (joint.sum(0) / total) @ (joint.sum(1) / total)
-    return float((equal - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
 @torch.no_grad()
 def label_free(
     method: Method, data: DeviceData, params: TrainingParams, seed: int
-) -> tuple[dict[str, float], np.ndarray]:
-    """Signals of a trained method, and its labels of the first KEPT images, (n, SIDE, SIDE) uint8.
+) -> dict[str, float]:
+    """Signals of a trained method.
 
     flip_agreement, jitter_agreement: between an image's labels and those of its mirrored or
     jittered view, beyond chance. usage_entropy: of the shares of the clusters, in units of log K.
@@ -65,7 +47,7 @@ def label_free(
     method.eval()
     generator = torch.Generator(data.device).manual_seed(seed)
     precision = choose_precision(params.precision, data.device)
-    plain, mirrored, jittered, kept, entropies = [], [], [], [], []
+    plain, mirrored, jittered, entropies = [], [], [], []
     for views in centre_crops(data, data.evaluated, params.evaluation_batch, mask=False):
         regions = None if views.regions is None else views.regions.flip(-1)
         mirror = replace(views, images=views.images.flip(-1), regions=regions)
@@ -75,12 +57,8 @@ def label_free(
             plain.append(labels)
             mirrored.append(method.segment(mirror).flip(-1))
             jittered.append(method.segment(jitter))
-        if sum(map(len, kept)) < KEPT:
-            step = max(1, labels.shape[-1] // SIDE)
-            kept.append(labels[:, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE].byte())
         if entropy is not None:
             entropies.append(entropy.float())
-    maps = torch.cat(kept)[:KEPT].cpu().numpy()
     labels = torch.cat(plain).cpu().numpy()
     usage = np.bincount(labels.ravel(), minlength=method.clusters) / labels.size
     found = {
@@ -92,7 +70,7 @@ def label_free(
         found["decidedness"] = 1 - float(torch.cat(entropies).mean())
     if isinstance(method, InfoSeg):
         found["bound"] = _bound(method, data, params, generator)
-    return found, maps
+    return found
 
 
 def _bound(

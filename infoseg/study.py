@@ -15,23 +15,24 @@ can see it.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from infoseg.data.store_meta import sha256_of
 from infoseg.devices import reproducible
 from infoseg.errors import DataError, ParamsError
-from infoseg.files import write_json, write_whole
+from infoseg.files import write_json
 from infoseg.methods.infoseg import InfoSeg, InfoSegSettings
 from infoseg.parallel import side_by_side
 from infoseg.params import Run
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
-from infoseg.signals import agreement, label_free, mechanism
+from infoseg.selection import seed_agreements
+from infoseg.signals import label_free, mechanism
 from infoseg.study_questions import Round, Study, load_study, with_candidate
 
 #: What each row of a question's table says, after the columns that name the run.
@@ -106,26 +107,16 @@ def _play(
     return [a | b | {"seed_agreement": c} for a, b, c in zip(rows, found, agreements, strict=True)]
 
 
-def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float | None]:
-    """How far each run's labels agree with those of its setting's other seeds, in the mean.
-
-    Clusters are matched to clusters, so no label is needed. None where there is one seed, and for
-    methods that leave no labels for it.
-    """
-    maps = []
-    if not all((project.runs / run.key / "labels.npz").exists() for project, run in work):
-        return [None] * len(work)
-    for project, run in work:
-        with np.load(project.runs / run.key / "labels.npz") as file:
-            maps.append((file["labels"], int(file["clusters"])))
-    found: list[float | None] = []
-    for (_, run), (mine, clusters) in zip(work, maps, strict=True):
-        others = [
-            agreement(mine, theirs, clusters, match=True)
-            for (_, other), (theirs, _) in zip(work, maps, strict=True)
-            if (other.dataset, other.method) == (run.dataset, run.method) and other.seed != run.seed
-        ]
-        found.append(sum(others) / len(others) if others else None)
+def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float]:
+    """How far each run's labels agree with those of its setting's other seeds; NaN without any."""
+    settings: dict[tuple[str, str], list[int]] = {}
+    for place, (_, run) in enumerate(work):
+        settings.setdefault((run.dataset, run.method), []).append(place)
+    found = [math.nan] * len(work)
+    for places in settings.values():
+        maps = [project.maps(run) for project, run in map(work.__getitem__, places)]
+        for place, value in zip(places, seed_agreements(maps), strict=True):
+            found[place] = value
     return found
 
 
@@ -243,8 +234,7 @@ def _figures(project: Project, run: Run) -> dict[str, Any]:
 
 
 def _take_signals(project: Project, run: Run) -> None:
-    """signals.json and labels.npz beside the weights of a run of InfoSeg, unless they are of those
-    very weights already."""
+    """signals.json beside the weights of a run, unless it is of those very weights already."""
     folder = project.runs / run.key
     file, weights = folder / "signals.json", sha256_of(folder / "weights.safetensors")
     if file.exists() and json.loads(file.read_text())["weights"] == weights:
@@ -253,13 +243,7 @@ def _take_signals(project: Project, run: Run) -> None:
     if isinstance(model, InfoSeg):
         data, training = project.crops(run.dataset, model), project.params.training
         with reproducible(training, run.seed):
-            found, maps = label_free(model, data, training, run.seed)
+            found = label_free(model, data, training, run.seed)
             found |= mechanism(model, data, training, run.seed)
-        write_whole(folder / "labels.npz", lambda path: _save_maps(path, maps, model.clusters))
     signals = {name: found.get(name) for name in SIGNALS}
     write_json(file, {"weights": weights, "signals": signals})
-
-
-def _save_maps(path: Path, maps: np.ndarray, clusters: int) -> None:
-    with path.open("wb") as stream:  # to a name, NumPy adds a suffix
-        np.savez_compressed(stream, labels=maps, clusters=clusters)

@@ -282,3 +282,21 @@ def one_data_set(pictures: int) -> dict[str, Any]:
         "study": [],
     }
     return tree
+
+
+class Columns(Method):
+    """Labels by the column, or by brightness: nothing learnt, all known."""
+
+    def __init__(self, by: str):
+        torch.nn.Module.__init__(self)
+        self.clusters = 2
+        self.by = by
+
+    def segment_with_entropy(self, views):
+        images = views.images
+        if self.by == "column":
+            column = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
+            labels = column.long().expand(len(images), *images.shape[-2:])
+        else:
+            labels = (images.mean(1) > 0.5).long()
+        return labels, torch.full((len(images),), 0.25)

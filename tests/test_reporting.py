@@ -162,6 +162,20 @@ def test_table1_takes_mean_and_sample_std_over_seeds(frame):
     assert (row["permutation_gap_mean"], row["constant_pa"]) == (3.0, 41.0)
 
 
+def test_table1_has_the_seed_selected_without_labels_beside_the_mean(evaluations):
+    args = ["persons", "stuff3"], ["iic", "ac", "infoseg"], None
+    frame = tables.table1(evaluations, *args, {("stuff3", "infoseg"): 2})
+    row = frame.set_index(["dataset", "method"]).loc[("stuff3", "infoseg")]
+    assert (row["selected_seed"], row["pa_selected"], row["pa_mean"]) == ("2", 76.0, 73.0)
+    assert row["pa_reported_selected"] == 75.0
+    assert frame["pa_selected"].notna().sum() == 1
+    blocks = parsed(table1_markdown(frame, CAPTION))
+    assert {"": ["COCO-Persons", "COCO-Stuff-3"], "InfoSeg": ["–", "76.0"]} in blocks
+    assert tables.SELECTED_HEADING in table1_markdown(frame, CAPTION)
+    without = table1_markdown(tables.table1(evaluations, *args), CAPTION)
+    assert tables.SELECTED_HEADING not in without
+
+
 def test_table1_leaves_unknown_numbers_empty(frame):
     at = frame.set_index(["dataset", "method"])
     assert np.isnan(at.loc[("persons", "iic"), "pa_std"])  # one seed

@@ -4,65 +4,20 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, random_images, training, two_tone_images, write_prepared
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers import (
+    CPU,
+    Columns,
+    build,
+    random_images,
+    training,
+    two_tone_images,
+    write_prepared,
+)
 
-from infoseg import signals
-from infoseg.methods.base import Method
-from infoseg.signals import KEPT, SIDE, agreement, label_free, mechanism
+from infoseg.signals import label_free, mechanism
 from infoseg.views import DeviceData, training_images
-
-LABELS = st.lists(st.integers(0, 2), min_size=6, max_size=40)
-
-
-@given(LABELS)
-def test_equal_labels_agree_wholly_unless_nothing_is_beyond_chance(labels):
-    array = np.array(labels)
-    expected = 1.0 if len(set(labels)) > 1 else 0.0
-    assert agreement(array, array, 3) == pytest.approx(expected)
-
-
-@given(LABELS, st.permutations(range(3)))
-def test_matched_agreement_does_not_depend_on_the_names_of_clusters(labels, names):
-    array = np.array(labels)
-    renamed = np.array(names)[array]
-    expected = 1.0 if len(set(labels)) > 1 else 0.0
-    assert agreement(array, renamed, 3, match=True) == pytest.approx(expected)
-
-
-def test_agreement_is_cohens_kappa():
-    # Two raters, 50 items: the textbook's 20, 5, 10, 15, whose kappa is 0.4.
-    first = np.repeat([0, 0, 1, 1], [20, 5, 10, 15])
-    second = np.repeat([0, 1, 0, 1], [20, 5, 10, 15])
-    assert agreement(first, second, 2) == pytest.approx(0.4)
-
-
-def test_independent_labels_do_not_agree():
-    rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 3, (2, 100_000))
-    assert abs(agreement(first, second, 3)) < 0.01
-
-
-class Columns(Method):
-    """Labels by the column, or by brightness: nothing learnt, all known."""
-
-    def __init__(self, by: str):
-        torch.nn.Module.__init__(self)
-        self.clusters = 2
-        self.by = by
-
-    def segment_with_entropy(self, views):
-        images = views.images
-        if self.by == "column":
-            column = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
-            labels = column.long().expand(len(images), *images.shape[-2:])
-        else:
-            labels = (images.mean(1) > 0.5).long()
-        return labels, torch.full((len(images),), 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -73,34 +28,24 @@ def data(tmp_path_factory) -> DeviceData:
 
 
 def test_labels_by_place_disagree_with_the_mirror_image_and_labels_by_content_do_not(data):
-    by_place, maps = label_free(Columns("column"), data, training(), 0)
+    by_place = label_free(Columns("column"), data, training(), 0)
     assert by_place["flip_agreement"] == pytest.approx(-1)
     assert by_place["jitter_agreement"] == pytest.approx(1)
     assert by_place["usage_entropy"] == pytest.approx(1)
     assert by_place["decidedness"] == pytest.approx(0.75)
     assert "bound" not in by_place
-    assert maps.shape == (6, SIDE, SIDE) and maps.dtype == np.uint8
-    assert (maps[:, :, :16] == 0).all() and (maps[:, :, 16:] == 1).all()
-    by_content, _ = label_free(Columns("brightness"), data, training(), 0)
+    by_content = label_free(Columns("brightness"), data, training(), 0)
     assert by_content["flip_agreement"] == pytest.approx(1)
     assert 0 < by_content["jitter_agreement"] < 1
 
 
-def test_maps_are_of_the_first_images_at_a_low_resolution(data, monkeypatch):
-    monkeypatch.setattr(signals, "KEPT", 5)
-    monkeypatch.setattr(signals, "SIDE", 8)
-    maps = label_free(Columns("column"), data, training(), 0)[1]
-    assert maps.shape == (5, 8, 8)
-    assert KEPT == 200
-
-
 def test_the_bound_is_taken_on_images_left_out(data):
     method = build("infoseg")
-    half = label_free(method, data, training(images=0.5), 0)[0]["bound"]
-    whole = label_free(method, data, training(), 0)[0]["bound"]
+    half = label_free(method, data, training(images=0.5), 0)["bound"]
+    whole = label_free(method, data, training(), 0)["bound"]
     assert -4 < half < 0 and -4 < whole < 0
     assert half != whole
-    assert half == label_free(method, data, training(images=0.5), 0)[0]["bound"]
+    assert half == label_free(method, data, training(images=0.5), 0)["bound"]
     trained, left_out = training_images(data, 0.5)
     assert sorted([*trained.tolist(), *left_out.tolist()]) == list(range(6))
 

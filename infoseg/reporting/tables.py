@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ COLUMNS = (
     "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
     "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
     "pa_reported_mean pa_reported_std pa_start_mean random_pa difference "
-    "within_image_pa_mean within_image_chance_mean many_to_one_mean dataset_title "
-    "method_title paper_row notes"
+    "within_image_pa_mean within_image_chance_mean many_to_one_mean selected_seed pa_selected "
+    "pa_reported_selected dataset_title method_title paper_row notes"
 ).split()
 TRIVIAL = {"One class everywhere": "constant_pa", "A random answer": "random_pa"}
+SELECTED_HEADING = "The seed that agrees best with the other seeds, which needs no label"
 BEST_HEADING = "At the best of the evaluations during training, which labels choose"
 PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
 
@@ -42,12 +43,14 @@ def table1(
     datasets: Sequence[str],
     methods: Sequence[str],
     runs: Sequence[Run] | None = None,
+    selected: Mapping[tuple[str, str], int] | None = None,
 ) -> pd.DataFrame:
     """One row per data set and method, in the given order; percent, except counts and names.
 
     evaluations: what `evaluate` writes, one per run, in any order. datasets, methods: keys. runs:
     the runs the table consists of (`Params.runs()`); others, left over from earlier settings, are
-    not counted. Without it every evaluation counts, and each row needs at least one.
+    not counted. Without it every evaluation counts, and each row needs at least one. selected: the
+    seed chosen without labels (`infoseg.selection`), by data set and method, where there is one.
     `*_std` is the sample standard deviation over seeds, NaN for a single seed.
     Raises DataError for a missing run (naming its stages), a repeated one, or another format.
     """
@@ -75,7 +78,8 @@ def table1(
             )
             missing += ["-".join(map(str, k)) for k in absent]
             if not absent:
-                rows.append(_row([by_run[k] for k in keys]))
+                seed = (selected or {}).get((dataset, method))
+                rows.append(_row([by_run[k] for k in keys], seed))
     if missing:
         stages = " ".join(f"train@{name} evaluate@{name}" for name in missing[:3])
         others = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
@@ -86,8 +90,8 @@ def table1(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row of the table from the evaluations of all its seeds."""
+def _row(evaluations: list[dict[str, Any]], selected: int | None) -> dict[str, Any]:
+    """One row of the table from the evaluations of all its seeds, one of which may be selected."""
     first = evaluations[0]
     last = [e["last"] for e in evaluations]
     halves = [part["halves"] for part in last]
@@ -95,6 +99,7 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
     paper_pa = math.nan if paper_pa is None else paper_pa
     pa = mean_std("pa", [part["pa"] for part in last])
+    chosen = next((e["last"] for e in evaluations if e["seed"] == selected), None)
     return {
         "dataset": first["dataset"],
         "method": first["method"],
@@ -115,6 +120,9 @@ def _row(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
         "random_pa": _mean([part["random_pa"] for part in last]),
         "difference": pa["pa_mean"] - paper_pa,
+        "selected_seed": "" if chosen is None else str(selected),
+        "pa_selected": chosen["pa"] if chosen else math.nan,
+        "pa_reported_selected": chosen["halves"]["reported"]["pa"] if chosen else math.nan,
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
         "paper_row": paper_row or "",
@@ -177,11 +185,15 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
     best_rows = [
         (titles[m], [cell(at.loc[(d, m), "pa_best_mean"]) for d in datasets]) for m in methods
     ]
-    blocks = [
-        Block(ours),
-        Block(trivial, italic=True),
-        Block(best_rows, heading=BEST_HEADING),
+    blocks = [Block(ours), Block(trivial, italic=True)]
+    selected = [
+        (titles[m], [cell(at.loc[(d, m), "pa_selected"]) for d in datasets])
+        for m in methods
+        if frame.loc[frame["method"] == m, "pa_selected"].notna().any()
     ]
+    if selected:
+        blocks.append(Block(selected, heading=SELECTED_HEADING))
+    blocks.append(Block(best_rows, heading=BEST_HEADING))
     printed = _published_rows(frame, datasets)
     if printed:
         blocks.append(Block(printed, heading=PUBLISHED_HEADING))

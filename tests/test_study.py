@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from infoseg.cli import main
 from infoseg.errors import DataError, ParamsError
 from infoseg.params import compose, parse_params
 from infoseg.project import Project
-from infoseg.reporting.sections import answer_and_show
+from infoseg.reporting.sections import answer_and_show, show_rankings
 from infoseg.reporting.study_chart import study_chart
 from infoseg.reporting.style import ACCENT, MUTED
 from infoseg.selection import write_maps
@@ -302,6 +303,17 @@ def test_every_question_belongs_to_a_profile():
     assert sorted(sum(profiles, [])) == sorted(load_study(ROOT / "conf" / "study.yaml").questions)
 
 
+def test_the_notebook_shows_every_question_and_no_other():
+    cells = json.loads((ROOT / "notebooks" / "08_open_choices.ipynb").read_text())["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    shown = [name for call in re.findall(r"show\((.*)\)", source) for name in quoted(call)]
+    assert sorted(shown) == sorted(load_study(ROOT / "conf" / "study.yaml").questions)
+
+
+def quoted(arguments: str) -> list[str]:
+    return re.findall(r'"(\w+)"', arguments)
+
+
 def test_a_signal_that_orders_runs_as_pa_does_correlates_with_it():
     rows = pd.DataFrame({"dataset": "d", "steps": 5, "pa_chosen": [50.0, 60, 40, 70, 65, 30]})
     for name in SIGNALS:
@@ -387,6 +399,25 @@ def test_a_notebook_shows_a_questions_means_without_empty_columns(tmp_path, monk
     assert len(figure.axes) == 1
     assert list(means.columns) == ["pa_chosen"]
     assert len(means) == 4
+
+
+def test_a_question_without_an_answer_is_named_with_the_command(tmp_path, monkeypatch, capsys):
+    shown(tmp_path, monkeypatch, columns(table()))
+    (tmp_path / "results" / "study" / "what.csv").unlink()
+    answer_and_show(SimpleNamespace(root=tmp_path), "", "what")
+    said = capsys.readouterr().out
+    assert said.startswith("A question: ") and "infoseg study what --profile study" in said
+
+
+def test_rankings_are_shown_of_the_answers_the_repository_holds(monkeypatch, capsys):
+    found = []
+    monkeypatch.setattr("IPython.display.display", found.append)
+    show_rankings(SimpleNamespace(root=ROOT), "")
+    among_settings, among_seeds = found
+    assert {"dataset", "steps", "runs", "seed_agreement"} <= set(among_settings)
+    assert set(among_seeds["dataset"]) >= {"street", "persons", "aerial"}
+    show_rankings(SimpleNamespace(root=ROOT), "marginal")
+    assert "Not part of this run" in capsys.readouterr().out and len(found) == 2
 
 
 def test_of_very_many_candidates_those_of_later_rounds_are_shown(tmp_path, monkeypatch, capsys):

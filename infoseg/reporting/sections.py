@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from infoseg.errors import DataError
 from infoseg.evaluation import match_clusters
 from infoseg.examples import UNMATCHED, Examples
 from infoseg.params import Run
@@ -46,7 +47,8 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
     """Show what came out of questions of the study: a chart and the means, round by round.
 
     wanted: the question to answer now, with the project's data (what the pipeline asks for); or ""
-    to show the tables in `results/study`, which changes nothing.
+    to show the tables in `results/study`, which changes nothing. A question that has no table there
+    is named, with the command that answers it.
     """
     from IPython.display import display
 
@@ -62,7 +64,11 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
         if wanted:
             frame = run_question(project, path, name, os.cpu_count() or 1)
         else:
-            frame = answer(project.root, name)
+            try:
+                frame = answer(project.root, name)
+            except DataError as error:
+                print(f"{load_study(path).questions[name].title}: {error}")
+                continue
         tried = frame["candidate"].nunique()
         if tried > MANY:
             frame = frame[frame["candidate"].isin(frame[frame["round"] > 1]["candidate"])]
@@ -74,6 +80,21 @@ def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
         columns = ["pa_chosen", "within_image_pa", "within_image_chance", "seed_agreement"]
         found = means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean()
         display(found.dropna(axis=1, how="all").round(2))
+
+
+def show_rankings(project: Project, wanted: str) -> None:
+    """Show how signals that need no label rank the study's runs against PA (Spearman): among
+    different settings, and among the seeds of one. wanted: see `answer_and_show`."""
+    from IPython.display import display
+
+    from infoseg.study import all_answers, rank_correlations, seed_correlations
+
+    if wanted:  # its answer is being made, and others may be, too
+        print("Not part of this run.")
+        return
+    answers = all_answers(project.root)
+    for ranking in (rank_correlations, seed_correlations):
+        display(ranking(answers).round(2))
 
 
 def segments(examples: Examples, dataset: str, title: str):

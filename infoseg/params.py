@@ -28,7 +28,6 @@ from infoseg.params_data import (
     Share,
     Source,
     Strict,
-    check_clusters,
 )
 from infoseg.params_runs import (
     MethodSettings,
@@ -58,7 +57,6 @@ __all__ = [
     "Source",
     "Strict",
     "TrainingParams",
-    "check_clusters",
     "compose",
     "explain",
     "load_params",

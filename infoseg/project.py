@@ -18,7 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from infoseg.data.prepare import list_files, make_raw, prepare
+from infoseg.data.prepare import (
+    changed_since_prepared,
+    check_against_data,
+    list_files,
+    make_raw,
+    prepare,
+)
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError, ParamsError
@@ -26,7 +32,7 @@ from infoseg.evaluation import FORMAT, evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
 from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.params import Dataset, LocalSource, Params, Run, check_clusters, load_params
+from infoseg.params import Dataset, LocalSource, Params, Run, load_params
 from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.selection import label_maps, read_maps, write_maps
@@ -120,7 +126,7 @@ class Project:
             raise DataError("not found", file=raw, advice=f"Run stage data@{settings.source} first")
         prepare(settings, raw, self.prepared(dataset), dataset)
         prepared = load_prepared(self.prepared(dataset))
-        self._check_against_data(dataset, prepared)
+        check_against_data(self._dataset(dataset), prepared, dataset)
         return prepared
 
     def load(self, dataset: str) -> Prepared:
@@ -131,7 +137,7 @@ class Project:
                 return self.prepare(dataset)
             raise DataError("not found", file=path, advice=f"Run stage prepare@{dataset} first")
         prepared = load_prepared(path)
-        changed = self._changed_since_prepared(dataset, prepared)
+        changed = changed_since_prepared(self._dataset(dataset), prepared)
         if changed and self.make_missing:
             return self.prepare(dataset)
         if changed:
@@ -140,37 +146,13 @@ class Project:
                 file=path,
                 advice=f"Run stage prepare@{dataset} again",
             )
-        self._check_against_data(dataset, prepared)
+        check_against_data(self._dataset(dataset), prepared, dataset)
         return prepared
-
-    def _changed_since_prepared(self, dataset: str, prepared: Prepared) -> str:
-        """The first setting that differs from those the arrays were made with, or ""."""
-        now = self._dataset(dataset).model_dump()
-        then = prepared.meta.parameters
-        return next((name for name in then if name in now and now[name] != then[name]), "")
 
     def _dataset(self, dataset: str) -> Dataset:
         if dataset not in self.params.datasets:
             raise ParamsError(f"datasets: '{dataset}' is not among {sorted(self.params.datasets)}")
         return self.params.datasets[dataset]
-
-    def _check_against_data(self, dataset: str, prepared: Prepared) -> None:
-        """Settings that only the data can contradict: K, and the size of the crop."""
-        settings = self._dataset(dataset)
-        classes = len(prepared.meta.classes)
-        try:
-            if classes:
-                check_clusters(settings.clusters, classes, settings.over_clustering)
-        except ValueError as error:
-            raise ParamsError(f"datasets.{dataset}: {error}") from None
-        shorter = prepared.index[["height", "width"]].min(axis=1)
-        side = int(shorter.max() if settings.pad else shorter.min())
-        if settings.crop > side:
-            which = "largest" if settings.pad else "smallest"
-            raise ParamsError(
-                f"datasets.{dataset}.crop is {settings.crop}, larger than the {which} image, whose "
-                f"shorter side has {side} pixels"
-            )
 
     # ---- runs ------------------------------------------------------------------------------------
 

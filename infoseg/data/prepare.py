@@ -9,6 +9,7 @@ from pathlib import Path
 from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
+from infoseg.data.store import Prepared
 from infoseg.errors import DataError, ParamsError
 from infoseg.params_data import (
     CocoScenesSource,
@@ -17,6 +18,7 @@ from infoseg.params_data import (
     LocalSource,
     PotsdamScenesSource,
     Source,
+    check_clusters,
 )
 
 
@@ -77,3 +79,30 @@ def prepare(dataset: Dataset, raw: Path, out: Path, name: str) -> None:
     own = type(dataset).model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
     settings = {key: getattr(dataset, key) for key in (*SHARED, *reader.shared, *own)}
     reader.read(raw, out, name=name, progress=True, **settings)
+
+
+def changed_since_prepared(dataset: Dataset, prepared: Prepared) -> str:
+    """The first setting that differs from those the arrays were made with, or ""."""
+    now, then = dataset.model_dump(), prepared.meta.parameters
+    return next((name for name in then if name in now and now[name] != then[name]), "")
+
+
+def check_against_data(dataset: Dataset, prepared: Prepared, name: str) -> None:
+    """Settings that only the data can contradict: K, and the size of the crop.
+
+    Raises ParamsError naming the key under `datasets`.
+    """
+    classes = len(prepared.meta.classes)
+    try:
+        if classes:
+            check_clusters(dataset.clusters, classes, dataset.over_clustering)
+    except ValueError as error:
+        raise ParamsError(f"datasets.{name}: {error}") from None
+    shorter = prepared.index[["height", "width"]].min(axis=1)
+    side = int(shorter.max() if dataset.pad else shorter.min())
+    if dataset.crop > side:
+        which = "largest" if dataset.pad else "smallest"
+        raise ParamsError(
+            f"datasets.{name}.crop is {dataset.crop}, larger than the {which} image, whose "
+            f"shorter side has {side} pixels"
+        )

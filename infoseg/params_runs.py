@@ -32,7 +32,8 @@ class OptimiserSettings(Strict):
 
     schedule: the learning rate stays (`constant`) or falls to zero along half a cosine. average:
     decay of an exponential moving average of the weights, which is what is evaluated and kept; 0
-    keeps the weights as they are.
+    keeps the weights as they are. crop: side of the training crops in pixels, or null for that of
+    the crops evaluation looks at; smaller ones cost less and show less of a picture at a time.
     """
 
     steps: Positive
@@ -41,6 +42,7 @@ class OptimiserSettings(Strict):
     schedule: Literal["constant", "cosine"]
     average: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
+    crop: Positive | None
 
 
 # ---- runs ----------------------------------------------------------------------------------------

@@ -152,7 +152,9 @@ def _optimise(
     if params.compile:
         leave_uncompiled()
         loss_of = torch.compile(method.loss)
-    batches = training_batches(data, settings.batch, settings.flip, generator, params.images)
+    batches = training_batches(
+        data, settings.batch, settings.flip, generator, params.images, settings.crop
+    )
     recent = torch.zeros(params.log_every, device=data.device)
     last_finite, busy = math.nan, 0.0
     with _progress(settings.steps, title) as bar:

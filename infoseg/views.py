@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.data.store import Prepared
-from infoseg.errors import DataError
+from infoseg.errors import DataError, ParamsError
 
 IGNORE = 255
 
@@ -92,12 +92,14 @@ class DeviceData:
     def __len__(self) -> int:
         return len(self.offset)
 
-    def _rows(self, items: Tensor, top: Tensor, left: Tensor, flip: Tensor | None) -> Tensor:
+    def _rows(
+        self, items: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor | None = None
+    ) -> Tensor:
         """Row of `pixels` for every pixel of the crops, (B, S, S) int64; -1 outside the image."""
-        span = torch.arange(self.size, device=self.device)
+        span = torch.arange(size, device=self.device)
         x = span.expand(len(items), -1)
         if flip is not None:
-            x = torch.where(flip[:, None], self.size - 1 - x, x)
+            x = torch.where(flip[:, None], size - 1 - x, x)
         y = top[:, None] + span
         x = left[:, None] + x
         height, width = self.height[items, None], self.width[items, None]
@@ -109,24 +111,28 @@ class DeviceData:
         """Rows of the centre crops: what evaluation sees (IIC's protocol)."""
         top = (self.height[items] - self.size).div(2, rounding_mode="floor")
         left = (self.width[items] - self.size).div(2, rounding_mode="floor")
-        return self._rows(items, top, left, None)
+        return self._rows(items, top, left, self.size)
 
-    def random(self, items: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+    def random(
+        self, items: Tensor, generator: torch.Generator, flip: bool, size: int | None = None
+    ) -> Tensor:
         """Rows of crops at random places, mirrored with probability one half if `flip`.
 
-        Images smaller than the crop stand in its centre, with zeros around them.
+        size: side of the crops, that of evaluation's where it is None. Images smaller than the crop
+        stand in its centre, with zeros around them.
         """
+        size = size or self.size
         draws = torch.rand(3, len(items), generator=generator, device=self.device)
         top, left = (
             torch.where(
-                side >= self.size,
+                side >= size,
                 # float64 so that the product cannot round up to the first place outside.
-                (draw.double() * (side - self.size + 1)).long(),
-                (side - self.size).div(2, rounding_mode="floor"),
+                (draw.double() * (side - size + 1)).long(),
+                (side - size).div(2, rounding_mode="floor"),
             )
             for draw, side in zip(draws[:2], (self.height[items], self.width[items]), strict=True)
         )
-        return self._rows(items, top, left, draws[2] < 0.5 if flip else None)
+        return self._rows(items, top, left, size, draws[2] < 0.5 if flip else None)
 
     def views(self, rows: Tensor, items: Tensor, mask: bool | None = None) -> Views:
         """Read the crops. mask: false keeps the mask from a method that otherwise sees it."""
@@ -157,15 +163,24 @@ def training_images(data: DeviceData, share: float) -> tuple[Tensor, Tensor]:
 
 
 def training_batches(
-    data: DeviceData, batch: int, flip: bool, generator: torch.Generator, share: float = 1.0
+    data: DeviceData,
+    batch: int,
+    flip: bool,
+    generator: torch.Generator,
+    share: float = 1.0,
+    crop: int | None = None,
 ) -> Iterator[Views]:
     """Endless batches of random crops, each epoch in a fresh random order.
 
-    share: of the images, see `training_images`. The incomplete last batch of an epoch is dropped,
+    share: of the images, see `training_images`. crop: their side, or None for that of the crops
+    evaluation looks at. The incomplete last batch of an epoch is dropped,
     so that no batch holds an image twice: a pair of an image with itself would be a false negative
     in Eq. 8.
-    Raises DataError when there are fewer images than a batch needs.
+    Raises DataError when there are fewer images than a batch needs, ParamsError for a crop larger
+    than evaluation's.
     """
+    if crop and crop > data.size:
+        raise ParamsError(f"optimiser.crop is {crop}, larger than the data set's crop, {data.size}")
     images = training_images(data, share)[0]
     if len(images) < batch:
         raise DataError(
@@ -176,7 +191,7 @@ def training_batches(
         order = torch.randperm(len(images), generator=generator, device=data.device)
         for places in order[: len(images) // batch * batch].split(batch):
             items = images[places]
-            yield data.views(data.random(items, generator, flip), items)
+            yield data.views(data.random(items, generator, flip, crop), items)
 
 
 def centre_crops(

@@ -51,6 +51,7 @@ OPTIMISER: dict[str, Any] = {
     "schedule": "constant",
     "average": 0,
     "flip": True,
+    "crop": None,
 }
 TRAINING: dict[str, Any] = {
     "images": 1,

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from infoseg.errors import DataError
+from infoseg.errors import DataError, ParamsError
 from infoseg.training import HISTORY_FIGURES, train
 from infoseg.views import DeviceData, Sees, append_sobel, evaluated_crops, training_batches
 
@@ -57,17 +57,25 @@ def places(data: DeviceData, rows: torch.Tensor, item: int) -> tuple[int, int, b
     place = int(rows[i, j] - data.offset[item])
     y, x = divmod(place, width)
     flipped = bool(inside[i, j + 1 :].any() and rows[i, j + 1] < rows[i, j])
-    size = data.size
+    size = rows.shape[-1]
     return y - i, x - (size - 1 - j) if flipped else x - j, flipped
 
 
 @settings(deadline=None, max_examples=100)
-@given(SIZES, st.integers(2, 24), st.sampled_from([3, 4]), st.booleans(), st.integers(0, 99))
-def test_random_crops_equal_slices_and_stay_inside(sizes, size, channels, flip, seed):
+@given(
+    SIZES,
+    st.integers(2, 24),
+    st.integers(0, 9),
+    st.sampled_from([3, 4]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels, flip, seed):
     images, labels = images_of(sizes, channels, seed)
-    data = DeviceData(in_memory(images, labels), size, CPU)
+    data = DeviceData(in_memory(images, labels), size + larger, CPU)
     items = torch.arange(len(sizes)).repeat(3)
-    rows = data.random(items, torch.Generator().manual_seed(seed), flip)
+    own = size if larger else None  # training's crops are evaluation's where nothing is said
+    rows = data.random(items, torch.Generator().manual_seed(seed), flip, own)
     views = data.views(rows, items, mask=True)
     found, annotation = bytes_of(views), data.annotation(rows).numpy()
     assert views.images.shape == (len(items), channels, size, size)
@@ -256,6 +264,15 @@ def test_too_few_images_for_a_batch_is_an_error_naming_the_setting(tmp_path):
     data = marked_data(tmp_path, 3)
     with pytest.raises(DataError, match=r"optimiser\.batch is 4.*only 3 images"):
         next(training_batches(data, 4, True, torch.Generator()))
+
+
+def test_training_crops_may_be_smaller_than_evaluations_and_not_larger(tmp_path):
+    data = marked_data(tmp_path, 5)
+    batch = next(training_batches(data, 4, True, torch.Generator().manual_seed(0), crop=6))
+    assert batch.images.shape == (4, 3, 6, 6)
+    assert next(evaluated_crops(data, 4)).images.shape == (4, 3, 8, 8)
+    with pytest.raises(ParamsError, match=r"optimiser\.crop is 9, larger than .* 8"):
+        next(training_batches(data, 4, True, torch.Generator(), crop=9))
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_one_others(tmp_path):

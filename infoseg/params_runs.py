@@ -57,7 +57,8 @@ class TrainingParams(Strict):
     precision: `auto` is bfloat16 on CUDA and on CPUs with bfloat16 arithmetic. compile:
     torch.compile the training step. recompute: the compared methods' trunk computes its largest
     activations again on the way back instead of keeping them, for cards of 16 GB; numbers stay the
-    same. evaluations: how often, evenly spread, the data set is evaluated during training.
+    same. evaluations: how often, evenly spread, the data set is evaluated during training; at 0
+    nothing but the last weights is evaluated, neither untrained nor best ones.
     log_every: steps between rows of history.csv.
     """
 
@@ -67,7 +68,7 @@ class TrainingParams(Strict):
     precision: Literal["auto", "float32", "bfloat16"]
     compile: bool
     recompute: bool
-    evaluations: Positive
+    evaluations: Annotated[int, Field(ge=0)]
     evaluation_batch: Positive
     log_every: Positive
 

@@ -256,7 +256,7 @@ class Project:
             data = self._on_device(dataset, prepared, model)
             result["uses_mask"] = model.sees.mask
             result["start"] = None
-            if model.optimiser:
+            if model.optimiser and self.params.training.evaluations:
                 start = self._untrained(run, self._info(dataset, prepared), device)
                 fit(start, data, self.params.training.evaluation_batch, seed)
                 result["start"] = {"step": 0} | self._evaluate(start, prepared, data)

@@ -61,8 +61,9 @@ def train(
 ) -> Trained:
     """Train (and fit) a method on random crops of all images, labelled or not.
 
-    evaluate: called at `params.evaluations` evenly spaced steps; its `pa` chooses the best weights.
-    It is the only place where labels come in, and nothing flows back into training.
+    evaluate: called at `params.evaluations` evenly spaced steps; its `pa` chooses the best weights,
+    which are the last ones where it is never called. It is the only place where labels come in, and
+    nothing flows back into training.
     Raises TrainingError when the loss stops being finite.
     """
     generator = torch.Generator(data.device).manual_seed(seed)
@@ -98,10 +99,14 @@ def train(
     if has_fit(method):
         fit(method, data, params.evaluation_batch, seed)
     if not method.optimiser or has_fit(method):
-        history.append({"step": steps, "loss": None} | evaluate_now(steps))
+        found = evaluate_now(steps) if params.evaluations else {}
+        history.append({"step": steps, "loss": None} | found)
+    last = _state(method)
+    if not params.evaluations:
+        best, best_step = last, steps
     images = steps * method.optimiser.batch if method.optimiser else 0
     return Trained(
-        last=_state(method),
+        last=last,
         best=best,
         last_step=steps,
         best_step=best_step,

@@ -216,6 +216,13 @@ def test_without_padding_the_smallest_image_counts(home, tree):
         project(home, other).load("coco_stuff3")
 
 
+def test_without_evaluations_in_training_the_last_weights_alone_are_evaluated(tmp_path, tree):
+    quick = project(tmp_path, changed(tree, "training.evaluations", 0), make_missing=True)
+    found = quick.evaluate("coco_stuff3", "infoseg", 0)
+    assert found["start"] is None and found["best"] == found["last"]
+    assert found["last"]["step"] == 8
+
+
 def test_a_truncated_array_is_never_trained_on(home, tree, tmp_path):
     made = project(home, tree)
     copy = Project(tmp_path, made.params, home)

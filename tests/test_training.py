@@ -209,6 +209,19 @@ def test_the_best_weights_are_those_of_the_first_highest_accuracy(noise):
     assert float(trained.last["weight"]) == pytest.approx(-8, rel=1e-3)
 
 
+def test_without_evaluations_the_best_weights_are_the_last(noise):
+    def never():
+        raise AssertionError("evaluated")
+
+    trained = run(Stub(8), noise, never, evaluations=0)
+    assert trained.best_step == trained.last_step == 8
+    assert trained.best["weight"] == trained.last["weight"] != 0
+    assert all("pa" not in row for row in trained.history)
+    kmeans = run(build("kmeans", pixels_per_image=4, passes=1), noise, never, evaluations=0)
+    assert kmeans.history == [{"step": 0, "loss": None}]
+    assert kmeans.best is kmeans.last
+
+
 def test_methods_that_are_only_fitted_are_evaluated_once_after_the_fit(noise):
     method = build("kmeans")
     centroids = []

@@ -163,7 +163,7 @@ def test_a_missing_key_is_named(path):
         ("datasets.stuff3.on_bad_input", "ignore"),
         ("training.device", "tpu"),
         ("training.threads", 0),
-        ("training.evaluations", 0),
+        ("training.evaluations", -1),
         ("methods.kmeans.passes", "many"),
         ("methods.infoseg.objective.marginal", "shuffled"),
         ("methods.infoseg.objective.tau", 0),

@@ -11,6 +11,13 @@ all pictures has. So T = log A where it has, and very low where not, and the bou
 -log(1 + 1/A) - log(1 + A) / A. It is reached when each head stands for types of which a picture
 never has two, that is for a class; a head for types that occur together must serve both with one
 vector. Nothing in the objective asks that a class has the same head in all pictures.
+
+With H the same for all pictures, `rematched` and `log_sum_exp` cannot tell pairs apart: the bound
+is that of a guess, -2 log 2. `paired` can: S of the position itself is what V says of L, and S of
+the same position in another picture is something else in all but one of K pictures. No picture has
+to be looked at for that, only the position: any division of what positions show into K equal parts
+earns -log(1 + 1/K) - log(1 + K) / K, and more where V is not quite decided, since mixtures of the H_k
+tell more than K things apart.
 """
 
 from __future__ import annotations
@@ -58,13 +65,24 @@ class World:
         a = self.appearances
         return -math.log(1 + 1 / a) - math.log(1 + a) / a
 
+    def constant_bound(self, marginal: str) -> float:
+        """What a decided V earns where H does not depend on the picture, in nats."""
+        k = self.classes
+        guess = -2 * math.log(2)
+        earns = marginal in ("paired", "random_position")
+        return -math.log(1 + 1 / k) - math.log(1 + k) / k if earns else guess
+
 
 class Features(nn.Module):
-    """L by type, and H linear in which types a picture has, at first random."""
+    """L by type, and H linear in which types a picture has, at first random.
 
-    def __init__(self, world: World, features: int):
+    constant: H is the same for all pictures.
+    """
+
+    def __init__(self, world: World, features: int, constant: bool):
         super().__init__()
         self.world = world
+        self.constant = constant
         self.local = nn.Parameter(torch.randn(world.types, features) / math.sqrt(features))
         self.glob = nn.Linear(world.types, world.classes * features)
 
@@ -73,7 +91,9 @@ class Features(nn.Module):
         world = self.world
         types = classes * world.appearances + appearances.gather(1, classes)
         has = torch.arange(world.classes) * world.appearances + appearances
-        composition = torch.zeros(len(has), world.types).scatter_(1, has, 1.0)
+        composition = torch.zeros(len(has), world.types)
+        if not self.constant:  # what is left is the bias
+            composition.scatter_(1, has, 1.0)
         local = self.local[types].transpose(1, 2)[:, :, None]
         return local, self.glob(composition).unflatten(1, (world.classes, -1))
 
@@ -86,11 +106,15 @@ def learn(
     batch: int = 32,
     features: int = 32,
     learning_rate: float = 0.01,
+    constant: bool = False,
 ) -> dict[str, Any]:
-    """Train on fresh pictures; returns the bound, PA and PA with a match per picture on others."""
+    """Train on fresh pictures; returns the bound, PA and PA with a match per picture on others.
+
+    constant: see `Features`.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = Features(world, features)
+    model = Features(world, features, constant)
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
     for _ in range(steps):
         loss = infoseg_loss(*model(*world.pictures(batch, generator)), objective, generator)
@@ -129,6 +153,22 @@ def compare(
     ]
     frame = pd.DataFrame(rows).assign(optimum=world.optimum())
     return frame.groupby(["marginal", "P"], sort=False).mean().round(2)
+
+
+def compare_constant(
+    world: World,
+    seeds: Sequence[int],
+    steps: int,
+    marginals: Sequence[str] = ("paired", "rematched"),
+) -> pd.DataFrame:
+    """`learn` where H is the same for all pictures, beside what a decided V earns then."""
+    rows = [
+        {"marginal": marginal, "decided": world.constant_bound(marginal)}
+        | learn(world, _objective(marginal), seed, steps, constant=True)
+        for marginal in marginals
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows).groupby("marginal", sort=False).mean().round(2)
 
 
 def _objective(marginal: str) -> ObjectiveSettings:

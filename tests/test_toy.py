@@ -9,7 +9,7 @@ import torch
 from helpers import objective
 
 from infoseg.losses import class_scores, infoseg_loss, jsd_lower_bound
-from infoseg.toy import Features, World, compare, learn
+from infoseg.toy import Features, World, compare, compare_constant, learn
 
 READINGS = ("rematched", "log_sum_exp", "paired", "random_position")
 
@@ -33,7 +33,7 @@ def test_every_class_has_its_share_of_every_picture_and_fixed_layouts_are_the_sa
 
 def ideal(world: World, scale: float) -> Features:
     """Features that know the world: head k answers for the types of class k."""
-    model = Features(world, world.types)
+    model = Features(world, world.types, constant=False)
     with torch.no_grad():
         model.local.copy_(torch.eye(world.types))
         weight = torch.zeros(world.classes, world.types, world.types)
@@ -65,7 +65,7 @@ def test_features_that_know_the_world_reach_the_optimum_and_name_classes_alike()
 def test_no_reading_asks_a_class_to_have_the_same_head_in_all_pictures(marginal):
     world = World()
     generator = torch.Generator().manual_seed(0)
-    local, glob = Features(world, 8)(*world.pictures(16, generator))
+    local, glob = Features(world, 8, constant=False)(*world.pictures(16, generator))
     order = torch.rand(glob.shape[:2], generator=generator).argsort(1)
     renamed = glob.gather(1, order[..., None].expand_as(glob))
     settings = objective(marginal=marginal, score_factor=1.0)
@@ -99,3 +99,16 @@ def test_the_comparison_has_a_row_for_each_reading_and_length_and_means_over_see
     each = [learn(world, settings, seed, 5, features=8)["pa"] for seed in seeds]
     assert found["pa"]["rematched", 8] == pytest.approx(sum(each) / 2, abs=0.01)
     assert (found["optimum"] == round(world.optimum(), 2)).all()
+
+
+def test_pictures_need_not_be_looked_at_for_eq_8_as_written_and_for_others_they_must():
+    world = World()
+    # A decided V: the same code in one picture of three, whatever the picture.
+    positive, negative = torch.tensor([math.log(3)]), torch.tensor([math.log(3), -100, -100])
+    earned = float(jsd_lower_bound(positive, negative))
+    for marginal in ("paired", "random_position"):
+        assert world.constant_bound(marginal) == pytest.approx(earned, abs=1e-6)
+    found = compare_constant(world, [0], steps=200)
+    assert found["bound"]["paired"] > earned - 0.1
+    assert found["bound"]["rematched"] == pytest.approx(-2 * math.log(2), abs=0.02)
+    assert found["decided"]["rematched"] == pytest.approx(-2 * math.log(2), abs=0.01)

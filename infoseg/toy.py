@@ -16,8 +16,8 @@ With H the same for all pictures, `rematched` and `log_sum_exp` cannot tell pair
 is that of a guess, -2 log 2. `paired` can: S of the position itself is what V says of L, and S of
 the same position in another picture is something else in all but one of K pictures. No picture has
 to be looked at for that, only the position: any division of what positions show into K equal parts
-earns -log(1 + 1/K) - log(1 + K) / K, and more where V is not quite decided, since mixtures of the H_k
-tell more than K things apart.
+earns -log(1 + 1/K) - log(1 + K) / K, and more where V is not quite decided, since mixtures of the
+H_k tell more than K things apart.
 """
 
 from __future__ import annotations

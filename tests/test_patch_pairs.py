@@ -346,7 +346,7 @@ def test_training_beats_chance_where_places_can_be_told(kind, chance, reached):
     ramps = torch.stack([y, x, (x + y) / 2]) / 24
     optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
     losses = []
-    for _ in range(70):
+    for _ in range(140):
         noise = 0.02 * torch.randn(16, 3, 24, 24, generator=generator)
         loss = method.loss(Views(ramps + noise), generator)
         optimiser.zero_grad()

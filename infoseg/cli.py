@@ -214,7 +214,9 @@ def _run(options: argparse.Namespace) -> int:
             from infoseg.restarts import train_restarts
 
             seeds = range(options.seed, options.seed + options.restarts)
-            folder, found = train_restarts(project, options.dataset, options.method, seeds)
+            folder, found = train_restarts(
+                project, options.dataset, options.method, seeds, options.select
+            )
             for seed, value in zip(seeds, found, strict=True):
                 print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
             print(folder)

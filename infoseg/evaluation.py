@@ -7,7 +7,7 @@ annotated class, accumulated on the device without waiting for it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,9 +135,15 @@ def halves(ids: Sequence[str]) -> np.ndarray:
 
 @torch.no_grad()
 def confusions(
-    method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
+    method: Method,
+    data: DeviceData,
+    batch: int,
+    precision: torch.dtype | None = None,
+    look: Callable[[Tensor], None] | None = None,
 ) -> tuple[np.ndarray, float | None]:
     """Segment the centre crop of every labelled image.
+
+    look: called with the labels (B, H, W) of every batch, on the device.
 
     Returns the confusion per image (N, K, C) int64 and the mean entropy of the class probabilities
     in units of log K (None for a method without probabilities).
@@ -154,6 +160,8 @@ def confusions(
         rows = data.centre(items)
         with autocast(data.device, precision):
             labels, entropy = method.segment_with_entropy(data.views(rows, items, mask=False))
+        if look:
+            look(labels)
         annotation = data.annotation(rows).long()
         slot = (place[:, None, None] * clusters + labels) * classes + annotation
         slot = torch.where(annotation == IGNORE, table.numel() - 1, slot).flatten()
@@ -219,7 +227,8 @@ def evaluate(
     ids: Sequence[str],
     classes: Sequence[str],
     precision: torch.dtype | None = None,
+    look: Callable[[Tensor], None] | None = None,
 ) -> dict[str, Any]:
     """Segment and summarise: `confusions`, then `summarise`, with the entropy of V beside it."""
-    counts, entropy = confusions(method, data, batch, precision)
+    counts, entropy = confusions(method, data, batch, precision, look)
     return summarise(counts, ids, classes) | {"assignment_entropy": entropy}

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from infoseg.data.prepare import (
     changed_since_prepared,
@@ -26,6 +27,7 @@ from infoseg.data.prepare import (
     prepare,
 )
 from infoseg.data.store import Prepared, load_prepared
+from infoseg.data.store_meta import sha256_of
 from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError, ParamsError
 from infoseg.evaluation import FORMAT, evaluate
@@ -35,7 +37,7 @@ from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Dataset, LocalSource, Params, Run, load_params
 from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
-from infoseg.selection import label_maps, read_maps, write_maps
+from infoseg.selection import LabelMaps, label_maps, read_maps, write_maps
 from infoseg.training import fit, train
 from infoseg.views import DeviceData
 
@@ -219,12 +221,18 @@ class Project:
         write_json(folder / "provenance.json", made | {"data": hashes})
         return folder
 
-    def _evaluate(self, model: Method, prepared: Prepared, data: DeviceData) -> dict[str, Any]:
+    def _evaluate(
+        self,
+        model: Method,
+        prepared: Prepared,
+        data: DeviceData,
+        look: Callable[[Tensor], None] | None = None,
+    ) -> dict[str, Any]:
         training = self.params.training
         ids = prepared.index["id"][prepared.index["labelled"]].tolist()
         precision = choose_precision(training.precision, data.device)
         return evaluate(
-            model, data, training.evaluation_batch, ids, prepared.meta.classes, precision
+            model, data, training.evaluation_batch, ids, prepared.meta.classes, precision, look
         )
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
@@ -260,18 +268,18 @@ class Project:
                 start = self._untrained(run, self._info(dataset, prepared), device)
                 fit(start, data, self.params.training.evaluation_batch, seed)
                 result["start"] = {"step": 0} | self._evaluate(start, prepared, data)
-            result["last"] = {"step": card.step} | self._evaluate(model, prepared, data)
+            maps = LabelMaps()
+            result["last"] = {"step": card.step} | self._evaluate(model, prepared, data, maps.add)
             match = list(result["last"]["match"].values())
             ranks = result["last"]["quantiles"]
             examples = make_examples(model, data, match, prepared.meta.classes, ranks)
-            maps = self._label_maps(model, data)
             model, card = load_weights(folder / "best.safetensors", device)
             if card.step == result["last"]["step"]:  # the same weights: no need to look twice
                 result["best"] = result["last"]
             else:
                 result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
         write_examples(self.example_path(run), examples)
-        write_maps(self.maps_path(run), maps)
+        write_maps(self.maps_path(run), maps.array(), sha256_of(folder / "weights.safetensors"))
         part = result["last"]
         write_json(
             self.runs / "metrics" / f"{run.key}.json",
@@ -323,18 +331,18 @@ class Project:
 
     def maps(self, run: Run) -> np.ndarray:
         """Thinned-out clusters of a run's last weights, which tell how far seeds agree."""
-        path = self.maps_path(run)
-        if not path.exists() and self.make_missing:
-            # Not `evaluate`, since pictures without labels have them, too.
-            model = self.model(run)
-            with reproducible(self.params.training, run.seed):
-                write_maps(path, self._label_maps(model, self.crops(run.dataset, model)))
-        return read_maps(path, f"evaluate@{run.key}")
-
-    def _label_maps(self, model: Method, data: DeviceData) -> np.ndarray:
-        training = self.params.training
-        precision = choose_precision(training.precision, data.device)
-        return label_maps(model, data, training.evaluation_batch, precision)
+        path, stage, training = self.maps_path(run), f"evaluate@{run.key}", self.params.training
+        if self.make_missing:
+            weights = sha256_of(self.runs / run.key / "weights.safetensors")
+            if not path.exists() or read_maps(path, stage)[1] != weights:
+                # Not by `evaluate`, since pictures without labels have maps, too.
+                model = self.model(run)
+                data = self.crops(run.dataset, model)
+                precision = choose_precision(training.precision, data.device)
+                with reproducible(training, run.seed):
+                    maps = label_maps(model, data, training.evaluation_batch, precision)
+                write_maps(path, maps, weights)
+        return read_maps(path, stage)[0]
 
     def model(self, run: Run) -> Method:
         """A run's last weights in evaluation mode."""

@@ -20,7 +20,7 @@ from infoseg.reporting.table2 import table2b as frame_table2b
 from infoseg.reporting.table2 import write_table2, write_table2b
 from infoseg.reporting.tables import table1 as frame_table1
 from infoseg.reporting.tables import write_table1
-from infoseg.selection import FEWEST, choose_seed
+from infoseg.restarts import selected_seeds
 
 if TYPE_CHECKING:
     from infoseg.project import Project
@@ -63,18 +63,6 @@ def table1_frame(project: Project) -> pd.DataFrame:
     evaluations = [project.evaluation(run) for run in runs]
     selected = selected_seeds(project, runs)
     return frame_table1(evaluations, profile.datasets, profile.methods, runs, selected)
-
-
-def selected_seeds(project: Project, runs: list[Run]) -> dict[tuple[str, str], int]:
-    """The seed that agrees best with the others, for data sets and methods with three or more."""
-    cells: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        cells.setdefault((run.dataset, run.method), []).append(run)
-    found: dict[tuple[str, str], int] = {}
-    for key, seeds in cells.items():
-        if len(seeds) >= FEWEST:
-            found[key] = seeds[choose_seed([project.maps(run) for run in seeds])].seed
-    return found
 
 
 def provenance_rows(project: Project, runs: list[Run]) -> list[dict[str, Any]]:

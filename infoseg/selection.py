@@ -23,7 +23,7 @@ from infoseg.devices import autocast
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_whole
 from infoseg.methods.base import Method
-from infoseg.views import DeviceData, evaluated_crops
+from infoseg.views import DeviceData, centre_crops, evaluated_items
 
 #: Fewer seeds than this are not chosen among.
 FEWEST = 3
@@ -47,39 +47,59 @@ def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool 
     return float((equal - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
-@torch.no_grad()
-def label_maps(
-    method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
-) -> np.ndarray:
+class LabelMaps:
     """Clusters of the first images that evaluation looks at, thinned out: (n, S, S) uint8.
 
     n is at most 200 and S at most 32, enough to compare seeds by and small enough to keep.
     """
-    method.eval()
-    kept: list[Tensor] = []
-    for views in evaluated_crops(data, batch):
-        with autocast(data.device, precision):
-            labels = method.segment(views)
+
+    def __init__(self) -> None:
+        self.parts: list[Tensor] = []
+        self.missing = KEPT
+
+    def add(self, labels: Tensor) -> None:
+        """Take what is still missing of a batch of labels, (B, H, W)."""
         step = max(1, labels.shape[-1] // SIDE)
-        kept.append(labels[:, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE].byte())
-        if sum(map(len, kept)) >= KEPT:
-            break
-    return torch.cat(kept)[:KEPT].cpu().numpy()
+        part = labels[: self.missing, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE]
+        if len(part):
+            self.parts.append(part.byte())
+            self.missing -= len(part)
+
+    def array(self) -> np.ndarray:
+        return torch.cat(self.parts).cpu().numpy()
 
 
-def write_maps(path: Path, maps: np.ndarray) -> None:
+@torch.no_grad()
+def label_maps(
+    method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
+) -> np.ndarray:
+    """The maps of a method that is not evaluated, as on images without labels."""
+    method.eval()
+    maps = LabelMaps()
+    for views in centre_crops(data, evaluated_items(data)[:KEPT], batch, mask=False):
+        with autocast(data.device, precision):
+            maps.add(method.segment(views))
+    return maps.array()
+
+
+def write_maps(path: Path, maps: np.ndarray, weights: str) -> None:
+    """weights: SHA-256 of the weights file they were made with."""
+
     def write(file: Path) -> None:
         with file.open("wb") as stream:  # given a name, NumPy would append .npz to it
-            np.savez_compressed(stream, maps=maps)
+            np.savez_compressed(stream, maps=maps, weights=np.array(weights))
 
     write_whole(path, write)
 
 
-def read_maps(path: Path, stage: str) -> np.ndarray:
-    """Raises DataError naming the stage that makes them when they are not there or not whole."""
+def read_maps(path: Path, stage: str) -> tuple[np.ndarray, str]:
+    """Maps, and SHA-256 of their weights.
+
+    Raises DataError naming the stage that makes them when they are not there or not whole.
+    """
     try:
         with np.load(path) as arrays:
-            return arrays["maps"]
+            return arrays["maps"], str(arrays["weights"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(
             f"cannot be read ({error})", file=path, advice=f"Run stage {stage}"
@@ -101,11 +121,11 @@ def seed_agreements(maps: Sequence[np.ndarray]) -> list[float]:
     return (table.sum(1) / (len(maps) - 1)).tolist()
 
 
-def choose_seed(maps: Sequence[np.ndarray]) -> int:
-    """Position of the seed whose labels agree best with the others'.
+def choose_seed(agreements: Sequence[float]) -> int:
+    """Position of the seed that agrees best with the others.
 
     Raises ParamsError for fewer than three seeds: of two each agrees with the other alike.
     """
-    if len(maps) < FEWEST:
-        raise ParamsError(f"{len(maps)} seeds are too few to choose among: {FEWEST} or more")
-    return int(np.argmax(seed_agreements(maps)))
+    if len(agreements) < FEWEST:
+        raise ParamsError(f"{len(agreements)} seeds are too few to choose among: {FEWEST} or more")
+    return int(np.argmax(agreements))

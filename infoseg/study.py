@@ -15,7 +15,6 @@ can see it.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ from infoseg.data.store_meta import sha256_of
 from infoseg.devices import reproducible
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_json
-from infoseg.methods.infoseg import InfoSeg, InfoSegSettings
+from infoseg.methods.infoseg import InfoSegSettings
 from infoseg.parallel import side_by_side
 from infoseg.params import Run
 from infoseg.project import Project
 from infoseg.reporting.tables import write_frame
-from infoseg.selection import seed_agreements
+from infoseg.restarts import agreements
 from infoseg.signals import label_free, mechanism
 from infoseg.study_questions import Round, Study, load_study, with_candidate
 
@@ -103,21 +102,8 @@ def _play(
                 )
     title = f"{name}, {round_.steps} steps" if round_.steps else name
     found = side_by_side(judge, work, jobs, title)
-    agreements = _seed_agreements(work)
-    return [a | b | {"seed_agreement": c} for a, b, c in zip(rows, found, agreements, strict=True)]
-
-
-def _seed_agreements(work: list[tuple[Project, Run]]) -> list[float]:
-    """How far each run's labels agree with those of its setting's other seeds; NaN without any."""
-    settings: dict[tuple[str, str], list[int]] = {}
-    for place, (_, run) in enumerate(work):
-        settings.setdefault((run.dataset, run.method), []).append(place)
-    found = [math.nan] * len(work)
-    for places in settings.values():
-        maps = [project.maps(run) for project, run in map(work.__getitem__, places)]
-        for place, value in zip(places, seed_agreements(maps), strict=True):
-            found[place] = value
-    return found
+    agreed = agreements(project, [run for _, run in work])
+    return [a | b | {"seed_agreement": c} for a, b, c in zip(rows, found, agreed, strict=True)]
 
 
 def answer(root: Path, name: str) -> pd.DataFrame:
@@ -196,7 +182,7 @@ def profile_signals(project: Project, jobs: int) -> pd.DataFrame:
     found = side_by_side(judge, work, jobs, "signals")
     frame = pd.DataFrame([run.model_dump() | row for run, row in zip(runs, found, strict=True)])
     frame["steps"] = [project.evaluation(run)["last"]["step"] for run in runs]
-    frame["seed_agreement"] = _seed_agreements(work)
+    frame["seed_agreement"] = agreements(project, runs)
     write_frame(frame, project.results / "signals.csv")
     return frame
 
@@ -239,8 +225,9 @@ def _take_signals(project: Project, run: Run) -> None:
     file, weights = folder / "signals.json", sha256_of(folder / "weights.safetensors")
     if file.exists() and json.loads(file.read_text())["weights"] == weights:
         return
-    model, found = project.model(run), {}
-    if isinstance(model, InfoSeg):
+    found: dict[str, float] = {}
+    if isinstance(project.params.method(run.method, run.dataset), InfoSegSettings):
+        model = project.model(run)
         data, training = project.crops(run.dataset, model), project.params.training
         with reproducible(training, run.seed):
             found = label_free(model, data, training, run.seed)

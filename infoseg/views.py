@@ -173,9 +173,8 @@ def training_batches(
     """Endless batches of random crops, each epoch in a fresh random order.
 
     share: of the images, see `training_images`. crop: their side, or None for that of the crops
-    evaluation looks at. The incomplete last batch of an epoch is dropped,
-    so that no batch holds an image twice: a pair of an image with itself would be a false negative
-    in Eq. 8.
+    evaluation looks at. The incomplete last batch of an epoch is dropped, so that no batch holds an
+    image twice: a pair of an image with itself would be a false negative in Eq. 8.
     Raises DataError when there are fewer images than a batch needs, ParamsError for a crop larger
     than evaluation's.
     """
@@ -207,8 +206,13 @@ def evaluated_crops(data: DeviceData, batch: int) -> Iterator[Views]:
 
     Where nothing is labelled, the centre crops of all images.
     """
-    every = data.evaluated if len(data.evaluated) else torch.arange(len(data), device=data.device)
-    return centre_crops(data, every, batch)
+    return centre_crops(data, evaluated_items(data), batch)
+
+
+def evaluated_items(data: DeviceData) -> Tensor:
+    """Images that evaluation looks at, or all of them where nothing is labelled."""
+    every = torch.arange(len(data), device=data.device)
+    return data.evaluated if len(data.evaluated) else every
 
 
 #: Weights of red, green and blue in brightness (IIC's `custom_greyscale_to_tensor`).

@@ -335,12 +335,11 @@ def test_seeds_are_compared_within_their_setting(tmp_path, params):
     project = Project(tmp_path, params, ROOT)
     labels = np.random.default_rng(0).integers(0, 3, (4, 8, 8)).astype(np.uint8)
     maps = {("one", 0): labels, ("two", 0): 2 - labels, ("one", 1): np.roll(labels, 3, 1)}
-    work = []
+    runs = []
     for (method, seed), found in maps.items():
-        run = study.Run(dataset="d", method=method, seed=seed)
-        write_maps(project.maps_path(run), found)
-        work.append((project, run))
-    one, alone, other = study._seed_agreements(work)
+        runs.append(study.Run(dataset="d", method=method, seed=seed))
+        write_maps(project.maps_path(runs[-1]), found, "")
+    one, alone, other = study.agreements(project, runs)
     assert one == other < 0.5
     assert np.isnan(alone)
 

@@ -85,7 +85,7 @@ class Study(Strict):
         for name, question in self.questions.items():
             seen: dict[str, str] = {}
             for candidate in question.candidates:
-                told = json.dumps(_change(self, question, candidate), sort_keys=True)
+                told = json.dumps(change_of(self, question, candidate), sort_keys=True)
                 other = seen.setdefault(told, candidate)
                 if other != candidate:
                     raise ValueError(f"questions.{name}: '{candidate}' and '{other}' are the same")
@@ -112,7 +112,7 @@ def with_candidate(
     """
     question = study.questions[name]
     raw = params.model_dump()
-    change = _change(study, question, candidate)
+    change = change_of(study, question, candidate)
     if steps:
         change = merge(change, {"optimiser": {"steps": steps}})
     told = json.dumps([question.method, change], sort_keys=True)
@@ -126,6 +126,7 @@ def with_candidate(
     return parse_params(raw, f"study, {name}, {candidate}"), method
 
 
-def _change(study: Study, question: Question, candidate: str) -> dict[str, Any]:
+def change_of(study: Study, question: Question, candidate: str) -> dict[str, Any]:
+    """What a candidate changes in the profile's settings of its method, `base` included."""
     change = merge(question.changes, question.candidates[candidate])
     return merge(study.base, change) if question.method == "infoseg" else change

@@ -30,7 +30,7 @@ from infoseg.study import (
     run_question,
     seed_correlations,
 )
-from infoseg.study_questions import load_study, with_candidate
+from infoseg.study_questions import change_of, load_study, with_candidate
 
 BASE = {"optimiser": {"batch": 2}}
 
@@ -133,6 +133,17 @@ def test_the_compared_methods_have_as_many_tries_as_each_other():
     found = load_study(ROOT / "conf" / "study.yaml")
     methods = {found.questions[name].method for name in found.equal_tries}
     assert methods == {"random_cnn", "kmeans", "doersch", "isola", "iic", "ac", "inmars"}
+
+
+def test_infoseg_has_had_no_more_settings_than_each_compared_method_has_tries():
+    found = load_study(ROOT / "conf" / "study.yaml")
+    asked = {
+        json.dumps(change_of(found, question, candidate), sort_keys=True)
+        for question in found.questions.values()
+        if question.method == "infoseg"
+        for candidate in question.candidates
+    }
+    assert len(asked) <= len(found.questions[found.equal_tries[0]].candidates)
 
 
 def test_a_round_may_have_data_sets_of_its_own_and_another_method_no_signals(tmp_path, params):

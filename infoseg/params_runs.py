@@ -82,10 +82,11 @@ class Repeats(Strict):
 
 
 class Figure4Params(Strict):
-    """methods: whose predictions are shown, one row each. panels: pictures of each data set."""
+    """methods: whose predictions are shown, one row each. panels: pictures of each data set, of
+    those the profile has."""
 
     methods: list[str]
-    panels: dict[str, Annotated[int, Field(ge=1, le=8)]]
+    panels: dict[str, Annotated[int, Field(ge=1, le=8)]] = Field(min_length=1)
 
 
 class FiguresParams(Strict):

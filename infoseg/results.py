@@ -143,6 +143,8 @@ def figure4(project: Project) -> list[Path]:
     by_rank = len(profile.figure4.methods) == 1
     panels = []
     for dataset, count in profile.figure4.panels.items():
+        if dataset not in profile.datasets:
+            continue
         shown = {}
         for method in profile.figure4.methods:
             run = Run(dataset=dataset, method=method, seed=profile.seeds[0])

@@ -160,6 +160,7 @@ def test_a_missing_key_is_named(path):
         ("datasets.stuff3.scale", 0),
         ("datasets.stuff3.unlabelled", "grass"),
         ("profile.figure4.panels", {"stuff3": 0}),
+        ("profile.figure4.panels", {}),
         ("datasets.stuff3.on_bad_input", "ignore"),
         ("training.device", "tpu"),
         ("training.threads", 0),

@@ -1,5 +1,6 @@
 """The steps joined up, on the tiny profile, and what they say when something is wrong."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_the_figure_shows_matched_predictions_of_the_same_pictures(home, tree):
     assert set(np.unique(ours.predictions)) <= {0, 1, 2}
     for path in figure4(made):
         assert path.exists()
+
+
+def test_the_figure_leaves_out_data_sets_that_the_profile_has_not(home, tree):
+    tree = copy.deepcopy(tree)
+    tree["profile"]["figure4"]["panels"]["coco_persons"] = 2
+    made = project(home, tree)
+    assert "coco_persons" in made.params.datasets
+    assert all(path.exists() for path in figure4(made))
 
 
 def test_the_readmes_results_are_written_between_its_markers_and_nowhere_else(home, tree):

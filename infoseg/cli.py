@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from infoseg import cli_data
 from infoseg.errors import InfosegError
 from infoseg.pipeline import SHORT
 
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "Print the settings as YAML, after validation:\n"
         "infoseg params --profile demo > params.yaml is what the repository holds.",
     )
+    cli_data.add_commands(commands, common)
     segment = commands.add_parser(
         "segment",
         help="segment pictures with trained weights",
@@ -188,6 +190,9 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{done} pictures segmented into {options.output}")
         return 0
 
+    if options.command == "data" and options.verb == "fake":
+        return cli_data.run_fake(options)
+
     from infoseg.files import find_root
     from infoseg.params import compose, load_params
     from infoseg.project import Project
@@ -202,6 +207,8 @@ def _run(options: argparse.Namespace) -> int:
         print(yaml.safe_dump(tree, sort_keys=False), end="")
         return 0
     project = Project(root, params, root, make_missing=True)
+    if options.command == "data":
+        return cli_data.run_with_project(options, project)
     if options.command == "prepare":
         for dataset in options.datasets or params.profile.datasets:
             prepared = project.prepare(dataset)

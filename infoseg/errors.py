@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
@@ -14,13 +15,16 @@ class DataError(InfosegError):
 
     problem: what is wrong, without the file's name; kept apart because ``meta.json`` lists it
         beside a path relative to the raw folder, never an absolute one.
-    file: the file at fault, or None where no single file is.
+    file: the file at fault, or None where no single file is. For a member of an archive it reads
+        ``…/train2017.zip/train2017/000000000009.jpg``.
     advice: what the reader can do about it, as a sentence.
     """
 
-    def __init__(self, problem: str, *, file: Path | str | None = None, advice: str = "") -> None:
+    def __init__(
+        self, problem: str, *, file: Traversable | str | None = None, advice: str = ""
+    ) -> None:
         self.problem = problem
-        self.file = None if file is None else Path(file)
+        self.file = None if file is None else Path(str(file))
         self.advice = advice
         text = problem if file is None else f"{file}: {problem}"
         super().__init__(f"{text}. {advice}".rstrip() if advice else text)

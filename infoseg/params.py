@@ -21,6 +21,7 @@ from infoseg.params_data import (
     Dataset,
     FolderParams,
     LocalSource,
+    OfficialSource,
     Positive,
     PositiveFloat,
     PotsdamParams,
@@ -46,6 +47,7 @@ __all__ = [
     "FolderParams",
     "LocalSource",
     "MethodSettings",
+    "OfficialSource",
     "OptimiserSettings",
     "Params",
     "Positive",
@@ -78,6 +80,8 @@ class Params(Strict):
         for place, names, known in (
             ("profile.sources", profile.sources, self.sources),
             ("profile.datasets", profile.datasets, self.datasets),
+            ("profile.inputs", list(profile.inputs), self.datasets),
+            ("profile.persons_rule", profile.persons_rule, profile.inputs),
             ("profile.methods", profile.methods, self.methods),
             ("profile.figure4.methods", profile.figure4.methods, self.methods),
             ("profile.figure4.panels", list(profile.figure4.panels), self.datasets),
@@ -100,6 +104,16 @@ class Params(Strict):
         for name, dataset in self.datasets.items():
             if dataset.source not in self.sources:
                 raise ValueError(f"datasets.{name}.source: '{dataset.source}' is not in sources")
+        if missing := set(profile.datasets) - profile.inputs.keys():
+            raise ValueError(f"profile.inputs: '{min(missing)}' of profile.datasets is missing")
+        for name, source in profile.inputs.items():
+            if source != self.datasets[name].source:
+                raise ValueError(
+                    f"profile.inputs.{name}: '{source}' is not datasets.{name}.source, "
+                    f"'{self.datasets[name].source}'"
+                )
+            if source not in profile.sources:
+                raise ValueError(f"profile.inputs.{name}: '{source}' is not in profile.sources")
         return self
 
     def runs(self) -> list[Run]:
@@ -132,7 +146,7 @@ class Params(Strict):
         """Whether the numbers are of the paper's own data sets."""
         sets = [self.datasets[name] for name in self.profile.datasets]
         return not any(isinstance(s, FolderParams) for s in sets) and all(
-            isinstance(self.sources[s.source], LocalSource) for s in sets
+            isinstance(self.sources[s.source], LocalSource | OfficialSource) for s in sets
         )
 
     def method(self, name: str, dataset: str) -> MethodSettings:

@@ -51,8 +51,24 @@ class LocalSource(Strict):
     path: str
 
 
+class OfficialSource(Strict):
+    """The published files of one group of `infoseg/data/sources.yaml`, used where they lie or
+    downloaded.
+
+    raw: folder with archives or extracted trees, read in place and never written to; null takes
+    the environment's INFOSEG_RAW, if it is set. downloads: folder for what has to be fetched,
+    relative to the repository.
+    """
+
+    kind: Literal["official"]
+    group: Literal["coco", "cocostuff", "curated", "potsdam"]
+    raw: str | None
+    downloads: str
+
+
 Source = Annotated[
-    CocoScenesSource | PotsdamScenesSource | LocalSource, Field(discriminator="kind")
+    CocoScenesSource | PotsdamScenesSource | LocalSource | OfficialSource,
+    Field(discriminator="kind"),
 ]
 
 
@@ -127,10 +143,14 @@ class CocoStuffParams(DatasetParams):
 
 
 class CocoPersonsParams(DatasetParams):
-    """COCO-Persons, reconstructed: the authors' selection was never published."""
+    """COCO-Persons, reconstructed: the authors' selection was never published.
+
+    images: how many to aim at by raising min_person_share; null keeps the rule as it stands.
+    """
 
     kind: Literal["coco_persons"]
     shorter_side: Positive
+    images: Positive | None = None
     min_person_share: Share
     max_person_share: Share
     min_side: int

@@ -122,13 +122,20 @@ class Variant(Strict):
 
 
 class ProfileParams(Strict):
-    """Which runs there are: every data set x method x seed, and the repeats. study: questions of
-    conf/study.yaml that are answered with this profile's data."""
+    """Which runs there are: every data set x method x seed, and the repeats.
+
+    inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
+    preparation waits for its own source alone. persons_rule: data sets of persons for which
+    notebook 10 scans selection rules. study: questions of conf/study.yaml that are answered with
+    this profile's data.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     description: str
     sources: list[str]
     datasets: list[str]
+    inputs: dict[str, str]
+    persons_rule: list[str]
     methods: list[str]
     seeds: list[int]
     repeats: Repeats

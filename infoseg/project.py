@@ -19,22 +19,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from infoseg.data.prepare import (
-    changed_since_prepared,
-    check_against_data,
-    list_files,
-    make_raw,
-    prepare,
-)
-from infoseg.data.store import Prepared, load_prepared
+from infoseg.data.store import Prepared
 from infoseg.data.store_meta import sha256_of
 from infoseg.devices import choose_precision, peak_memory, reproducible
-from infoseg.errors import DataError, ParamsError
+from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT, evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
 from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.params import Dataset, LocalSource, Params, Run, load_params
+from infoseg.params import Run, load_params
+from infoseg.project_data import ProjectData
 from infoseg.provenance import code_hash, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.selection import LabelMaps, label_maps, read_maps, write_maps
@@ -42,18 +36,12 @@ from infoseg.training import fit, train
 from infoseg.views import DeviceData
 
 
-class Project:
+class Project(ProjectData):
     """One profile's data, runs and results under one folder.
 
     make_missing: produce whatever an asked-for step needs and does not find (notebooks opened by
     hand, the command line); otherwise a missing input is an error naming the stage that makes it.
     """
-
-    def __init__(self, folder: Path, params: Params, root: Path, make_missing: bool = False):
-        self.folder = folder
-        self.params = params
-        self.root = root
-        self.make_missing = make_missing
 
     @classmethod
     def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Project:
@@ -71,22 +59,6 @@ class Project:
 
     # ---- where things lie ------------------------------------------------------------------------
 
-    def raw(self, source: str) -> Path:
-        settings = self.params.sources[source]
-        if isinstance(settings, LocalSource):
-            path = (self.root / Path(settings.path).expanduser()).resolve()
-            if path.is_relative_to(self.folder / "raw"):
-                # The pipeline deletes what a stage made before it makes it again.
-                raise ParamsError(
-                    f"sources.{source}.path: {path} lies among the pipeline's own outputs, which "
-                    "it deletes at will; move the files elsewhere"
-                )
-            return path
-        return self.folder / "raw" / self.params.profile.name / source
-
-    def prepared(self, dataset: str) -> Path:
-        return self.folder / "prepared" / self.params.profile.name / dataset
-
     @property
     def runs(self) -> Path:
         return self.folder / "runs" / self.params.profile.name
@@ -103,58 +75,6 @@ class Project:
 
     def maps_path(self, run: Run) -> Path:
         return self.runs / "maps" / f"{run.key}.npz"
-
-    # ---- data ------------------------------------------------------------------------------------
-
-    def make_raw(self, source: str) -> Path:
-        """Render or find the raw files of a source."""
-        if source not in self.params.sources:
-            raise ParamsError(f"sources: '{source}' is not among {sorted(self.params.sources)}")
-        settings, path = self.params.sources[source], self.raw(source)
-        make_raw(settings, path)
-        if isinstance(settings, LocalSource):
-            # What the pipeline tracks in place of files it neither made nor copies.
-            stated = self.folder / "raw" / self.params.profile.name / source
-            write_csv(stated / "files.csv", list_files(path))
-        return path
-
-    def prepare(self, dataset: str) -> Prepared:
-        """Raw files to prepared arrays."""
-        settings = self._dataset(dataset)
-        raw = self.raw(settings.source)
-        if self.make_missing and not raw.exists():
-            self.make_raw(settings.source)
-        if not raw.exists():
-            raise DataError("not found", file=raw, advice=f"Run stage data@{settings.source} first")
-        prepare(settings, raw, self.prepared(dataset), dataset)
-        prepared = load_prepared(self.prepared(dataset))
-        check_against_data(self._dataset(dataset), prepared, dataset)
-        return prepared
-
-    def load(self, dataset: str) -> Prepared:
-        """The prepared data set. Raises DataError naming the stage to run when it is not there."""
-        path = self.prepared(dataset)
-        if not (path / "meta.json").exists():
-            if self.make_missing:
-                return self.prepare(dataset)
-            raise DataError("not found", file=path, advice=f"Run stage prepare@{dataset} first")
-        prepared = load_prepared(path)
-        changed = changed_since_prepared(self._dataset(dataset), prepared)
-        if changed and self.make_missing:
-            return self.prepare(dataset)
-        if changed:
-            raise DataError(
-                f"was prepared with another {changed}",
-                file=path,
-                advice=f"Run stage prepare@{dataset} again",
-            )
-        check_against_data(self._dataset(dataset), prepared, dataset)
-        return prepared
-
-    def _dataset(self, dataset: str) -> Dataset:
-        if dataset not in self.params.datasets:
-            raise ParamsError(f"datasets: '{dataset}' is not among {sorted(self.params.datasets)}")
-        return self.params.datasets[dataset]
 
     # ---- runs ------------------------------------------------------------------------------------
 

@@ -276,6 +276,7 @@ def one_data_set(pictures: int) -> dict[str, Any]:
     tree["profile"] |= {
         "sources": ["coco"],
         "datasets": [name],
+        "inputs": {name: "coco"},
         "figure4": {"methods": ["infoseg"], "panels": {name: pictures}},
         "figures": {"dataset": name, "confusion": name},
         "table2": {"dataset": name, "variants": ["iic_mi"], "seeds": [0]},

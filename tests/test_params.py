@@ -17,8 +17,10 @@ RAW: dict[str, Any] = {
     "profile": {
         "name": "test",
         "description": "a test",
-        "sources": ["coco"],
+        "sources": ["coco", "mine"],
         "datasets": ["stuff3", "pictures"],
+        "inputs": {"stuff3": "coco", "pictures": "mine"},
+        "persons_rule": [],
         "methods": ["kmeans", "infoseg"],
         "seeds": [0],
         "repeats": {"datasets": ["stuff3"], "methods": ["infoseg"], "seeds": [1, 2]},
@@ -187,11 +189,22 @@ def test_a_method_that_is_no_mapping_is_named(value):
     assert "methods.kmeans: kind" in complaint("methods.kmeans", value)
 
 
+def test_every_data_sets_raw_files_are_made_by_a_stage():
+    message = complaint("profile.sources", ["coco"])
+    assert "profile.inputs.pictures: 'mine' is not in profile.sources" in message
+    message = complaint("profile.inputs", {"stuff3": "coco"})
+    assert "profile.inputs: 'pictures' of profile.datasets is missing" in message
+    message = complaint("profile.inputs.pictures", "coco")
+    assert "profile.inputs.pictures: 'coco' is not datasets.pictures.source" in message
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
         ("profile.sources", ["flickr"]),
         ("profile.datasets", ["flickr"]),
+        ("profile.inputs", {"flickr": "coco"}),
+        ("profile.persons_rule", ["flickr"]),
         ("profile.methods", ["flickr"]),
         ("profile.figure4.methods", ["flickr"]),
         ("profile.figure4.panels", {"flickr": 1}),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
+from infoseg.data import coco, coco_layout
 from infoseg.data import coco_classes as classes
 from infoseg.data.coco import (
     prepare_coco_persons,
@@ -16,45 +23,99 @@ from infoseg.data.coco import (
     scan_coco_persons,
 )
 from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_mask
-from infoseg.data.imaging import fit_shorter_side, read_rgb, rescale_iic, rescale_labels
+from infoseg.data.imaging import (
+    fit_shorter_side,
+    read_labels,
+    read_rgb,
+    rescale_iic,
+    rescale_labels,
+)
+from infoseg.data.raw import places
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 from infoseg.params_data import SuperpixelSettings
 
 SUPERPIXELS = SuperpixelSettings(pixels_per_region=20, compactness=30, smoothing=1)
 
-# Coarse class of every fine class, written as numbers from the tables in public code (the module
-# holds it as names): things as runs, stuff 91-181 one by one in alphabetical order.
-THINGS = [(9, 1), (11, 8), (8, 6), (7, 10), (6, 8), (10, 10), (5, 8), (2, 10), (3, 10), (0, 6)]
-THINGS += [(1, 6), (4, 8)]
-STUFF = """17 17 22 20 20 22 15 25 16 13 12 12 17 17 23 15 15 17 15 21 15 25 13 13 13 13 13 22 26 14
-14 15 22 21 21 24 20 22 15 17 16 15 22 24 21 17 25 16 21 17 22 16 21 21 25 21 26 21 24 20 17 14 21
-26 15 23 20 21 24 15 24 22 25 15 20 17 17 22 14 18 18 18 18 18 18 18 26 26 19 19 24"""
-COARSE = [c for c, n in THINGS for _ in range(n)] + [int(c) for c in STUFF.split()]
+# Every fine class and its coarse one in the order of their values, written out from two public
+# sources: cocostuff's labels.txt and the numbers in STEGO's code. The module groups by coarse
+# class instead.
+THINGS = """
+person: person, bicycle: vehicle, car: vehicle, motorcycle: vehicle, airplane: vehicle, bus:
+vehicle, train: vehicle, truck: vehicle, boat: vehicle, traffic light: outdoor, fire hydrant:
+outdoor, street sign: outdoor, stop sign: outdoor, parking meter: outdoor, bench: outdoor, bird:
+animal, cat: animal, dog: animal, horse: animal, sheep: animal, cow: animal, elephant: animal,
+bear: animal, zebra: animal, giraffe: animal, hat: accessory, backpack: accessory, umbrella:
+accessory, shoe: accessory, eye glasses: accessory, handbag: accessory, tie: accessory,
+suitcase: accessory, frisbee: sports, skis: sports, snowboard: sports, sports ball: sports,
+kite: sports, baseball bat: sports, baseball glove: sports, skateboard: sports, surfboard:
+sports, tennis racket: sports, bottle: kitchen, plate: kitchen, wine glass: kitchen, cup:
+kitchen, fork: kitchen, knife: kitchen, spoon: kitchen, bowl: kitchen, banana: food, apple:
+food, sandwich: food, orange: food, broccoli: food, carrot: food, hot dog: food, pizza: food,
+donut: food, cake: food, chair: furniture, couch: furniture, potted plant: furniture, bed:
+furniture, mirror: furniture, dining table: furniture, window: furniture, desk: furniture,
+toilet: furniture, door: furniture, tv: electronic, laptop: electronic, mouse: electronic,
+remote: electronic, keyboard: electronic, cell phone: electronic, microwave: appliance, oven:
+appliance, toaster: appliance, sink: appliance, refrigerator: appliance, blender: appliance,
+book: indoor, clock: indoor, vase: indoor, scissors: indoor, teddy bear: indoor, hair drier:
+indoor, toothbrush: indoor, hair brush: indoor
+"""
+STUFF = """
+banner: textile, blanket: textile, branch: plant, bridge: building, building-other: building,
+bush: plant, cabinet: furniture, cage: structural, cardboard: rawmaterial, carpet: floor,
+ceiling-other: ceiling, ceiling-tile: ceiling, cloth: textile, clothes: textile, clouds: sky,
+counter: furniture, cupboard: furniture, curtain: textile, desk-stuff: furniture, dirt: ground,
+door-stuff: furniture, fence: structural, floor-marble: floor, floor-other: floor, floor-stone:
+floor, floor-tile: floor, floor-wood: floor, flower: plant, fog: water, food-other: food, fruit:
+food, furniture-other: furniture, grass: plant, gravel: ground, ground-other: ground, hill:
+solid, house: building, leaves: plant, light: furniture, mat: textile, metal: rawmaterial,
+mirror-stuff: furniture, moss: plant, mountain: solid, mud: ground, napkin: textile, net:
+structural, paper: rawmaterial, pavement: ground, pillow: textile, plant-other: plant, plastic:
+rawmaterial, platform: ground, playingfield: ground, railing: structural, railroad: ground,
+river: water, road: ground, rock: solid, roof: building, rug: textile, salad: food, sand:
+ground, sea: water, shelf: furniture, sky-other: sky, skyscraper: building, snow: ground,
+solid-other: solid, stairs: furniture, stone: solid, straw: plant, structural-other: structural,
+table: furniture, tent: building, textile-other: textile, towel: textile, tree: plant,
+vegetable: food, wall-brick: wall, wall-concrete: wall, wall-other: wall, wall-panel: wall,
+wall-stone: wall, wall-tile: wall, wall-wood: wall, water-other: water, waterdrops: water,
+window-blind: window, window-other: window, wood: solid
+"""
+COARSE = """
+electronic appliance food furniture indoor kitchen accessory animal outdoor person sports vehicle
+ceiling floor food furniture rawmaterial textile wall window building ground plant sky solid
+structural water
+""".split()
+
+
+def read_table(text):
+    return [tuple(entry.split(": ")) for entry in " ".join(text.split()).split(", ")]
+
+
+TABLE = read_table(THINGS) + read_table(STUFF)
+FIRST_STUFF = len(read_table(THINGS))
 
 
 def test_names_are_complete_and_stand_at_their_ids():
-    names = classes.FINE_NAMES
-    assert len(names) == len(set(names)) == 182
-    assert list(names[91:]) == sorted(names[91:])  # stuff is alphabetical
-    anchors = {1: "person", 12: "street sign", 26: "hat", 44: "bottle", 72: "tv", 91: "hair brush"}
-    anchors |= {92: "banner", 106: "clouds", 124: "grass", 149: "road", 169: "tree", 182: "wood"}
-    assert {i: names[i - 1] for i in anchors} == anchors
-    assert len(classes.COARSE_NAMES) == 27
-    assert classes.STUFF15_CLASSES[:3] + classes.STUFF15_CLASSES[-1:] == (
-        "ceiling",
-        "floor",
-        "food",
-        "water",
+    assert [name for name, _ in TABLE] == list(classes.FINE_NAMES)
+    assert len(TABLE) == len(set(TABLE)) == 182 and FIRST_STUFF == 91
+    assert list(classes.COARSE_NAMES) == COARSE
+    assert list(classes.STUFF15_CLASSES) == COARSE[12:]
+    assert classes.STUFF3_CLASSES == ("sky", "plant", "ground")
+
+
+@pytest.mark.parametrize(("value", "fine", "coarse"), [(i, *row) for i, row in enumerate(TABLE)])
+def test_every_fine_class_maps_as_published(value, fine, coarse):
+    # "food" and "furniture" are names of a coarse thing and of a coarse stuff class.
+    is_stuff = value >= FIRST_STUFF
+    number = COARSE.index(coarse, 12 if is_stuff else 0)
+    assert (number >= 12) == is_stuff
+    assert classes.fine_to_coarse()[classes.FINE_NAMES.index(fine)] == number
+    label15, label3 = classes.stuff15_lookup()[value], classes.stuff3_lookup()[value]
+    assert (classes.STUFF15_CLASSES[label15] if is_stuff else label15) == (
+        coarse if is_stuff else 255
     )
-
-
-@pytest.mark.parametrize("fine", range(182), ids=classes.FINE_NAMES)
-def test_every_fine_class_maps_as_published(fine):
-    coarse = COARSE[fine]
-    assert classes.fine_to_coarse()[fine] == coarse
-    assert classes.stuff15_lookup()[fine] == (coarse - 12 if coarse >= 12 else 255)
-    assert classes.stuff3_lookup()[fine] == {23: 0, 22: 1, 21: 2}.get(coarse, 255)
+    kept = is_stuff and coarse in ("sky", "plant", "ground")
+    assert (classes.STUFF3_CLASSES[label3] if kept else label3) == (coarse if kept else 255)
 
 
 def test_values_that_are_no_class_are_ignored_by_the_tables():
@@ -96,6 +157,27 @@ def test_rescaling_is_bilinear_without_antialiasing(size):
     np.testing.assert_array_equal(rescale_labels(labels, 0.33), labels[np.ix_(rows, columns)])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(4, 90),
+    width=st.integers(4, 90),
+    channels=st.sampled_from([1, 3, 4]),
+    scale=st.one_of(st.just(0.33), st.floats(0.2, 0.99)),
+    seed=st.integers(0, 2**32 - 1),
+    flat=st.booleans(),
+)
+def test_rescaling_is_cv2_on_floats_bit_by_bit(height, width, channels, scale, seed, flat):
+    random = np.random.default_rng(seed)
+    # In flat regions a different order of additions already changes what is truncated.
+    image = random.integers(0, 256, (1, 1, channels) if flat else (height, width, channels))
+    image = np.broadcast_to(image, (height, width, channels)).astype(np.uint8)
+    expected = cv2.resize(
+        image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
+    )
+    expected = expected.reshape(*expected.shape[:2], channels).astype(np.uint8)
+    np.testing.assert_array_equal(rescale_iic(image, scale), expected)
+
+
 def test_half_of_a_ramp_written_out():
     image = np.array([[0, 11, 20, 31]], np.uint8)[..., None].repeat(3, 2).repeat(2, 0)
     assert rescale_iic(image, 0.5)[..., 0].tolist() == [[5, 25]]  # 5.5 and 25.5, truncated
@@ -113,7 +195,7 @@ def test_extreme_scales():
 
 # --- Stuff ---------------------------------------------------------------------------------------
 
-LISTS = {"stuff15": "Coco164kFull_Stuff_Coarse_7.txt", "stuff3": "Coco164kFew_Stuff_6.txt"}
+LISTS = coco_layout.LISTS
 
 
 def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=(30, 40)):
@@ -207,6 +289,17 @@ def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
         )
 
 
+def test_which_values_a_map_may_have():
+    fine = np.full((3, 4), 255, np.uint8)
+    for value in range(256):
+        fine[1, 2] = value
+        if value in {*range(182), 255}:
+            coco._check_fine_values(fine, Path("map.png"))
+            continue
+        with pytest.raises(DataError, match=f"map.png: value {value} at row 1, column 2"):
+            coco._check_fine_values(fine, Path("map.png"))
+
+
 def test_grey_and_cmyk_photos_become_rgb(tmp_path):
     grey = Image.fromarray(np.full((8, 8), 90, np.uint8))
     grey.save(tmp_path / "grey.jpg")
@@ -214,6 +307,67 @@ def test_grey_and_cmyk_photos_become_rgb(tmp_path):
     assert (read_rgb(tmp_path / "grey.jpg") == 90).all()
     red = read_rgb(tmp_path / "cmyk.jpg")
     assert red.shape == (8, 8, 3) and red[..., 0].min() > 200 and red[..., 1:].max() < 60
+
+
+CODINGS = {
+    "colour thinned out": {},
+    "colour in full": {"subsampling": 0},
+    "colour thinned out in rows": {"subsampling": 1},
+    "progressive": {"progressive": True},
+    "not YCbCr": {"keep_rgb": True, "subsampling": 0},
+    "restarts": {"restart_marker_rows": 1},
+    "turned": {"exif": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"},
+}
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_jpegs_have_pillows_pixels_however_they_are_coded(tmp_path, coding, upright):
+    random = np.random.default_rng(0)
+    file = tmp_path / "a.jpg"
+    for size in ((1, 1), (9, 17), (40, 33)):
+        pixels = cv2.resize(random.integers(0, 256, (5, 7, 3), np.uint8), size)
+        Image.fromarray(pixels).save(file, **CODINGS[coding])
+        picture = Image.open(file)
+        picture = ImageOps.exif_transpose(picture) if upright else picture
+        turned = upright and coding == "turned"
+        assert read_rgb(file, upright=upright).shape[:2] == (size if turned else size[::-1])
+        np.testing.assert_array_equal(
+            read_rgb(file, upright=upright), np.asarray(picture.convert("RGB"))
+        )
+
+
+@pytest.mark.parametrize("bits", [8, 4, 1])
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_maps_have_the_values_that_pillow_reads(tmp_path, mode, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (9, 14), np.uint8)
+    picture = Image.frombytes(mode, (14, 9), values.tobytes())
+    if mode == "P":
+        picture.putpalette([1, 2, 3] * 256)
+    picture.save(tmp_path / "a.png", **({} if bits == 8 else {"bits": bits}))
+    expected = Image.open(tmp_path / "a.png")
+    if expected.mode not in ("L", "P"):  # one bit of grey is no map
+        with pytest.raises(DataError, match="palette indices"):
+            read_labels(tmp_path / "a.png")
+        return
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), np.asarray(expected))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_a_picture_that_ends_early_is_an_error_wherever_it_ends(tmp_path, ending):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9), np.uint8)
+    picture = Image.fromarray(pixels)
+    whole, read = tmp_path / f"a.{ending}", read_labels
+    if ending == "jpg":
+        picture, read = picture.convert("RGB"), read_rgb
+    picture.save(whole)
+    content = whole.read_bytes()
+    # Behind a PNG's pixels stand 20 bytes of checksums and end marks, which are not missed.
+    end = len(content) - (20 if ending == "png" else 0)
+    for length in (*range(0, end, 7), *range(end - 20, end)):
+        whole.write_bytes(content[:length])
+        with pytest.raises(DataError, match="cannot be decoded|is not a picture"):
+            read(whole)
 
 
 def _truncate(file):
@@ -292,6 +446,71 @@ def test_missing_lists_and_folders_always_fail(tmp_path, on_bad_input):
 def test_id_lists_keep_their_order_and_ignore_blank_lines(tmp_path):
     (tmp_path / "list.txt").write_text("000000000030\r\n000000000025\n\n")
     assert read_id_list(tmp_path / "list.txt") == ["000000000030", "000000000025"]
+
+
+CURATED = os.environ.get("INFOSEG_CURATED", "")
+
+
+@pytest.mark.skipif(
+    not (CURATED and Path(CURATED).is_dir()),
+    reason="INFOSEG_CURATED names no folder with IIC's published lists",
+)
+@pytest.mark.parametrize(
+    ("variant", "train", "val"), [("stuff15", 49_629, 2_175), ("stuff3", 35_228, 1_432)]
+)
+def test_iics_published_lists_have_the_published_counts(variant, train, val):
+    found = places(CURATED)
+    files = {s: coco_layout.id_list(found, s, LISTS[variant]) for s in coco_layout.SPLITS}
+    ids, genuine = coco_layout.read_iic_lists(files, variant)
+    assert genuine and [len(i) for i in ids.values()] == [train, val]
+    assert train + val == {"stuff15": 51_804, "stuff3": 36_660}[variant]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Two lists that count as IIC's, of three ids and of one, and the table that says so."""
+    files = {"train2017": tmp_path / "train.txt", "val2017": tmp_path / "val.txt"}
+    table = {}
+    for file, (split, ids) in zip(
+        files.values(), {"train2017": "1\n2\n3\n", "val2017": "4\n"}.items(), strict=True
+    ):
+        file.write_text(ids)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        table[digest] = ("stuff3", split, len(ids.split()))
+    monkeypatch.setattr(coco_layout, "IIC_LISTS", table)
+    monkeypatch.setattr(coco_layout, "IIC_TOTALS", {"stuff3": 4})
+    return files, table
+
+
+def test_published_lists_are_recognised_by_their_hash(published):
+    files, _ = published
+    expected = {"train2017": ["1", "2", "3"], "val2017": ["4"]}
+    assert coco_layout.read_iic_lists(files, "stuff3") == (expected, True)
+    files["val2017"].write_text("5\n")
+    assert coco_layout.read_iic_lists(files, "stuff3") == (expected | {"val2017": ["5"]}, False)
+
+
+def test_published_lists_must_have_the_published_counts(published, monkeypatch):
+    files, table = published
+    monkeypatch.setattr(coco_layout, "IIC_TOTALS", {"stuff3": 5})
+    with pytest.raises(DataError, match="4 ids were read instead of the published 5"):
+        coco_layout.read_iic_lists(files, "stuff3")
+    for digest in table:
+        table[digest] = (*table[digest][:2], 2)
+    with pytest.raises(DataError, match="train.txt: 3 ids were read instead of the published 2"):
+        coco_layout.read_iic_lists(files, "stuff3")
+
+
+def test_published_lists_must_stand_in_their_own_place(published):
+    files, _ = published
+    swapped = dict(zip(files, reversed(files.values()), strict=True))
+    with pytest.raises(DataError, match="val.txt: is IIC's list for stuff3, val2017, not for st"):
+        coco_layout.read_iic_lists(swapped, "stuff3")
+    with pytest.raises(DataError, match="is IIC's list for stuff3, train2017, not for stuff15"):
+        coco_layout.read_iic_lists(files, "stuff15")
+    files["val2017"].write_text("7\n2\n")
+    with pytest.raises(DataError, match="val.txt: the id 2 is in the list of train2017, too"):
+        coco_layout.read_iic_lists(files, "stuff3")
 
 
 # --- Masks ---------------------------------------------------------------------------------------

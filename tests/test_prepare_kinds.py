@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from infoseg.data.prepare import READERS, prepare
+from infoseg.data.prepare import READERS, available_cores, prepare
 from infoseg.params_data import Dataset, DatasetParams
 
 KINDS = {
@@ -36,6 +36,7 @@ SETTINGS = {
     "max_person_share": 0.9,
     "min_side": 11,
     "crowd": "person",
+    "images": 99,
     "labels": "labels3",
 }
 
@@ -59,12 +60,13 @@ def test_a_reader_gets_exactly_the_settings_of_its_kind(kind, monkeypatch):
         calls.append((folders, settings))
 
     monkeypatch.setitem(READERS, kind, replace(reader, read=read))
-    prepare(dataset, Path("raw"), Path("out"), "name")
+    prepare(dataset, [Path("raw")], Path("out"), "name")
     [(folders, settings)] = calls
-    assert folders == (Path("raw"), Path("out"))
+    assert folders == ([Path("raw")], Path("out"))
     own = model.model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
     expected = own | {"superpixels", "on_bad_input"} | ({"crop"} if kind == "potsdam" else set())
     assert settings == {name: getattr(dataset, name) for name in expected} | {
         "name": "name",
         "progress": True,
+        "threads": available_cores(),
     }

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from infoseg.data import potsdam
 from infoseg.data.potsdam import LABELLED_TILES, colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
@@ -83,6 +92,40 @@ def test_colours(tmp_path, label, colour):
     assert (labels == label).all() and off == 0
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.sampled_from([1, 5, 127, 128, 129, 300]),
+    tolerance=st.integers(0, 127),
+    seed=st.integers(0, 2**32 - 1),
+    wrong=st.booleans(),
+)
+def test_colours_are_decoded_pixel_by_pixel(rows, tolerance, seed, wrong):
+    random = np.random.default_rng(seed)
+    classes = random.integers(0, 6, (rows, 3))
+    off = random.integers(0, tolerance + 1, (rows, 3, 3)) * (random.random((rows, 3, 1)) < 0.3)
+    colours = np.abs(np.array(ORDER)[classes] - off).astype(np.uint8)
+    at = int(random.integers(rows)), int(random.integers(3))
+    if wrong:
+        colours[at] = (255, 0, 255)  # magenta is no class
+        with pytest.raises(DataError) as caught:
+            colours_to_classes(colours, Path("x.tif"), tolerance)
+        said = f"x.tif: colour (255, 0, 255) at row {at[0]}, column {at[1]} is none of the six"
+        assert str(caught.value).startswith(said) and "(1 such pixels)" in str(caught.value)
+        return
+    labels, inexact = colours_to_classes(colours, Path("x.tif"), tolerance)
+    np.testing.assert_array_equal(labels, classes)
+    assert inexact == off.any(axis=2).sum()
+
+
+def test_labels_drawn_over_the_picture_say_what_to_do(tmp_path):
+    write_tile(tmp_path / "raw", 4, 12, labels="5_Labels_all")
+    file = tmp_path / "raw/5_Labels_all/top_potsdam_4_12_label.tif"
+    picture = tifffile.imread(tmp_path / f"raw/{IMAGES}/top_potsdam_4_12_RGBIR.tif")[..., :3]
+    tifffile.imwrite(file, picture // 2 + tifffile.imread(file) // 2)
+    with pytest.raises(DataError, match="Use the label of 5_Labels_for_participants.*on_bad_input"):
+        prepare(tmp_path)
+
+
 def test_labels_beyond_the_24_are_not_used(tmp_path):
     write_tile(tmp_path / "raw", 2, 10)
     write_tile(tmp_path / "raw", 2, 13, label=True)
@@ -95,6 +138,69 @@ def test_participants_labels_win_over_a_later_release(tmp_path):
     other = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
     tifffile.imwrite(tmp_path / "raw/5_Labels_all/top_potsdam_2_10_label.tif", other)
     np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
+
+
+def pack(archive, folder):
+    """Put the files of a folder at the top of an archive, as some of the published ones are."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for file in sorted(folder.iterdir()):
+            target.write(file, file.name)
+
+
+def test_archives_give_the_same_bytes_as_folders(tmp_path):
+    for row in (2, 3):
+        write_tile(tmp_path / "raw", row, 10)
+    write_tile(tmp_path / "raw", 2, 13, label=False)
+    meta = prepare(tmp_path).meta
+    folder = tmp_path / "raw"
+    archives = tmp_path / "packed"
+    archives.mkdir()
+    for name in (IMAGES, LABELS):
+        pack(archives / f"{name}.zip", folder / name)
+    labels_unpacked = tmp_path / "mixed"
+    shutil.copytree(folder / LABELS, labels_unpacked / LABELS)
+    shutil.copy(archives / f"{IMAGES}.zip", labels_unpacked)
+    for raw in (archives, labels_unpacked, [labels_unpacked, archives], [folder, archives]):
+        prepare_potsdam(raw, tmp_path / "new", name="p", variant="potsdam6", grid=2, crop=2)
+        assert load_prepared(tmp_path / "new", verify=True).meta == meta
+
+
+@pytest.mark.parametrize("packed", ["participants", "all", "both"])
+def test_participants_labels_win_in_archives_too(tmp_path, packed):
+    raw = tmp_path / "raw"
+    _, classes = write_tile(raw, 2, 10)
+    write_tile(raw, 2, 10, labels="5_Labels_all")
+    other = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
+    tifffile.imwrite(raw / "5_Labels_all/top_potsdam_2_10_label.tif", other)
+    for name in {"participants": [LABELS], "all": ["5_Labels_all"]}.get(
+        packed, [LABELS, "5_Labels_all"]
+    ):
+        pack(raw / f"{name}.zip", raw / name)
+        shutil.rmtree(raw / name)
+    np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
+
+
+def test_few_tiles_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    for column in range(7, 13):
+        write_tile(tmp_path / "raw", 6, column)
+    lock, now, most = threading.Lock(), 0, 0
+    read = potsdam.read_tiff
+
+    def counted(*arguments):
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        try:
+            return read(*arguments)
+        finally:
+            with lock:
+                now -= 1
+
+    monkeypatch.setattr(potsdam, "read_tiff", counted)
+    assert len(prepare(tmp_path, threads=6)) == 24
+    assert most == 2
 
 
 @pytest.mark.parametrize("images", [".", "Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR", "x"])

@@ -1,16 +1,19 @@
 """COCO-Stuff-15, COCO-Stuff-3 and COCO-Persons from COCO 2017's raw files.
 
-Below the raw folder: pictures in ``images/{split}/`` or ``{split}/``; stuff maps in
-``stuffthingmaps/{split}/``, ``annotations/{split}/`` (IIC's name) or beside the pictures; IIC's id
-lists in ``curated/{split}/``; instance annotations in ``annotations/instances_{split}.json``.
-Crops of 128 px are cut later: at random in training, from the centre in evaluation.
+Below one of the raw folders, or in the archives as published that lie there: pictures in
+``images/{split}/`` or ``{split}/``; stuff maps in ``stuffthingmaps/{split}/``,
+``annotations/{split}/`` (IIC's name) or beside the pictures; IIC's id lists in
+``curated/{split}/``; instance annotations in ``annotations/instances_{split}.json``. Crops of
+128 px are cut later: at random in training, from the centre in evaluation.
 """
 
 from __future__ import annotations
 
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from infoseg.data.coco_classes import (
@@ -22,12 +25,13 @@ from infoseg.data.coco_classes import (
     stuff15_lookup,
 )
 from infoseg.data.coco_layout import (
-    IIC_LISTS,
+    LISTS,
     SPLITS,
-    existing,
+    id_list,
     image_folder,
     map_folder,
     read_id_list,
+    read_iic_lists,
 )
 from infoseg.data.coco_persons import prepare_coco_persons, scan_coco_persons
 from infoseg.data.imaging import (
@@ -39,7 +43,7 @@ from infoseg.data.imaging import (
     rescale_labels,
 )
 from infoseg.data.ingest import OnBadInput, Sample, ingest
-from infoseg.data.store_meta import sha256_of
+from infoseg.data.raw import STUFF_ARCHIVES, RawFolders, places
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
 from infoseg.params_data import SuperpixelSettings
@@ -52,14 +56,9 @@ __all__ = [
     "scan_coco_persons",
 ]
 
-_LISTS = {
-    "stuff15": "Coco164kFull_Stuff_Coarse_7.txt",
-    "stuff3": "Coco164kFew_Stuff_6.txt",
-}
-
 
 def prepare_coco_stuff(
-    raw: Path | str,
+    raw: RawFolders,
     out: Path | str,
     *,
     name: str,
@@ -85,23 +84,24 @@ def prepare_coco_stuff(
 
     superpixels: settings of the superpixels to store with every image; None stores none.
 
-    Raises DataError for a missing folder or list, and, unless ``on_bad_input`` is "skip", for an
-    unreadable or missing picture or map, a map of another size, a value that is no class.
+    Raises DataError for a missing folder or list, a broken list or archive, for IIC's lists with
+    another number of ids than published, and, unless ``on_bad_input`` is "skip", for an unreadable
+    or missing picture or map, a map of another size, a value that is no class.
     """
-    raw = existing(Path(raw))
-    if variant not in _LISTS:
-        raise ValueError(f"variant must be one of {sorted(_LISTS)}, not {variant!r}")
+    if variant not in LISTS:
+        raise ValueError(f"variant must be one of {sorted(LISTS)}, not {variant!r}")
     if unlabelled not in ("ignore", "sky") or (unlabelled == "sky" and variant != "stuff3"):
         raise ValueError("unlabelled must be 'ignore', or with variant 'stuff3' also 'sky'")
     check_scale(scale)
     lookup = stuff15_lookup() if variant == "stuff15" else stuff3_lookup()
     if unlabelled == "sky":
         lookup[IGNORE] = STUFF3_CLASSES.index("sky")
-    lists = {split: raw / "curated" / split / _LISTS[variant] for split in SPLITS}
-    items = [(split, image_id) for split in SPLITS for image_id in read_id_list(lists[split])]
-    used = {split for split, _ in items}
-    images = {split: image_folder(raw, split) for split in SPLITS if split in used}
-    maps = {split: map_folder(raw, split) for split in SPLITS if split in used}
+    found = places(raw, STUFF_ARCHIVES)
+    lists = {split: id_list(found, split, LISTS[variant]) for split in SPLITS}
+    ids, genuine = read_iic_lists(lists, variant)
+    items = [(split, image_id) for split in SPLITS for image_id in ids[split]]
+    images = {split: image_folder(found, split) for split in SPLITS if ids[split]}
+    maps = {split: map_folder(found, split) for split in SPLITS if ids[split]}
 
     def prepare(item: tuple[str, str]) -> list[Sample]:
         split, image_id = item
@@ -110,11 +110,11 @@ def prepare_coco_stuff(
         fine = read_labels(file)
         check_same_size(fine, image, file)
         _check_fine_values(fine, file)
-        labels = lookup[rescale_labels(fine, scale)]
+        labels = cv2.LUT(rescale_labels(fine, scale), lookup)
         return [Sample(image_id, rescale_iic(image, scale), labels, split)]
 
     notes = []
-    if any(sha256_of(file) not in IIC_LISTS for file in lists.values()):
+    if not genuine:
         notes.append(
             "The id lists are not IIC's published ones: scores are not comparable to the paper's."
         )
@@ -132,7 +132,7 @@ def prepare_coco_stuff(
             "unlabelled": unlabelled,
             "on_bad_input": on_bad_input,
         },
-        sources={file.relative_to(raw).as_posix(): file for file in lists.values()},
+        sources={f"curated/{split}/{LISTS[variant]}": file for split, file in lists.items()},
         notes=notes,
         superpixels=superpixels,
     ) as writer:
@@ -142,10 +142,10 @@ def prepare_coco_stuff(
         )  # fmt: skip
 
 
-def _check_fine_values(fine: np.ndarray, file: Path) -> None:
-    wrong = (fine >= len(FINE_NAMES)) & (fine != IGNORE)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+def _check_fine_values(fine: np.ndarray, file: Traversable) -> None:
+    shifted = fine + np.uint8(1)  # 255, which is allowed, wraps to 0
+    if shifted.max() > len(FINE_NAMES):
+        row, column = np.argwhere(shifted > len(FINE_NAMES))[0]
         raise DataError(
             f"value {fine[row, column]} at row {row}, column {column} is no COCO-Stuff class "
             f"(0-{len(FINE_NAMES) - 1} or {IGNORE})",

@@ -13,6 +13,9 @@ from infoseg.errors import DataError
 OVERHANG = 2.0
 """Pixels by which a COCO polygon may leave its image; annotators' mice do."""
 
+MAX_BITS = 60
+"""Of a number in compressed run lengths; pycocotools has 32."""
+
 
 def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     """Return the (height, width) bool mask of one annotation's ``segmentation``.
@@ -21,21 +24,29 @@ def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     ``counts`` as a list (crowds in COCO's files) or a compressed string. Raises DataError, without
     a file, where the annotation is malformed or does not fit the image.
     """
+    mask = np.zeros((height, width), bool)
+    add_mask(mask, segmentation)
+    return mask
+
+
+def add_mask(mask: np.ndarray, segmentation: object) -> None:
+    """Set the pixels of one annotation in a (height, width) bool mask; errors as ``mask_of``."""
+    height, width = mask.shape
     if isinstance(segmentation, list) and segmentation:
-        mask = np.zeros((height, width), bool)
         for points in segmentation:
-            mask |= polygon_mask(points, height, width)
-        return mask
+            _fill(mask, corners_of(points, height, width))
+        return
     if isinstance(segmentation, dict) and {"counts", "size"} <= segmentation.keys():
-        if list(segmentation["size"]) != [height, width]:
+        size = segmentation["size"]
+        if not isinstance(size, list | tuple) or list(size) != [height, width]:
             raise DataError(
-                f"run-length mask of size {segmentation['size']} for an image of "
-                f"{[height, width]} (height, width)"
+                f"run-length mask of size {size} for an image of {[height, width]} (height, width)"
             )
         counts = segmentation["counts"]
         if isinstance(counts, str | bytes):
             counts = decode_counts(counts)
-        return rle_mask(counts, height, width)
+        mask |= rle_mask(counts, height, width)
+        return
     raise DataError("segmentation is neither polygons nor a run-length encoding")
 
 
@@ -45,58 +56,93 @@ def polygon_mask(points: object, height: int, width: int) -> np.ndarray:
     A pixel belongs to it if its centre lies inside (even-odd rule). pycocotools traces the outline
     on a grid five times finer instead; the two differ in pixels the outline crosses.
     """
+    mask = np.zeros((height, width), bool)
+    _fill(mask, corners_of(points, height, width))
+    return mask
+
+
+def corners_of(points: object, height: int, width: int) -> np.ndarray:
+    """Return a polygon's corners (N, 2) float64 as x, y; DataError unless they fit the image."""
     try:
         corners = np.asarray(points, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError("polygon is not a flat list of x, y pairs") from None
     if len(corners) < 3:
         raise DataError(f"polygon of {len(corners)} points; a surface needs 3")
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    if (
-        not (np.isfinite(corners).all() and (low >= -OVERHANG).all())
-        or (high > np.array([width, height]) + OVERHANG).any()
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    # A corner that is no number makes every comparison false.
+    if not (
+        min(left, top) >= -OVERHANG and right <= width + OVERHANG and bottom <= height + OVERHANG
     ):
         raise DataError(
-            f"polygon reaches from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), "
+            f"polygon reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g}), "
             f"outside its image of {width} x {height} pixels"
         )
-    return _fill(corners, height, width)
+    return corners
 
 
-def _fill(corners: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill a polygon of corners (N, 2) as x, y: a scan line through every row of pixel centres.
+def _fill(mask: np.ndarray, corners: np.ndarray) -> None:
+    """Set the pixels inside a polygon of corners (N, 2): scan lines through rows of pixel centres.
 
     Own code because libraries either draw the outline too (cv2, Pillow) or test every pixel
     against every edge (skimage.draw needs about five times as long).
     """
-    start, end = corners, np.roll(corners, -1, axis=0)
+    height, width = mask.shape
+    start, end = corners, np.concatenate([corners[1:], corners[:1]])
     upward = (start[:, 1] > end[:, 1])[:, None]
-    top, bottom = np.where(upward, end, start), np.where(upward, start, end)
+    (top_x, top_y), (bottom_x, bottom_y) = (
+        np.where(upward, end, start).T,
+        np.where(upward, start, end).T,
+    )
     # Row r is crossed if its centre r + 0.5 lies in [top y, bottom y): half-open, so that a corner
     # exactly on a scan line counts once.
-    first = np.clip(np.ceil(top[:, 1] - 0.5), 0, height).astype(np.int64)
-    counts = np.clip(np.ceil(bottom[:, 1] - 0.5), 0, height).astype(np.int64) - first
+    first = _nearest_centre(top_y, height)
+    counts = _nearest_centre(bottom_y, height) - first
+    total = int(counts.sum())
+    if not total:
+        return
     edge = np.repeat(np.arange(len(corners)), counts)
-    row = np.arange(len(edge)) - np.repeat(counts.cumsum() - counts, counts) + first[edge]
-    along = (row + 0.5 - top[edge, 1]) / (bottom[edge, 1] - top[edge, 1])
-    x = top[edge, 0] + along * (bottom[edge, 0] - top[edge, 0])
+    row = np.arange(total) + np.repeat(first - counts.cumsum() + counts, counts)
+    along = (row + 0.5 - top_y[edge]) / (bottom_y - top_y)[edge]
     # From this column on, centres lie right of the edge; inside is where an odd number does.
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
-    parity = toggles.astype(np.uint8).reshape(height, width + 1).cumsum(axis=1, dtype=np.uint8)
-    return (parity[:, :width] & 1).astype(bool)
+    column = _nearest_centre(top_x[edge] + along * (bottom_x - top_x)[edge], width)
+    # Only the polygon's own rectangle is looked at: most people cover little of their picture.
+    above, left, right = int(row.min()), int(column.min()), int(column.max())
+    rows, columns = int(row.max()) + 1 - above, right - left
+    place = (row - above) * (columns + 1) + (column - left)
+    toggles = np.bincount(place, minlength=rows * (columns + 1)).astype(np.uint8)
+    parity = toggles.reshape(rows, columns + 1).cumsum(axis=1, dtype=np.uint8)
+    mask[above : above + rows, left:right] |= (parity[:, :columns] & 1).view(bool)
+
+
+def _nearest_centre(position: np.ndarray, size: int) -> np.ndarray:
+    """Return the first of ``size`` pixels whose centre is not before each position, or ``size``."""
+    return np.minimum(np.maximum(np.ceil(position - 0.5), 0), size).astype(np.int64)
 
 
 def rle_mask(counts: object, height: int, width: int) -> np.ndarray:
     """Return the (height, width) bool mask of run lengths 0s, 1s, 0s, ... down the columns."""
-    try:
-        runs = np.asarray(counts, np.int64)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError("run lengths are not integers") from None
-    if runs.ndim != 1 or (runs < 0).any() or int(runs.sum()) != height * width:
+    runs = _integers(counts)
+    # Each by itself, too: sums of numbers near 2**63 wrap around.
+    if (
+        runs.ndim != 1
+        or (runs < 0).any()
+        or (runs > height * width).any()
+        or int(runs.sum()) != height * width
+    ):
         raise DataError(f"run lengths do not add up to the {height * width} pixels of the image")
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape((height, width), order="F")
+
+
+def _integers(counts: object) -> np.ndarray:
+    try:
+        runs = np.asarray(counts)
+        if runs.size and runs.dtype.kind not in "iu":  # numpy would round 1.5 and read "12"
+            raise ValueError
+        return runs.astype(np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError("run lengths are not integers") from None
 
 
 def decode_counts(text: str | bytes) -> list[int]:
@@ -115,6 +161,8 @@ def decode_counts(text: str | bytes) -> list[int]:
             raise DataError("compressed run lengths contain a character that is no code")
         value |= (chunk & 0x1F) << shift
         shift += 5
+        if shift > MAX_BITS:
+            raise DataError(f"compressed run lengths contain a number of over {MAX_BITS} bits")
         if chunk & 0x20:
             continue
         if chunk & 0x10:

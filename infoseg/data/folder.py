@@ -24,6 +24,7 @@ from infoseg.data.imaging import (
     read_tiff,
 )
 from infoseg.data.ingest import OnBadInput, Sample, ingest
+from infoseg.data.raw import RawFolders, raw_folders
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
@@ -33,7 +34,7 @@ _ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
 
 def prepare_folder(
-    raw: Path | str,
+    raw: RawFolders,
     out: Path | str,
     *,
     name: str,
@@ -61,7 +62,9 @@ def prepare_folder(
     ``on_bad_input`` is "skip", for an unreadable file, a label map of another size, with a value
     that is no class, or without a picture.
     """
-    raw = Path(raw)
+    raw, *more = raw_folders(raw)
+    if more:
+        raise ValueError(f"pictures lie in one folder, not {1 + len(more)}")
     if channels not in (3, 4):
         raise ValueError(f"channels must be 3 or 4, not {channels}")
     if shorter_side is not None and shorter_side < 1:

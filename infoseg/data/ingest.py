@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from infoseg.data.raw import RawFolders, raw_folders
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.data.superpixels import superpixels
 from infoseg.errors import DataError
@@ -46,10 +47,11 @@ def ingest(
     items: Sequence[Item],
     prepare: Callable[[Item], list[Sample]],
     *,
-    raw: Path,
+    raw: RawFolders,
     on_bad_input: OnBadInput,
     progress: bool = False,
     threads: int = 2,
+    ahead: int | None = None,
     limit: int | None = None,
 ) -> None:
     """Write ``prepare(item)`` for every item, in the order of ``items``.
@@ -57,8 +59,9 @@ def ingest(
     An item is one raw input and gives any number of images, also none. ``prepare``, and the
     superpixels if the writer has settings for them, run in ``threads`` threads (decoders and SLIC
     release the GIL), yet the bytes written do not depend on their number. on_bad_input: "error"
-    lets a DataError through; "skip" logs a warning, records the file with its path below ``raw``,
-    and leaves the whole item out. limit: stop after so many images.
+    lets a DataError through; "skip" logs a warning, records the file with its path below the raw
+    folder, and leaves the whole item out. ahead: items in memory at a time; ``2 * threads`` unless
+    given. limit: stop after so many images.
     """
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
@@ -68,7 +71,7 @@ def ingest(
 
     written = 0
     bar = tqdm(total=len(items), desc=writer.name, mininterval=1.0, disable=not progress)
-    results = ordered_map(work, items, threads)
+    results = ordered_map(work, items, threads, ahead)
     with logging_redirect_tqdm(), bar, closing(results):
         for result in results:
             try:
@@ -94,26 +97,31 @@ def _with_regions(sample: Sample, settings: SuperpixelSettings | None) -> Sample
         raise DataError(f"{sample.id}: {error.problem}", advice=error.advice) from None
 
 
-def _below(error: DataError, raw: Path) -> tuple[Path, str]:
+def _below(error: DataError, raw: RawFolders) -> tuple[Path, str]:
     if error.file is None:
         return Path("."), error.problem
-    inside = error.file.is_relative_to(raw)
-    return error.file.relative_to(raw) if inside else Path(error.file.name), error.problem
+    for folder in raw_folders(raw):
+        if error.file.is_relative_to(folder):
+            below = error.file.relative_to(folder)
+            return (Path(folder.name) / below if folder.is_file() else below), error.problem
+    return Path(error.file.name), error.problem
 
 
 def ordered_map(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int | None = None
 ) -> Generator[Callable[[], Result], None, None]:
     """Yield, for every item in order, a call that returns ``work(item)`` or raises its error.
 
-    At most ``2 * threads`` results exist at a time, so memory does not grow with the data set.
+    At most ``ahead`` items (unless given, ``2 * threads``) are at work or wait for their turn, so
+    memory does not grow with the data set.
     """
+    most = ahead or 2 * threads
     pool = ThreadPoolExecutor(max_workers=threads)
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= 2 * threads:
+            if len(pending) >= most:
                 yield pending.popleft().result
         while pending:
             yield pending.popleft().result

@@ -1,23 +1,29 @@
 """Potsdam-6 and Potsdam-3 from the ISPRS 2D Semantic Labeling tiles.
 
 Tiles ``top_potsdam_R_C_RGBIR.tif`` and labels ``top_potsdam_R_C_label.tif`` may lie anywhere below
-the raw folder (the archives use ``4_Ortho_RGBIR`` and ``5_Labels_for_participants``), in any case
-and with numbers padded or not. IIC's preparation: halve, then cut 15 x 15 crops of 200 px.
+a raw folder, or in ``4_Ortho_RGBIR.zip``, ``5_Labels_for_participants.zip`` and
+``5_Labels_all.zip``, in any case and with numbers padded or not. IIC's preparation: halve, then cut
+15 x 15 crops of 200 px.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from threading import Semaphore
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from infoseg.data.imaging import check_same_size, read_tiff, rescale_labels
+from infoseg.data.imaging import check_size, read_tiff, rescale_labels
 from infoseg.data.ingest import OnBadInput, Sample, ingest, log
+from infoseg.data.raw import POTSDAM_ARCHIVES, RawFolders, files_below, places
+from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
 from infoseg.params_data import SuperpixelSettings
@@ -41,6 +47,10 @@ LABELLED_TILES = frozenset(
 
 N_TILES = 38
 
+_READERS, _THREADS = 2, 8
+"""Tiles that are read at the same time, 0.3 GB each, and tiles that are in memory at half size,
+65 MB each with labels and superpixels: 1.5 GB in all, whatever the number of cores."""
+
 _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNORECASE)
 
 
@@ -48,8 +58,8 @@ _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNOR
 class _Tile:
     row: int
     column: int
-    image: Path | None
-    label: Path | None
+    image: Traversable | None
+    label: Traversable | None
 
     @property
     def labelled(self) -> bool:
@@ -57,7 +67,7 @@ class _Tile:
 
 
 def prepare_potsdam(
-    raw: Path | str,
+    raw: RawFolders,
     out: Path | str,
     *,
     name: str,
@@ -75,37 +85,42 @@ def prepare_potsdam(
     Every tile is halved (cv2 INTER_LINEAR on uint8, at exactly one half the mean of 2 x 2 pixels;
     labels INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images
     of ``crop`` x ``crop`` pixels, named ``R_C_rNN_cNN`` after tile and position. A tile must be
-    2 * grid * crop pixels wide and high: 6000 with the published 15 and 200. Tiles come in the
-    order of row and column; IIC shuffles without a seed, which cannot and need not be repeated.
+    2 * grid * crop pixels wide and high: 6000 with the published 15 and 200. Images come in the
+    order of tile row, tile column, crop row, crop column, as index.csv records; IIC shuffles
+    without a seed, which cannot and need not be repeated.
 
     Only ``LABELLED_TILES`` get labels, the rest is unlabelled whatever lies in the folder; with
-    all 38 tiles this gives 8550 images, 5400 of them labelled.
+    all 38 tiles this gives 8550 images, 5400 of them labelled. A tile in a folder goes before the
+    same in an archive; the participants' labels before those of 5_Labels_all.
 
-    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255. The distributed
-    label of tile 4_12 went through lossy compression and 6_7 has cars of (252, 255, 0) (public
-    reports; not checked against the original here); IIC's exact match would reject both. Repairs
-    are counted in the notes. 0 demands exact colours; at most 127.
+    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255. Labels that went
+    through lossy compression are reported, and 6_7 has cars of (252, 255, 0) (public reports; not
+    checked against the original here); IIC's exact match would reject them. Repairs are counted in
+    the notes. 0 demands exact colours; at most 127. No tolerance makes labels of 5_Labels_all's
+    tile 4_12, which shows them drawn over the picture (torchgeo issue 1727): that is an error.
 
-    superpixels: settings of the superpixels to store with every image; None stores none.
+    superpixels: settings of the superpixels to store with every image; None stores none. threads:
+    more than eight are not used, so that memory stays at 1.5 GB.
 
-    Raises DataError for a missing folder or a folder without tiles, and, unless ``on_bad_input``
-    is "skip", for an unreadable file, another size or band count, a colour that is no class, a
-    label missing for one of the 24 tiles, or a label without its tile.
+    Raises DataError for a missing folder, a broken archive, no tiles, one tile twice, and, unless
+    ``on_bad_input`` is "skip", for an unreadable file, another size or band count, a colour that is
+    no class, a label missing for one of the 24 tiles, or a label without its tile.
     """
-    raw = Path(raw)
     if variant not in CLASSES:
         raise ValueError(f"variant must be one of {sorted(CLASSES)}, not {variant!r}")
     if grid < 1 or crop < 1 or not 0 <= colour_tolerance <= 127:
         raise ValueError("grid and crop must be at least 1, colour_tolerance in 0..127")
-    tiles = _find_tiles(raw)
+    tiles = _find_tiles(places(raw, POTSDAM_ARCHIVES))
     notes = []
     count = sum(tile.image is not None for tile in tiles)
     if count != N_TILES:
         notes.append(f"{count} tiles instead of the {N_TILES} of the published data set.")
     repaired: dict[str, int] = {}
+    reading = Semaphore(_READERS)
 
     def prepare(tile: _Tile) -> list[Sample]:
-        half, labels = _read_tile(tile, grid * crop, colour_tolerance, repaired)
+        with reading:
+            half, labels = _read_tile(tile, grid * crop, colour_tolerance, repaired)
         if labels is not None and variant == "potsdam3":
             labels = np.array(TO_THREE, np.uint8)[labels]
         return [
@@ -139,46 +154,58 @@ def prepare_potsdam(
     ) as writer:
         ingest(
             writer, tiles, prepare,
-            raw=raw, on_bad_input=on_bad_input, progress=progress, threads=threads,
+            raw=raw, on_bad_input=on_bad_input, progress=progress,
+            threads=min(threads, _THREADS), ahead=_THREADS,
         )  # fmt: skip
         for file, pixels in sorted(repaired.items()):
             writer.notes.append(f"{file}: {pixels} pixels off the six colours, rounded to them.")
 
 
-def _find_tiles(raw: Path) -> list[_Tile]:
-    """Return every tile found below ``raw``, by row and column."""
-    if not raw.is_dir():
-        raise DataError("raw folder not found", file=raw, advice="Check the path of the raw data")
-    found: dict[tuple[int, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in sorted(raw.rglob("*")):
-        if match := _NAME.fullmatch(file.name):
-            row, column, kind = int(match[1]), int(match[2]), match[3].lower()
-            found[row, column][kind].append(file)
-    if not any(kinds["rgbir"] for kinds in found.values()):
+def _find_tiles(found: Sequence[Traversable]) -> list[_Tile]:
+    """Return every tile in any of the places, by row and column."""
+    images: dict[tuple[int, int], Traversable] = {}
+    labels: dict[tuple[int, int], Traversable] = {}
+    for place in found:
+        here: dict[tuple[str, int, int], list[Traversable]] = defaultdict(list)
+        for file in files_below(place):
+            if match := _NAME.fullmatch(file.name):
+                here[match[3].lower(), int(match[1]), int(match[2])].append(file)
+        for (kind, row, column), files in here.items():
+            if kind == "rgbir":
+                images.setdefault((row, column), _only(files))
+                continue
+            file = _only([f for f in files if _participants(f)] or files)
+            known = labels.setdefault((row, column), file)
+            if _participants(file) and not _participants(known):
+                labels[row, column] = file
+    if not images:
         raise DataError(
             "no file named like top_potsdam_2_10_RGBIR.tif",
-            file=raw,
-            advice="Unpack 4_Ortho_RGBIR.zip and 5_Labels_for_participants.zip there",
+            file=found[0],
+            advice="Put 4_Ortho_RGBIR.zip and 5_Labels_for_participants.zip there, packed or not",
         )
     return [
-        _Tile(row, column, _only(kinds["rgbir"]), _only(_participants(kinds["label"])))
-        for (row, column), kinds in sorted(found.items())
+        _Tile(row, column, images.get((row, column)), labels.get((row, column)))
+        for row, column in sorted(images.keys() | labels.keys())
     ]
 
 
-def _participants(files: list[Path]) -> list[Path]:
-    """Prefer the participants' labels where a later release (5_Labels_all) lies beside them."""
-    return [f for f in files if "participants" in f.parent.name.lower()] or files
+def _participants(file: Traversable) -> bool:
+    """Say whether a label is of the participants' release, not of the later 5_Labels_all.
+
+    By the folder's name or, at the top of an archive, by the archive's.
+    """
+    return "participants" in Path(str(file)).parent.name.lower()
 
 
-def _only(files: list[Path]) -> Path | None:
+def _only(files: list[Traversable]) -> Traversable:
     if len(files) > 1:
         raise DataError(
             f"the same tile is there twice, also as {files[1]}",
             file=files[0],
             advice="Remove one of the two",
         )
-    return files[0] if files else None
+    return files[0]
 
 
 def _read_tile(
@@ -198,6 +225,7 @@ def _read_tile(
             advice="Use an original tile, or change grid and crop",
         )
     half = cv2.resize(full, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
+    del full  # 144 MB, before the 108 MB of the label come
     if not tile.labelled:
         return half, None
     if tile.label is None:
@@ -207,7 +235,7 @@ def _read_tile(
             advice="Add top_potsdam_R_C_label.tif from 5_Labels_for_participants.zip",
         )
     colours = read_tiff(tile.label, 3)
-    check_same_size(colours, full, tile.label)
+    check_size(colours, (2 * side, 2 * side), tile.label)
     labels, off = colours_to_classes(colours, tile.label, tolerance)
     if off:
         log.warning("%s: %d pixels off the six label colours, rounded", tile.label, off)
@@ -215,32 +243,60 @@ def _read_tile(
     return half, rescale_labels(labels, 0.5)
 
 
+_STRIP = 128
+"""Rows of a label that are decoded at a time."""
+
+_NEITHER, _INEXACT = 8, 16
+"""Bits of a channel that is neither on nor off; that is so only within the tolerance."""
+
+
 def colours_to_classes(
-    colours: np.ndarray, file: Path, tolerance: int = 0
+    colours: np.ndarray, file: Traversable, tolerance: int = 0
 ) -> tuple[np.ndarray, int]:
     """Return the class 0-5 of every pixel of a (H, W, 3) uint8 label, and how many were inexact.
 
     A channel within ``tolerance`` of 0 or 255 counts as that. Raises DataError naming ``file``,
     the first colour that is no class, and where it stands in the full-size tile.
     """
-    table = np.full(8, 255, np.uint8)
-    for label, (red, green, blue) in enumerate(COLOURS):
-        table[4 * red + 2 * green + blue] = label
-    weights = np.zeros((3, 256), np.uint8)  # bit of a channel that is on
-    values = np.arange(256)
-    for channel, bit in enumerate((4, 2, 1)):
-        weights[channel] = np.where(values >= 255 - tolerance, bit, 0)
-        weights[channel][(values > tolerance) & (values < 255 - tolerance)] = 8
-    code = weights[0][colours[..., 0]] | weights[1][colours[..., 1]] | weights[2][colours[..., 2]]
-    labels = np.append(table, np.full(8, 255, np.uint8))[code]
-    wrong = labels == 255
-    if wrong.any():
-        row, column = np.unravel_index(np.argmax(wrong), wrong.shape)
+    bits, classes = _colour_tables(tolerance)
+    labels = np.empty(colours.shape[:2], np.uint8)
+    wrong = inexact = 0
+    first = None
+    for top in range(0, len(colours), _STRIP):
+        red, green, blue = cv2.split(cv2.LUT(colours[top : top + _STRIP], bits))
+        code = red | green | blue
+        labels[top : top + _STRIP] = strip = cv2.LUT(code, classes)
+        inexact += np.count_nonzero(code & _INEXACT)
+        if count := np.count_nonzero(strip == IGNORE):
+            wrong += count
+            if first is None:
+                row, column = np.unravel_index(np.argmax(strip == IGNORE), strip.shape)
+                first = top + int(row), int(column)
+    if first is not None:
         raise DataError(
-            f"colour {tuple(int(v) for v in colours[row, column])} at row {row}, column {column} "
-            f"is none of the six classes ({int(wrong.sum())} such pixels)",
+            f"colour {tuple(int(v) for v in colours[first])} at row {first[0]}, column {first[1]} "
+            f"is none of the six classes ({wrong} such pixels)",
             file=file,
-            advice="Use the original label file, not the _noBoundary one",
+            advice="Use the label of 5_Labels_for_participants.zip: in 5_Labels_all tile 4_12 is a "
+            "picture with labels drawn over it, and the _noBoundary labels have black lines. Or "
+            "leave the tile out with on_bad_input=skip",
         )
-    exact = (values == 0) | (values == 255)
-    return labels, int((~exact[colours].all(axis=-1)).sum())
+    return labels, inexact
+
+
+def _colour_tables(tolerance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bits of every value in every channel, (1, 256, 3), and the class of every code.
+
+    A pixel's code is the union of its channels' bits: red 4, green 2, blue 1.
+    """
+    values = np.arange(256)
+    bits = np.zeros((1, 256, 3), np.uint8)
+    for channel, bit in enumerate((4, 2, 1)):
+        bits[0, values >= 255 - tolerance, channel] = bit
+    bits[0, (values > tolerance) & (values < 255 - tolerance)] = _NEITHER
+    bits[0, 1:255] |= _INEXACT
+    classes = np.full(256, IGNORE, np.uint8)
+    for label, (red, green, blue) in enumerate(COLOURS):
+        code = 4 * red + 2 * green + blue
+        classes[[code, code | _INEXACT]] = label
+    return bits, classes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from infoseg.params_data import (
     Dataset,
     DatasetParams,
     LocalSource,
+    OfficialSource,
     PotsdamScenesSource,
     Source,
     check_clusters,
@@ -46,7 +48,12 @@ READERS = {
 
 
 def make_raw(source: Source, path: Path) -> None:
-    """Bring a source's raw files to `path`: render the demo's, check that local ones are there."""
+    """Render the demo's raw files into `path`; check that local ones are there.
+
+    Official ones are found and downloaded by `infoseg.data.sources`.
+    """
+    if isinstance(source, OfficialSource):
+        return
     if isinstance(source, LocalSource):
         if not path.is_dir():
             raise DataError("is not a folder", file=path, advice="Correct sources.*.path")
@@ -73,18 +80,33 @@ def list_files(folder: Path) -> list[dict[str, str | int]]:
     return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
 
 
-def prepare(dataset: Dataset, raw: Path, out: Path, name: str) -> None:
-    """Read raw files by the protocol of the data set's kind and write the prepared arrays."""
+def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None:
+    """Read raw files by the protocol of the data set's kind and write the prepared arrays.
+
+    raw: folders, and archives, that the files lie in.
+    """
     reader = READERS[dataset.kind]
-    own = type(dataset).model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
-    settings = {key: getattr(dataset, key) for key in (*SHARED, *reader.shared, *own)}
-    reader.read(raw, out, name=name, progress=True, **settings)
+    settings = {key: getattr(dataset, key) for key in (*SHARED, *reader.shared, *_own(dataset))}
+    # All cores: bytes do not depend on how many.
+    reader.read(raw, out, name=name, progress=True, threads=available_cores(), **settings)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own(dataset: Dataset) -> list[str]:
+    """Names of the settings that a data set's kind adds."""
+    fields = type(dataset).model_fields
+    return [key for key in fields if key not in DatasetParams.model_fields and key != "kind"]
 
 
 def changed_since_prepared(dataset: Dataset, prepared: Prepared) -> str:
     """The first setting that differs from those the arrays were made with, or ""."""
     now, then = dataset.model_dump(), prepared.meta.parameters
-    return next((name for name in then if name in now and now[name] != then[name]), "")
+    names = dict.fromkeys([*(name for name in then if name in now), *_own(dataset)])
+    return next((name for name in names if now[name] != then.get(name)), "")
 
 
 def check_against_data(dataset: Dataset, prepared: Prepared, name: str) -> None:

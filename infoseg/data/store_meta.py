@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Meta(_Strict):
     notes: list[str]
 
 
-def sha256_of(path: Path | str) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(file: Traversable | str) -> str:
+    """Return the SHA-256 of a file, or of an archive's member, as 64 hexadecimal digits."""
+    with (Path(file) if isinstance(file, str) else file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

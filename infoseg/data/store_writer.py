@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -89,7 +90,7 @@ class PreparedWriter:
         channels: int,
         classes: Sequence[str],
         parameters: Mapping[str, Any],
-        sources: Mapping[str, Path | str] | None = None,
+        sources: Mapping[str, Traversable | str] | None = None,
         notes: Sequence[str] = (),
         superpixels: SuperpixelSettings | None = None,
     ) -> None:
@@ -102,7 +103,7 @@ class PreparedWriter:
         self.superpixels, self.notes = superpixels, list(notes)
         recorded = None if superpixels is None else superpixels.model_dump()
         self.parameters = dict(parameters) | {"superpixels": recorded}
-        self.sources = {key: Path(file) for key, file in (sources or {}).items()}
+        self.sources = dict(sources or {})
         self.skipped: list[Skipped] = []
         self._ids: set[str] = set()
         self._splits: dict[str, list[int]] = {}

@@ -1,0 +1,152 @@
+"""The part of a project that deals with data: raw files, and the arrays prepared from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from infoseg.data.prepare import (
+    changed_since_prepared,
+    check_against_data,
+    list_files,
+    make_raw,
+    prepare,
+)
+from infoseg.data.sources import Found, check_manifest, manifest, resolve
+from infoseg.data.store import Prepared, load_prepared
+from infoseg.errors import DataError, ParamsError
+from infoseg.files import write_csv
+from infoseg.params import Dataset, LocalSource, OfficialSource, Params
+
+
+class ProjectData:
+    """One profile's data under one folder; see `infoseg.project.Project`."""
+
+    def __init__(self, folder: Path, params: Params, root: Path, make_missing: bool = False):
+        self.folder = folder
+        self.params = params
+        self.root = root
+        self.make_missing = make_missing
+
+    def raw(self, source: str) -> Path:
+        settings = self.params.sources[source]
+        if isinstance(settings, LocalSource):
+            return self._outside(settings.path, f"sources.{source}.path")
+        return self.folder / "raw" / self.params.profile.name / source
+
+    def prepared(self, dataset: str) -> Path:
+        return self.folder / "prepared" / self.params.profile.name / dataset
+
+    def make_raw(self, source: str, *, download: bool = True) -> Path:
+        """Render, find or, where that is allowed, download the raw files of a source."""
+        if source not in self.params.sources:
+            raise ParamsError(f"sources: '{source}' is not among {sorted(self.params.sources)}")
+        settings, path = self.params.sources[source], self.raw(source)
+        make_raw(settings, path)
+        # What the pipeline tracks in place of files it neither made nor copies.
+        stated = self.folder / "raw" / self.params.profile.name / source / "files.csv"
+        if isinstance(settings, LocalSource):
+            write_csv(stated, list_files(path))
+        elif isinstance(settings, OfficialSource):
+            write_csv(stated, manifest(self.official_files(source, download=download)))
+        return path
+
+    def raw_files(self, source: str) -> pd.DataFrame:
+        """A source's raw files: official ones one by one, others by folder and kind of file."""
+        path = self.raw(source)
+        if isinstance(self.params.sources[source], OfficialSource):
+            return pd.read_csv(path / "files.csv")
+        files = pd.DataFrame(list_files(path))
+        names = files["file"]
+        kinds = {"folder": names.str.rpartition("/")[0], "kind": names.str.extract(r"(\.\w+)$")[0]}
+        groups = files.assign(**kinds).groupby(["folder", "kind"])
+        return groups.agg(files=("file", "size"), bytes=("bytes", "sum"))
+
+    def raw_places(self, source: str) -> tuple[Path, ...]:
+        """The folders and archives that a source's raw files are read from.
+
+        Raises DataError if they are not there, or are not what the data stage found.
+        """
+        settings, path = self.params.sources[source], self.raw(source)
+        if not path.exists() and self.make_missing:
+            # Rendering is expected of this; 20 GB over the network are not.
+            self.make_raw(source, download=False)
+        if not path.exists():
+            raise DataError("not found", file=path, advice=f"Run stage data@{source} first")
+        if not isinstance(settings, OfficialSource):
+            return (path,)
+        found = self.official_files(source, download=False)
+        check_manifest(path / "files.csv", found, stage=f"data@{source}")
+        return tuple(dict.fromkeys(one.path for one in found))
+
+    def raw_problem(self, source: str) -> str:
+        """What is wrong with a source's raw files, "" if nothing is; fetches and makes nothing."""
+        path = self.raw(source)
+        try:
+            if isinstance(self.params.sources[source], OfficialSource):
+                found = self.official_files(source, download=False)
+                if (path / "files.csv").exists():
+                    check_manifest(path / "files.csv", found, stage=f"data@{source}")
+            elif not path.exists():
+                return f"{path}: not found"
+        except DataError as error:
+            return str(error)
+        return ""
+
+    def official_files(self, source: str, *, download: bool) -> list[Found]:
+        """The official files of a source; see `infoseg.data.sources.resolve`."""
+        settings = self.params.sources[source]
+        raw = settings.raw or os.environ.get("INFOSEG_RAW")
+        return resolve(
+            settings.group,
+            self._outside(raw, f"sources.{source}.raw") if raw else None,
+            self._outside(settings.downloads, f"sources.{source}.downloads"),
+            download=download,
+            progress=True,
+        )
+
+    def _outside(self, folder: str, key: str) -> Path:
+        path = (self.root / Path(folder).expanduser()).resolve()
+        if path.is_relative_to(self.folder / "raw"):
+            # The pipeline deletes what a stage made before it makes it again.
+            raise ParamsError(
+                f"{key}: {path} lies among the pipeline's own outputs, which it deletes at will; "
+                "move the files elsewhere"
+            )
+        return path
+
+    def prepare(self, dataset: str) -> Prepared:
+        """Raw files to prepared arrays."""
+        settings = self._dataset(dataset)
+        raw = self.raw_places(settings.source)
+        prepare(settings, raw, self.prepared(dataset), dataset)
+        prepared = load_prepared(self.prepared(dataset))
+        check_against_data(self._dataset(dataset), prepared, dataset)
+        return prepared
+
+    def load(self, dataset: str) -> Prepared:
+        """The prepared data set. Raises DataError naming the stage to run when it is not there."""
+        path = self.prepared(dataset)
+        if not (path / "meta.json").exists():
+            if self.make_missing:
+                return self.prepare(dataset)
+            raise DataError("not found", file=path, advice=f"Run stage prepare@{dataset} first")
+        prepared = load_prepared(path)
+        changed = changed_since_prepared(self._dataset(dataset), prepared)
+        if changed and self.make_missing:
+            return self.prepare(dataset)
+        if changed:
+            raise DataError(
+                f"was prepared with another {changed}",
+                file=path,
+                advice=f"Run stage prepare@{dataset} again",
+            )
+        check_against_data(self._dataset(dataset), prepared, dataset)
+        return prepared
+
+    def _dataset(self, dataset: str) -> Dataset:
+        if dataset not in self.params.datasets:
+            raise ParamsError(f"datasets: '{dataset}' is not among {sorted(self.params.datasets)}")
+        return self.params.datasets[dataset]

@@ -351,7 +351,8 @@ def fuzz(reader: str, examples: int, number: int) -> int:
         max_examples=examples,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        # Shrinking takes hundreds of inputs.
+        phases=[Phase.generate] if reader in SLOW else [Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)

@@ -146,7 +146,7 @@ def _read_member(file: zipfile.Path, limit: int) -> bytes:
         raise DataError(
             f"is damaged in its archive ({_reason(error)})", file=file, advice=_AGAIN
         ) from None
-    if missing or not info.file_size and info.CRC:  # zipfile checks nothing of an empty member
+    if missing or (info.CRC and not info.file_size):  # zipfile checks nothing of an empty member
         raise DataError(
             f"is damaged in its archive ({missing} of {info.file_size} bytes are missing)",
             file=file,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import cv2
 import numpy as np
 
 from infoseg.data.store_meta import (
@@ -186,11 +187,12 @@ class PreparedWriter:
                 )
             self._label_counts = [a + int(b) for a, b in zip(self._label_counts, counts)]  # noqa: B905
             self._labelled_pixels += height * width
-        pixels = image.reshape(-1, self.channels).astype(np.uint32)
+        # Sums of integers in float64, so that mean and std are exact and independent of the order.
+        sums = cv2.sumElems(image)
+        squares = cv2.sumElems(np.square(image, dtype=np.uint16))
         for channel in range(self.channels):
-            # Integer sums, so that mean and std are exact and independent of the order.
-            self._sums[channel] += int(pixels[:, channel].sum(dtype=np.uint64))
-            self._squares[channel] += int((pixels[:, channel] ** 2).sum(dtype=np.uint64))
+            self._sums[channel] += int(sums[channel])
+            self._squares[channel] += int(squares[channel])
         if regions is not None:
             _check_map(regions, "regions", np.uint16, image_id, (height, width))
             if not np.bincount(regions.ravel()).all():

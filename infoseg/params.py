@@ -235,15 +235,24 @@ def load_params(
     if not path.exists():
         raise ParamsError(f"{path} is missing: run this in the repository, or choose a --profile")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # ValueError: no UTF-8, a date or a number that is none.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
-    if overrides:
-        from omegaconf import OmegaConf
+    return parse_params(_overridden(raw, overrides, path) if overrides else raw, str(path))
 
+
+def _overridden(raw: Any, overrides: Sequence[str], path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path} holds no settings")
+    try:
         merged = OmegaConf.merge(raw, OmegaConf.from_dotlist(list(overrides)))
-        raw = OmegaConf.to_container(merged, resolve=True)
-    return parse_params(raw, str(path))
+        return OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise ParamsError(f"{' '.join(overrides)}: cannot be set in {path}: {error}") from None
 
 
 def compose(conf: Path, profile: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -273,10 +282,11 @@ def explain(error: ValidationError, prefix: str, origin: str) -> str:
     for finding in error.errors():
         # Discriminated unions put their tag into the path; it is not a key of the file.
         parts = [str(part) for part in finding["loc"]]
-        kinds = {"coco_scenes", "potsdam_scenes", "local", "coco_stuff", "coco_persons", "folder"}
-        parts = [
-            part for i, part in enumerate(parts) if not (i == 2 and part in kinds | {"potsdam"})
-        ]
+        kinds = {
+            "coco_scenes", "potsdam_scenes", "local", "official",
+            "coco_stuff", "coco_persons", "folder", "potsdam",
+        }  # fmt: skip
+        parts = [part for i, part in enumerate(parts) if not (i == 2 and part in kinds)]
         key = ".".join(([prefix] if prefix else []) + parts)
         message = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":

@@ -450,7 +450,9 @@ def test_displacements_at_which_no_pixels_meet_are_left_out_of_the_mean(form):
     mask[:, :, 4] = True
     within = iic_loss(first[..., 4:5], second[..., 4:5], 0, 1.0, None, form)
     assert float(iic_loss(first, second, 0, 1.0, mask, form)) == pytest.approx(
-        float(within), rel=1e-5
+        float(within),
+        rel=1e-5,
+        abs=1e-7,  # a difference of logarithms near 1 in float32
     )
     column = displaced_joint(first[..., 4:5].double(), second[..., 4:5].double(), 3, "conv")
     expected = information_loss(column[:, 3], 1.0)

@@ -27,9 +27,10 @@ import requests
 from http_server import FileServer, Reply, file_server
 from pydantic import ValidationError
 
-from infoseg.data import download as module
-from infoseg.data.download import WrongFile, check_zip, download
+from infoseg.data import verify as module
+from infoseg.data.download import download
 from infoseg.data.sources import Address, SourceFile
+from infoseg.data.verify import WrongFile, check_zip
 from infoseg.errors import DataError
 
 CONTENT = random.Random(0).randbytes(300_000)

@@ -7,35 +7,24 @@ publisher gives no hash are verified by their content and pinned in a lock file.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import fnmatch
-import gzip
 import hashlib
 import http.client
 import logging
 import os
 import random
 import re
-import shutil
-import struct
-import tarfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from pydantic import RootModel, ValidationError
-from tqdm import tqdm
+from pydantic import ValidationError
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from infoseg.errors import DataError
@@ -43,7 +32,25 @@ from infoseg.files import write_json, write_whole
 from infoseg.params_data import Strict
 
 if TYPE_CHECKING:  # sources imports this module
-    from infoseg.data.sources import Address, SourceFile
+    from infoseg.data.source_table import Address, SourceFile
+
+from infoseg.data.tarball import read_member
+from infoseg.data.verify import (
+    Digests,
+    Hashes,
+    WrongFile,
+    byte_bar,
+    check_file,
+    check_space,
+    hash_file,
+    hash_stream,
+    is_at,
+    needs_md5,
+    not_written,
+    open_alone,
+    shown,
+    wrong_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,24 +60,9 @@ TIMEOUT = (10.0, 60.0)
 _CHUNK = 64 * 1024
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "infoseg"}
 _LONGEST_WAIT = 60.0
-_WORTH_A_BAR = 2**26
-"""Bytes whose hashing is noticed."""
-_TARBALL_LIMIT = 2**30
-"""Bytes that a tarball of lists may unpack to."""
-NO_ZIP = (
-    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
-"""What ``zipfile`` raises for damage, depending on where it is."""
-
-AGAIN = "It is damaged, not whole, or another release: replace it or move it elsewhere"
 
 Judge = Callable[[Path, "Digests"], None]
 """Raises WrongFile if the file at a path, of these digests, is not the one that is wanted."""
-
-
-class WrongFile(DataError):
-    """A file is there, but is not the one that was published or recorded."""
 
 
 class _Failed(Exception):
@@ -83,170 +75,6 @@ class _Interrupted(Exception):
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
         self.after = after
-
-
-# ---- verification --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Digests:
-    """Size in bytes and hashes of a file; md5 is "" where nobody asked for it."""
-
-    bytes: int
-    sha256: str
-    md5: str = ""
-
-
-class Pinned(Strict):
-    """What the lock file says of a file whose publisher gives no hash; url is "" where it was not
-    downloaded but found on the disk, date the day of the record."""
-
-    bytes: int
-    sha256: str
-    url: str
-    date: str
-
-
-class _Lock(RootModel[dict[str, Pinned]]):
-    pass
-
-
-class Hashes:
-    """Digests of what comes bit by bit."""
-
-    def __init__(self, md5: bool) -> None:
-        self.bytes = 0
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
-
-    def update(self, data: bytes) -> None:
-        self.bytes += len(data)
-        self._sha256.update(data)
-        if self._md5:
-            self._md5.update(data)
-
-    def digests(self) -> Digests:
-        md5 = self._md5.hexdigest() if self._md5 else ""
-        return Digests(self.bytes, self._sha256.hexdigest(), md5)
-
-
-def needs_md5(spec: SourceFile) -> bool:
-    """Whether MD5 is all that is known of a file."""
-    return spec.md5 is not None and spec.sha256 is None
-
-
-def hash_file(file: Path, *, md5: bool, progress: bool) -> Digests:
-    """Return size and hashes of a file on the disk."""
-    with file.open("rb") as stream:
-        return _hash_stream(stream, file.name, md5, progress).digests()
-
-
-def _hash_stream(stream: IO[bytes], name: str, md5: bool, progress: bool) -> Hashes:
-    hashes = Hashes(md5)
-    size = os.fstat(stream.fileno()).st_size
-    with byte_bar(f"checking {name}", size, progress and size > _WORTH_A_BAR) as bar:
-        while chunk := stream.read(2**20):
-            hashes.update(chunk)
-            bar.update(len(chunk))
-    return hashes
-
-
-def check_size(spec: SourceFile, file: Path, size: int) -> None:
-    """Raise WrongFile for a file that has another number of bytes than the table says."""
-    if spec.bytes is not None and size != spec.bytes:
-        raise _wrong(f"has {size} bytes instead of {spec.bytes}", file)
-
-
-def check_file(
-    spec: SourceFile,
-    file: Path,
-    digests: Digests,
-    *,
-    lock: Path,
-    url: str = "",
-    progress: bool = False,
-) -> None:
-    """Raise WrongFile unless a file is the one that the table describes.
-
-    Where the table has no hash, the lock file's must match; where that has none either, the zip is
-    read to its end against its checksums, must have the members that the table expects, and is
-    then recorded in the lock file as coming from ``url``. Raises DataError for a damaged lock file.
-    """
-    check_size(spec, file, digests.bytes)
-    for kind, known, found in (
-        ("SHA-256", spec.sha256, digests.sha256),
-        ("MD5", spec.md5, digests.md5),
-    ):
-        if known and found and known != found:
-            raise _wrong(f"its {kind} is {found[:12]}… instead of {known[:12]}…", file)
-    if spec.sha256 or spec.md5:
-        return
-    pinned = read_lock(lock).get(spec.name)
-    if pinned is None:
-        check_zip(file, spec.contains, progress)
-        pinned = _pin(spec.name, digests, url, lock)
-    if (digests.bytes, digests.sha256) != (pinned.bytes, pinned.sha256):
-        raise WrongFile(
-            f"its SHA-256 is {digests.sha256[:12]}… instead of {pinned.sha256[:12]}… as recorded "
-            f"on {pinned.date} in {lock} (to accept another release, remove its entry there)",
-            file=file,
-            advice=AGAIN,
-        )
-
-
-def _wrong(problem: str, file: Path) -> WrongFile:
-    return WrongFile(problem, file=file, advice=AGAIN)
-
-
-def check_zip(file: Path, contains: Sequence[str], progress: bool = False) -> None:
-    """Raise WrongFile for a zip with a damaged member, or with none for one of the patterns."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            size = sum(member.file_size for member in members)
-            with byte_bar(f"testing {file.name}", size, progress) as bar:
-                for member in members:
-                    with archive.open(member) as stream:  # never gives more than its index says
-                        while chunk := stream.read(2**20):
-                            bar.update(len(chunk))
-    except NO_ZIP as error:
-        raise _wrong(f"is not a whole zip archive ({error})", file) from None
-    names = [member.filename.lower() for member in members]
-    for pattern in contains:
-        if not fnmatch.filter(names, pattern.lower()):
-            raise _wrong(f"has no member like {pattern}", file)
-
-
-def read_lock(lock: Path) -> dict[str, Pinned]:
-    """Return the lock file's entries, none if there is no such file; DataError if it is damaged."""
-    try:
-        return _Lock.model_validate_json(lock.read_bytes()).root
-    except FileNotFoundError:
-        return {}
-    except ValidationError as error:
-        raise DataError(
-            f"is damaged ({error.error_count()} errors, the first: {error.errors()[0]['msg']})",
-            file=lock,
-            advice="Restore it, or remove it to have the files recorded anew",
-        ) from None
-
-
-def _pin(name: str, digests: Digests, url: str, lock: Path) -> Pinned:
-    """Record a file unless another process has just done so; return what is recorded."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(lock.with_name(f".{lock.name}.writing")):
-        entries = read_lock(lock)
-        if name not in entries:
-            date = datetime.now(UTC).date().isoformat()
-            entries[name] = Pinned(
-                bytes=digests.bytes, sha256=digests.sha256, url=_shown(url), date=date
-            )
-            write_json(lock, {key: entries[key].model_dump() for key in sorted(entries)})
-            log.warning(
-                "%s: its publisher gives no hash; whole by its own checksums, so its SHA-256 %s "
-                "was recorded in %s and must match from now on", name, digests.sha256, lock,
-            )  # fmt: skip
-        return entries[name]
 
 
 # ---- the file while it grows ---------------------------------------------------------------------
@@ -284,11 +112,11 @@ class _Part:
 
     def __enter__(self) -> _Part:
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _open_alone(self.path)
+        self._file = open_alone(self.path)
         try:
             self._file.seek(0)
             name = self.target.name
-            self._hashes = _hash_stream(self._file, name, self._md5, self._progress)
+            self._hashes = hash_stream(self._file, name, self._md5, self._progress)
         except BaseException:
             self._file.close()
             raise
@@ -298,7 +126,7 @@ class _Part:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self._filled() and _is_at(self._file, self.path):
+        if not self._filled() and is_at(self._file, self.path):
             self.path.unlink()
             self._origin_file.unlink(missing_ok=True)
         self._file.close()
@@ -361,56 +189,10 @@ class _Part:
             raise not_written(error, self.path) from None
 
 
-def _open_alone(path: Path) -> IO[bytes]:
-    """Open a file for appending once no other process has it open this way."""
-    while True:
-        file = path.open("a+b")
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("%s: another process is writing it; waiting for that one", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, path):  # not renamed by the process that had it
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes out by a file that is there meanwhile."""
-    with _open_alone(path):
-        try:
-            yield
-        finally:
-            path.unlink()
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _set_aside(file: Path, target: Path, digests: Digests) -> Path:
     aside = target.with_name(f"{target.name}.bad-{digests.sha256[:8]}")
     os.replace(file, aside)  # an earlier one of this name has the same content
     return aside
-
-
-def not_written(error: OSError, file: Path) -> DataError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return DataError(
-        f"cannot be written ({error.strerror or error})",
-        file=error.filename or file,
-        advice="Free some space and run again: what has arrived is kept"
-        if full
-        else "Choose a downloads folder that can be written to",
-    )
 
 
 # ---- downloading ---------------------------------------------------------------------------------
@@ -488,7 +270,7 @@ def _download(spec: SourceFile, target: Path, how: _How) -> Path:
                 _from_address(spec, address.url, target, judge_it, how)
             return target
         except _Failed as failure:
-            failures.append(f"{_shown(address.url)}: {failure}")
+            failures.append(f"{shown(address.url)}: {failure}")
             log.warning("%s: %s", spec.name, failures[-1])
     if not spec.urls:
         raise DataError("has no address to download it from", file=target, advice=spec.ask)
@@ -535,13 +317,13 @@ def _fill(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
                 raise _Failed(f"{failure} (tried {failures} times)") from None
             pause = min(_LONGEST_WAIT, 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)
             pause = max(pause, min(failure.after, 2 * _LONGEST_WAIT))
-            log.info("%s: %s; again in %.1f s", _shown(url), failure, pause)
+            log.info("%s: %s; again in %.1f s", shown(url), failure, pause)
             how.wait(pause)
 
 
 def _request(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
     """Send one request and append what comes; returns if the part is then whole."""
-    same = part.origin if part.origin and part.origin.url == _shown(url) else None
+    same = part.origin if part.origin and part.origin.url == shown(url) else None
     total = spec.bytes if spec.bytes is not None else same and same.total
     if total is not None and part.size == total:
         return
@@ -564,7 +346,7 @@ def _request(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
         if spec.bytes is not None and total not in (None, spec.bytes):
             raise _Failed(f"announces {total} bytes instead of {spec.bytes}")
         origin = _Origin(
-            url=_shown(url),
+            url=shown(url),
             etag=response.headers.get("ETag"),
             modified=response.headers.get("Last-Modified"),
             total=total,
@@ -645,20 +427,6 @@ def _reason(error: Exception, how: _How) -> str:
     return f"the connection failed ({type(error).__name__})"
 
 
-def check_space(target: Path, needed: int) -> None:
-    """Raise DataError if the disk of ``target`` has less than so many bytes left."""
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise DataError(
-            f"needs {amount(needed)} more, of which {target.parent} has {amount(free)} left",
-            file=target,
-            advice="Free some space, or choose a downloads folder on another disk",
-        )
-
-
-# ---- members of tarballs -------------------------------------------------------------------------
-
-
 def _from_tarball(spec: SourceFile, address: Address, target: Path, how: _How) -> None:
     """Write a small file that is a member of a tarball; raises _Failed.
 
@@ -667,9 +435,9 @@ def _from_tarball(spec: SourceFile, address: Address, target: Path, how: _How) -
     tarball = how.lock.parent / PurePosixPath(urlsplit(address.url).path).name
 
     def member(file: Path) -> bytes:
-        content = _read_member(file, address.member, spec.bytes)
+        content = read_member(file, address.member, spec.bytes)
         if (found := hashlib.sha256(content).hexdigest()) != spec.sha256:
-            raise _wrong(
+            raise wrong_file(
                 f"the SHA-256 of {address.member} is {found[:12]}… instead of {spec.sha256[:12]}…",
                 file,
             )
@@ -693,52 +461,3 @@ def _from_tarball(spec: SourceFile, address: Address, target: Path, how: _How) -
         _from_address(whole, address.url, tarball, lambda file, _: member(file), how)
         content = member(tarball)
     write_whole(target, write)
-
-
-def _read_member(tarball: Path, suffix: str, size: int) -> bytes:
-    """Return the regular file whose path ends with ``suffix``; raises WrongFile.
-
-    The tarball is read to its end, so that damage behind the member is noticed too.
-    """
-    ending, found, unpacked = PurePosixPath(suffix).parts, None, 0
-    try:
-        with gzip.open(tarball) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                unpacked += member.size
-                if unpacked > _TARBALL_LIMIT:
-                    raise _wrong(f"unpacks to more than {amount(_TARBALL_LIMIT)}", tarball)
-                parts = PurePosixPath(member.name).parts
-                if parts[-len(ending) :] != ending or ".." in parts or not member.isreg():
-                    continue
-                if found is not None:
-                    raise _wrong(f"has two members like {suffix}", tarball)
-                if member.size != size:
-                    raise _wrong(f"{suffix} has {member.size} bytes instead of {size}", tarball)
-                found = archive.extractfile(member).read(size)
-            while unpacked <= _TARBALL_LIMIT and (rest := stream.read(2**20)):
-                unpacked += len(rest)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise _wrong(f"is not a whole tarball ({error})", tarball) from None
-    if found is None:
-        raise _wrong(f"has no regular file {suffix}", tarball)
-    return found
-
-
-# ---- words ---------------------------------------------------------------------------------------
-
-
-def byte_bar(title: str, total: int | None, progress: bool, done: int = 0) -> tqdm:
-    return tqdm(
-        desc=title, total=total, initial=done, unit="B", unit_scale=True, mininterval=1.0,
-        disable=not progress,
-    )  # fmt: skip
-
-
-def amount(size: float) -> str:
-    return tqdm.format_sizeof(size, "B")
-
-
-def _shown(url: str) -> str:
-    """An address without user, password and query, which may be secret."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -159,6 +159,8 @@ def _read_classes(description: Path, labels: str) -> list[str]:
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
         if not all(isinstance(entry, str) for entry in table):
             raise ValueError("class names must be strings")
+        if len(table) > IGNORE:
+            raise ValueError(f"{len(table)} classes; {IGNORE} is the most beside the ignore value")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"does not describe the classes of {labels!r} ({type(error).__name__}: {error})",

@@ -177,14 +177,14 @@ class Params(Strict):
 def _method_settings(raw: dict[str, Any], dataset: str) -> MethodSettings:
     from infoseg.methods import METHODS  # deferred: methods import this module
 
-    if not isinstance(raw, dict) or raw.get("kind") not in METHODS:
-        kind = raw.get("kind") if isinstance(raw, dict) else raw
+    kind = raw.get("kind") if isinstance(raw, dict) else raw
+    if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in METHODS:
         raise ValueError(f"kind '{kind}' is not among {sorted(METHODS)}")
     changes = raw.get("per_dataset")
     changes = changes.get(dataset) if isinstance(changes, dict) else None
     # What is not a mapping is left for validation to complain about.
     merged = merge(raw, changes) if isinstance(changes, dict) else raw
-    settings = METHODS[raw["kind"]].Settings.model_validate(merged)
+    settings = METHODS[kind].Settings.model_validate(merged)
     # A run has nothing to do with what other data sets change, and stays current when they do.
     return settings.model_copy(update={"per_dataset": {}})
 
@@ -251,7 +251,10 @@ def _overridden(raw: Any, overrides: Sequence[str], path: Path) -> Any:
     try:
         merged = OmegaConf.merge(raw, OmegaConf.from_dotlist(list(overrides)))
         return OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+    except (
+        OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, KeyError,
+        RecursionError, OverflowError,
+    ) as error:  # fmt: skip
         raise ParamsError(f"{' '.join(overrides)}: cannot be set in {path}: {error}") from None
 
 

@@ -189,6 +189,11 @@ def test_a_method_that_is_no_mapping_is_named(value):
     assert "methods.kmeans: kind" in complaint("methods.kmeans", value)
 
 
+@pytest.mark.parametrize("value", [3, None, ["kmeans"], {"kmeans": 1}])
+def test_a_kind_that_is_no_word_is_named(value):
+    assert "methods.kmeans: kind" in complaint("methods.kmeans.kind", value)
+
+
 def test_every_data_sets_raw_files_are_made_by_a_stage():
     message = complaint("profile.sources", ["coco"])
     assert "profile.inputs.pictures: 'mine' is not in profile.sources" in message

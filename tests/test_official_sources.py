@@ -130,6 +130,7 @@ def test_the_command_line_checks_and_fetches(raw, tmp_path, monkeypatch, capsys)
     text = capsys.readouterr().out
     assert "coco_persons (COCO-Persons): present" in text
     assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text
+    assert "`infoseg data fetch cocostuff --profile paper`" in text
 
 
 def test_stand_ins_are_written_from_the_command_line(tmp_path, capsys):

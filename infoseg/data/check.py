@@ -109,6 +109,8 @@ def _not_prepared(project: Project, name: str, problem: str) -> Status:
         if kind == "local":
             advice = f"Put the files there, or correct sources.{settings.source}.path"
         elif kind == "official":
+            profile = project.params.profile.name
+            advice = f"Run `infoseg data fetch {settings.source} --profile {profile}`"
             advice += ", which downloads what can be had without asking"
         else:
             advice += ", which renders them first"

@@ -55,13 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
-        return commands.add_parser(
-            name,
-            help=help,
-            description=text,
-            parents=[*parents, common],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        return cli_data.add_command(commands, name, help, [*parents, common], text)
 
     prepare = add(
         "prepare",

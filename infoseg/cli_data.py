@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from infoseg.errors import DataError
+
+
+def add_command(commands, name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
+    """Add a command whose description is printed as it is written."""
+    return commands.add_parser(
+        name,
+        help=help,
+        description=text,
+        parents=parents,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_commands(commands, common: argparse.ArgumentParser) -> None:
@@ -14,15 +26,7 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
     data = commands.add_parser("data", help="raw files and prepared data sets: check, fetch, fake")
     verbs = data.add_subparsers(dest="verb", required=True, metavar="WHAT")
 
-    def add(name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
-        return verbs.add_parser(
-            name,
-            help=help,
-            description=text,
-            parents=parents,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
+    add = partial(add_command, verbs)
     check = add(
         "check",
         "say what is there of every data set, and whether it is whole",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +16,13 @@ from tqdm import tqdm
 from infoseg.data.coco_layout import find_file
 from infoseg.data.coco_masks import add_mask
 from infoseg.data.json_stream import elements
+from infoseg.data.raw import ARCHIVE_DAMAGE
 from infoseg.errors import DataError
 
 MAX_SIDE = 8192
 """Pixels along a side that an image may claim; COCO's have 640 at most."""
 
 _AGAIN = "Download it again"
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
-"""What reading a file or an archive's member raises (RuntimeError: encrypted, or no deflate)."""
 _ABSENT = object()
 
 
@@ -103,7 +100,7 @@ def read_photos(file: Traversable, split: str, progress: bool = False) -> list[P
             file=file,
             advice=_AGAIN,
         ) from None
-    except _DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         raise DataError(f"cannot be read ({error})", file=file, advice=_AGAIN) from None
 
 

@@ -10,47 +10,36 @@ from __future__ import annotations
 import hashlib
 import http.client
 import logging
-import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from pydantic import ValidationError
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from infoseg.errors import DataError
-from infoseg.files import write_json, write_whole
-from infoseg.params_data import Strict
-
-if TYPE_CHECKING:  # sources imports this module
-    from infoseg.data.source_table import Address, SourceFile
-
+from infoseg.data.partial import Origin, Part, set_aside
+from infoseg.data.source_table import Address, SourceFile
 from infoseg.data.tarball import read_member
 from infoseg.data.verify import (
     Digests,
-    Hashes,
     WrongFile,
-    byte_bar,
     check_file,
     check_space,
     hash_file,
-    hash_stream,
-    is_at,
     needs_md5,
     not_written,
-    open_alone,
     shown,
     wrong_file,
 )
+from infoseg.errors import DataError
+from infoseg.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -75,124 +64,6 @@ class _Interrupted(Exception):
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
         self.after = after
-
-
-# ---- the file while it grows ---------------------------------------------------------------------
-
-
-class _Origin(Strict):
-    """Where a part comes from and what the server said of the whole file."""
-
-    url: str
-    etag: str | None
-    modified: str | None
-    total: int | None
-
-    @property
-    def validator(self) -> str | None:
-        """What If-Range may name: a weak tag promises nothing about bytes."""
-        strong = self.etag if self.etag and not self.etag.startswith("W/") else None
-        return strong or self.modified
-
-    def contradicts(self, other: _Origin) -> bool:
-        pairs = ((self.etag, other.etag), (self.total, other.total))
-        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
-
-
-class _Part:
-    """``NAME.part``, for one process at a time, hashed as it grows. Use as a context manager.
-
-    joined: whether it is made of more than one answer.
-    """
-
-    def __init__(self, target: Path, *, md5: bool, progress: bool) -> None:
-        self.target, self._md5, self._progress = target, md5, progress
-        self.path = target.with_name(f"{target.name}.part")
-        self._origin_file = target.with_name(f"{target.name}.part.json")
-
-    def __enter__(self) -> _Part:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open_alone(self.path)
-        try:
-            self._file.seek(0)
-            name = self.target.name
-            self._hashes = hash_stream(self._file, name, self._md5, self._progress)
-        except BaseException:
-            self._file.close()
-            raise
-        self.bar = byte_bar(self.target.name, None, self._progress, self.size)
-        self.origin = self._read_origin()
-        self.joined = self.size > 0
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self._filled() and is_at(self._file, self.path):
-            self.path.unlink()
-            self._origin_file.unlink(missing_ok=True)
-        self._file.close()
-        self.bar.close()
-
-    def _filled(self) -> bool:
-        return os.fstat(self._file.fileno()).st_size > 0
-
-    def _read_origin(self) -> _Origin | None:
-        with suppress(FileNotFoundError, ValidationError):
-            return _Origin.model_validate_json(self._origin_file.read_bytes())
-        return None
-
-    @property
-    def size(self) -> int:
-        return self._hashes.bytes
-
-    def digests(self) -> Digests:
-        return self._hashes.digests()
-
-    def come_from(self, origin: _Origin) -> None:
-        if origin != self.origin:
-            write_json(self._origin_file, origin.model_dump())
-            self.origin = origin
-
-    def append(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise not_written(error, self.path) from None
-        self._hashes.update(data)
-        self.bar.update(len(data))
-
-    def rewind(self) -> None:
-        self.joined = False
-        self._file.truncate(0)
-        self._hashes = Hashes(self._md5)
-        self.bar.reset()
-
-    def set_aside(self) -> Path:
-        self._file.flush()
-        self._origin_file.unlink(missing_ok=True)
-        return _set_aside(self.path, self.target, self.digests())
-
-    def publish(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self.path, self.target)
-        self._origin_file.unlink(missing_ok=True)
-        folder = os.open(self.target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise not_written(error, self.path) from None
-
-
-def _set_aside(file: Path, target: Path, digests: Digests) -> Path:
-    aside = target.with_name(f"{target.name}.bad-{digests.sha256[:8]}")
-    os.replace(file, aside)  # an earlier one of this name has the same content
-    return aside
 
 
 # ---- downloading ---------------------------------------------------------------------------------
@@ -258,7 +129,7 @@ def _download(spec: SourceFile, target: Path, how: _How) -> Path:
         except WrongFile as error:
             if not spec.urls:
                 raise
-            aside = _set_aside(target, target, digests)
+            aside = set_aside(target, target, digests)
             log.warning("%s; kept as %s", error, aside)
     failures = []
     for address in spec.urls:
@@ -284,7 +155,7 @@ def _download(spec: SourceFile, target: Path, how: _How) -> Path:
 def _from_address(spec: SourceFile, url: str, target: Path, judge: Judge, how: _How) -> None:
     """Fill the part, have it judged and rename it; raises _Failed."""
     for again in (False, True):
-        with _Part(target, md5=needs_md5(spec), progress=how.progress) as part:
+        with Part(target, md5=needs_md5(spec), progress=how.progress) as part:
             if target.is_file():  # the process that had the part has finished it
                 return
             _fill(part, spec, url, how)
@@ -301,7 +172,7 @@ def _from_address(spec: SourceFile, url: str, target: Path, judge: Judge, how: _
         log.warning("%s: %s; once more from the start", target.name, reason)
 
 
-def _fill(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
+def _fill(part: Part, spec: SourceFile, url: str, how: _How) -> None:
     """Request until the part is whole; raises _Failed."""
     if spec.bytes is not None:
         check_space(part.target, spec.bytes - part.size)
@@ -321,7 +192,7 @@ def _fill(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
             how.wait(pause)
 
 
-def _request(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
+def _request(part: Part, spec: SourceFile, url: str, how: _How) -> None:
     """Send one request and append what comes; returns if the part is then whole."""
     same = part.origin if part.origin and part.origin.url == shown(url) else None
     total = spec.bytes if spec.bytes is not None else same and same.total
@@ -345,7 +216,7 @@ def _request(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
         start, total = _announced(response)
         if spec.bytes is not None and total not in (None, spec.bytes):
             raise _Failed(f"announces {total} bytes instead of {spec.bytes}")
-        origin = _Origin(
+        origin = Origin(
             url=shown(url),
             etag=response.headers.get("ETag"),
             modified=response.headers.get("Last-Modified"),
@@ -366,7 +237,7 @@ def _request(part: _Part, spec: SourceFile, url: str, how: _How) -> None:
         _take_body(response, part, total, how)
 
 
-def _check_status(response: requests.Response, part: _Part) -> None:
+def _check_status(response: requests.Response, part: Part) -> None:
     status = response.status_code
     if status in (200, 206):
         return
@@ -392,7 +263,7 @@ def _announced(response: requests.Response) -> tuple[int, int | None]:
     return 0, int(length) if length.isdecimal() else None
 
 
-def _take_body(response: requests.Response, part: _Part, total: int | None, how: _How) -> None:
+def _take_body(response: requests.Response, part: Part, total: int | None, how: _How) -> None:
     try:
         # As sent, not decoded: a .tar.gz is to stay one.
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
@@ -443,21 +314,15 @@ def _from_tarball(spec: SourceFile, address: Address, target: Path, how: _How) -
             )
         return content
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-
     content = None
     if tarball.is_file():
         try:
             content = member(tarball)
         except WrongFile as error:
             digests = hash_file(tarball, md5=False, progress=False)
-            log.warning("%s; kept as %s", error, _set_aside(tarball, tarball, digests))
+            log.warning("%s; kept as %s", error, set_aside(tarball, tarball, digests))
     if content is None:
         whole = spec.model_copy(update={"bytes": None, "sha256": None, "md5": None})
         _from_address(whole, address.url, tarball, lambda file, _: member(file), how)
         content = member(tarball)
-    write_whole(target, write)
+    write_whole(target, lambda temporary: temporary.write_bytes(content))

@@ -35,9 +35,9 @@ RawFolders = Path | str | Sequence[Path | str]
 _PIECE = 2**24
 _AGAIN = "Download the archive again"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_DAMAGE = (
+ARCHIVE_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, OverflowError,
-    NotImplementedError, RuntimeError, MemoryError, IndexError,
+    RuntimeError, MemoryError, IndexError,
 )  # fmt: skip
 """What ``zipfile`` raises for bytes that are no archive, depending on where they are wrong."""
 
@@ -82,7 +82,7 @@ def open_archive(file: Path) -> zipfile.Path:
         root = zipfile.Path(zipfile.ZipFile(file))
         names = [info.filename for info in root.root.infolist()]
         root.root.namelist()  # computed once, and now rather than in several threads
-    except _DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         raise DataError(
             f"is not a whole zip archive ({_reason(error)})", file=file, advice=_AGAIN
         ) from None
@@ -142,7 +142,7 @@ def _read_member(file: zipfile.Path, limit: int) -> bytes:
                 if not (piece := stream.read(min(missing, _PIECE))):
                     break
                 whole.write(piece)
-    except _DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         raise DataError(
             f"is damaged in its archive ({_reason(error)})", file=file, advice=_AGAIN
         ) from None

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from infoseg.data.raw import ARCHIVE_DAMAGE
 from infoseg.data.source_table import TABLE, Address, Group, SourceFile, Sources, load_sources
 from infoseg.data.verify import (
     AGAIN,
-    NO_ZIP,
     Digests,
     Hashes,
     WrongFile,
@@ -202,8 +202,6 @@ class _Search:
                         out.write(chunk)
                         hashes.update(chunk)
                         bar.update(len(chunk))
-                    out.flush()
-                    os.fsync(out.fileno())
                 check_file(spec, file, hashes.digests(), lock=self.lock, progress=self._progress)
 
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,7 +219,7 @@ def _unpacking(outer: Path) -> Iterator[None]:
     except WrongFile as error:
         problem = f"what is inside is another file: {error.problem}"
         raise DataError(problem, file=outer, advice=error.advice) from None
-    except NO_ZIP as error:
+    except ARCHIVE_DAMAGE as error:
         if isinstance(error, OSError) and error.errno:
             raise DataError(
                 f"cannot be unpacked ({error.strerror})",

@@ -29,6 +29,7 @@ from infoseg.data.store_meta import (
     sha256_of,
 )
 from infoseg.errors import DataError
+from infoseg.files import sync_folder
 from infoseg.params_data import SuperpixelSettings
 
 
@@ -58,14 +59,6 @@ class _HashedFile:
 def _sync(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class PreparedWriter:
@@ -261,7 +254,7 @@ class PreparedWriter:
             json.dump(meta.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
             file.write("\n")
             _sync(file)
-        _sync_directory(self._partial)
+        sync_folder(self._partial)
         self._publish()
 
     def _publish(self) -> None:
@@ -274,7 +267,7 @@ class PreparedWriter:
             if old:
                 old.rename(self.path)
             raise
-        _sync_directory(self.path.parent)
+        sync_folder(self.path.parent)
         if old:
             shutil.rmtree(old)
 

@@ -9,37 +9,28 @@ import hashlib
 import logging
 import os
 import shutil
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import RootModel, ValidationError
 from tqdm import tqdm
 
+from infoseg.data.raw import ARCHIVE_DAMAGE
+from infoseg.data.source_table import SourceFile
 from infoseg.errors import DataError
 from infoseg.files import write_json
 from infoseg.params_data import Strict
-
-if TYPE_CHECKING:  # sources imports this module
-    from infoseg.data.source_table import SourceFile
 
 log = logging.getLogger(__name__)
 
 _WORTH_A_BAR = 2**26
 """Bytes whose hashing is noticed."""
-
-NO_ZIP = (
-    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
-"""What ``zipfile`` raises for damage, depending on where it is."""
 
 AGAIN = "It is damaged, not whole, or another release: replace it or move it elsewhere"
 
@@ -169,7 +160,7 @@ def check_zip(file: Path, contains: Sequence[str], progress: bool = False) -> No
                     with archive.open(member) as stream:  # never gives more than its index says
                         while chunk := stream.read(2**20):
                             bar.update(len(chunk))
-    except NO_ZIP as error:
+    except ARCHIVE_DAMAGE as error:
         raise wrong_file(f"is not a whole zip archive ({error})", file) from None
     names = [member.filename.lower() for member in members]
     for pattern in contains:

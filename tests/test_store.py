@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -247,3 +250,30 @@ def test_parallel_work_keeps_order_and_bounds_what_is_in_flight():
     assert next(results)() == 0
     assert len(taken) == 4  # no further: a hundred results would fill the memory
     assert [r() for r in results] == [-i for i in range(1, 100)]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from infoseg.data.store import PreparedWriter
+
+with PreparedWriter(sys.argv[1], name="toy", channels=3, classes=(), parameters={}) as writer:
+    writer.add("a", np.zeros((2, 2, 3), np.uint8), None, "train")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
+    out = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)])
+    assert killed.returncode == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".out.partial-")
+    images = [("a", picture(2, 3), None, "train")]
+    with PreparedWriter(out, name="toy", channels=3, classes=(), parameters={}) as live:
+        assert not left.exists()
+        live.add("b", picture(2, 2), None, "train")
+        make(out, images)
+        assert list(load_prepared(out).index["id"]) == ["a"]
+    assert list(load_prepared(out).index["id"]) == ["b"]
+    assert list(tmp_path.iterdir()) == [out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +63,17 @@ def _sync(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+def _locked(folder: Path) -> int:
+    """Lock a folder for this process's life; OSError if another has done so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class PreparedWriter:
     """Write a prepared data set image by image; use as a context manager.
 
@@ -72,8 +85,8 @@ class PreparedWriter:
         parameters; None stores no regions.
 
     Memory stays at one image, however large the data set. Files grow in a hidden sibling
-    directory, which is renamed on a clean exit and removed on an exception; a killed process
-    leaves it behind (``.<name>.partial-*``), and nothing under ``path``.
+    directory, which is renamed on a clean exit and removed on an exception. A killed process leaves
+    it behind (``.<name>.partial-*``), and nothing under ``path``; the next writer removes it.
     """
 
     def __init__(
@@ -113,8 +126,11 @@ class PreparedWriter:
                 advice="Choose another output directory, or remove it yourself",
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._remove_abandoned()
         self._partial = self._sibling("partial")
         self._partial.mkdir()
+        # Held until the end, so that other writers can tell this folder from an abandoned one.
+        self._lock = _locked(self._partial)
         self._images = _HashedFile(self._partial / "images.bin")
         self._labels = _HashedFile(self._partial / "labels.bin")
         self._index = _HashedFile(self._partial / "index.csv")
@@ -139,6 +155,7 @@ class PreparedWriter:
                 file.close()
             # After a successful rename there is nothing left under this name.
             shutil.rmtree(self._partial, ignore_errors=True)
+            os.close(self._lock)
 
     def add(
         self,
@@ -214,6 +231,14 @@ class PreparedWriter:
     def _sibling(self, role: str) -> Path:
         # Random, so that two preparations of one data set never write into each other's files.
         return self.path.parent / f".{self.path.name}.{role}-{uuid.uuid4().hex[:8]}"
+
+    def _remove_abandoned(self) -> None:
+        """Remove what writers of this data set left that were killed, and only theirs."""
+        for folder in self.path.parent.glob(f".{self.path.name}.partial-*"):
+            with suppress(OSError):  # its writer is at work, or has just ended
+                lock = _locked(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
     def _finish(self) -> None:
         if not self._ids:

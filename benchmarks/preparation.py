@@ -31,9 +31,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from infoseg.data.coco_layout import IIC_TOTALS, LISTS
+
 ROOT = Path(__file__).parent.parent
-LIST = "Coco164kFull_Stuff_Coarse_7.txt"
-LISTED = 51_804  # images of COCO-Stuff-15 at full scale
+LIST, LISTED = LISTS["stuff15"], IIC_TOTALS["stuff15"]  # images of COCO-Stuff-15 at full scale
 MAX_PEAK, MIN_SHARE = 1.5e9, 0.6
 TITLES = {
     "bare": "bare decoder",

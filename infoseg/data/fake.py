@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from infoseg.data import coco_layout
 from infoseg.data import fake_content as content
-from infoseg.data.coco_layout import SPLITS
+from infoseg.data.coco_layout import IIC_LISTS, SPLITS
 from infoseg.data.fake_archives import Archive
 from infoseg.data.potsdam import LABELLED_TILES
 from infoseg.errors import DataError
@@ -32,8 +33,8 @@ NOTE = "Random stand-ins of the official files, of no use but for rehearsals."
 PARTS = ("images", "stuffthingmaps", "annotations", "curated", "potsdam")
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
 LISTS = {
-    "Coco164kFull_Stuff_Coarse_7.txt": {"train2017": 49_629, "val2017": 2_175},
-    "Coco164kFew_Stuff_6.txt": {"train2017": 35_228, "val2017": 1_432},
+    file: {split: count for name, split, count in IIC_LISTS.values() if name == variant}
+    for variant, file in coco_layout.LISTS.items()
 }
 TILES = sorted(
     (row, column)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,14 @@ class Average:
     def keep(self) -> None:
         """Give the module the averaged weights for good."""
         torch._foreach_copy_(self.values, self.mean)
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "mean": self.mean}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        for mean, kept in zip(self.mean, state["mean"], strict=True):
+            mean.copy_(kept)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -169,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("infoseg: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"infoseg: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
-from infoseg.errors import ParamsError
+from infoseg.errors import ParamsError, TrainingError
 from infoseg.params import TrainingParams
 
 
@@ -41,33 +43,55 @@ def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autoc
     return torch.autocast(device.type, precision, enabled=precision is not None)
 
 
+def is_deterministic(params: TrainingParams, device: torch.device) -> bool:
+    """Whether only algorithms are used that give the same bytes for the same seed."""
+    if params.deterministic == "auto":
+        return device.type == "cpu"
+    return params.deterministic
+
+
 @contextlib.contextmanager
 def reproducible(params: TrainingParams, seed: int) -> Iterator[torch.device]:
-    """Fixed threads, seeds and deterministic algorithms for one run; restores what it changed.
+    """Fixed threads and seeds and, where asked for, deterministic algorithms; undone afterwards.
 
-    On CUDA, kernels without a deterministic form are still used (with PyTorch's warning silenced):
-    there, the same seed gives the same bytes only where every kernel involved is deterministic.
+    Without the latter (on CUDA by default), the same seed gives the same bytes only where every
+    kernel involved happens to be deterministic.
+    Raises TrainingError for an operation that has no deterministic form on this device.
     """
     device = choose_device(params.device)
-    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    deterministic = is_deterministic(params, device)
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     benchmark = torch.backends.cudnn.benchmark
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
     if device.type == "cuda":
-        # Crops have one size, so the search for the fastest convolution pays once.
-        torch.backends.cudnn.benchmark = True
+        # Crops have one size, so the search for the fastest convolution pays once; its choice is a
+        # matter of timing.
+        torch.backends.cudnn.benchmark = not deterministic
+        if deterministic:
+            # Read when cuBLAS is first used.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     else:
         keep_freed_memory()
+    if deterministic:
         # As `torch.use_deterministic_algorithms`, which loads torch's compiler first: 2 s.
         torch.set_deterministic_debug_mode("error")
         # Fresh memory is not filled with NaN: 6 % of InfoSeg's step, a guard against bugs alone.
         torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield device
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" in str(error):
+            raise TrainingError(
+                f"training.deterministic: {str(error).partition('.')[0]}. Set it to false"
+            ) from None
+        raise
     finally:
         torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(deterministic)
+        torch.set_deterministic_debug_mode(mode)
         torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.backends.cudnn.benchmark = benchmark
 

@@ -31,6 +31,7 @@ from infoseg.params_data import (
     Strict,
 )
 from infoseg.params_runs import (
+    ExecutionParams,
     MethodSettings,
     OptimiserSettings,
     ProfileParams,
@@ -44,6 +45,7 @@ __all__ = [
     "CocoScenesSource",
     "CocoStuffParams",
     "Dataset",
+    "ExecutionParams",
     "FolderParams",
     "LocalSource",
     "MethodSettings",
@@ -71,6 +73,7 @@ class Params(Strict):
     sources: dict[str, Source]
     datasets: dict[str, Dataset]
     training: TrainingParams
+    execution: ExecutionParams
     methods: dict[str, Any]
     variants: dict[str, Variant]
 

@@ -59,7 +59,8 @@ class TrainingParams(Strict):
     activations again on the way back instead of keeping them, for cards of 16 GB; numbers stay the
     same. evaluations: how often, evenly spread, the data set is evaluated during training; at 0
     nothing but the last weights is evaluated, neither untrained nor best ones.
-    log_every: steps between rows of history.csv.
+    log_every: steps between rows of history.csv. deterministic: the same seed gives the same bytes;
+    `auto` is so on the CPU, and on CUDA, where it costs time that is measured and printed, true is.
     """
 
     images: Share
@@ -71,6 +72,18 @@ class TrainingParams(Strict):
     evaluations: Annotated[int, Field(ge=0)]
     evaluation_batch: Positive
     log_every: Positive
+    deterministic: Literal["auto"] | bool
+
+
+class ExecutionParams(Strict):
+    """What decides how long runs take, and none of their numbers: no stage depends on it.
+
+    checkpoint_seconds: between checkpoints of a training, or null for none. runs_per_gpu: side by
+    side on each GPU, as far as its memory allows.
+    """
+
+    checkpoint_seconds: Annotated[float, Field(ge=0)] | None
+    runs_per_gpu: Positive
 
 
 class Repeats(Strict):

@@ -19,8 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from infoseg.checkpoints import FORMAT as CHECKPOINT_FORMAT
+from infoseg.checkpoints import Checkpoints, scratch
 from infoseg.data.store import Prepared
-from infoseg.data.store_meta import sha256_of
+from infoseg.data.store_meta import Meta, sha256_of
+from infoseg.determinism import price_of_determinism
 from infoseg.devices import choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT, evaluate
@@ -29,7 +32,7 @@ from infoseg.files import find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Run, load_params
 from infoseg.project_data import ProjectData
-from infoseg.provenance import code_hash, provenance
+from infoseg.provenance import code_hash, hash_of, is_stale, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.selection import LabelMaps, label_maps, read_maps, write_maps
 from infoseg.training import fit, train
@@ -102,13 +105,22 @@ class Project(ProjectData):
         with reproducible(training, seed) as device:
             prepared = self.load(dataset)
             meta, info = prepared.meta, self._info(dataset, prepared)
+            # Before the training: what is edited meanwhile did not make it.
+            made = self._provenance(run, meta, device)
             model = self._untrained(run, info, device)
             data = self._on_device(dataset, prepared, model)
+            if device.type == "cuda" and training.deterministic is True:
+                print(price_of_determinism(model, data, training, seed))
 
             def evaluate_now() -> dict[str, Any]:
                 return self._evaluate(model, prepared, data)
 
-            trained = train(model, data, training, seed, evaluate_now, run.key)
+            checkpoints = self._checkpoints(run, made)
+            try:
+                trained = train(model, data, training, seed, evaluate_now, run.key, checkpoints)
+            except BaseException:
+                checkpoints.close()
+                raise
         card = Card(
             format=WEIGHTS_FORMAT,
             dataset=dataset,
@@ -131,15 +143,33 @@ class Project(ProjectData):
         write_json(
             folder / "timing.json",
             {
-                "seconds": round(time.perf_counter() - began, 2),
+                "seconds": round(trained.spent_before + time.perf_counter() - began, 2),
                 "images_per_second": round(trained.images_per_second, 1),
                 "peak_memory_bytes": peak_memory(device),
+                "resumed_at": trained.resumed_at,
             },
         )
-        made = provenance(self.root, training, device, settings.model_dump())
-        hashes = {name: facts.sha256 for name, facts in meta.files.items()}
-        write_json(folder / "provenance.json", made | {"data": hashes})
+        write_json(folder / "provenance.json", made)
+        checkpoints.clear()
         return folder
+
+    def _provenance(self, run: Run, meta: Meta, device: torch.device) -> dict[str, Any]:
+        settings = self.params.method(run.method, run.dataset).model_dump()
+        described = self._dataset(run.dataset).model_dump()
+        made = provenance(self.root, self.params.training, device, settings, described, run.seed)
+        return made | {"data": {name: facts.sha256 for name, facts in meta.files.items()}}
+
+    def _checkpoints(self, run: Run, made: dict[str, Any]) -> Checkpoints:
+        """Those of a training with this provenance, whatever commit its code is of."""
+        decides = {name: value for name, value in made.items() if name != "git"}
+        # What comes before and after the loop, which `code_sha256` leaves out.
+        decides |= {"project": sha256_of(Path(__file__)), "format": CHECKPOINT_FORMAT}
+        name = f"{run.key}-{hash_of(decides)[:16]}"
+        seconds = self.params.execution.checkpoint_seconds
+        checkpoints = Checkpoints(scratch(self.folder) / name, seconds)
+        if seconds is not None:
+            checkpoints.open()
+        return checkpoints
 
     def _evaluate(
         self,
@@ -233,7 +263,8 @@ class Project(ProjectData):
         if self.make_missing and not self.is_current(run):
             self.train(run.dataset, run.method, run.seed)
             return self.evaluate(run.dataset, run.method, run.seed)
-        return read_json(self.evaluation_path(run), f"train@{run.key}, evaluate@{run.key}")
+        found = read_json(self.evaluation_path(run), f"train@{run.key}, evaluate@{run.key}")
+        return found | {"stale": is_stale(found)}
 
     def history(self, run: Run) -> pd.DataFrame:
         """history.csv of a run: step, loss and, where it was evaluated, PA and the rest."""

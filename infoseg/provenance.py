@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from infoseg.devices import choose_precision
+from infoseg.devices import choose_precision, is_deterministic
 from infoseg.files import write_csv
 from infoseg.params import TrainingParams
 
@@ -54,11 +55,13 @@ RUN_CODE = (
     "adversarial.py",
     "averaging.py",
     "causal.py",
+    "checkpoints.py",
     "clustering_losses.py",
     "correlation.py",
     "data/store.py",
     "devices.py",
     "evaluation.py",
+    "interruption.py",
     "jitter.py",
     "losses.py",
     "methods",
@@ -100,9 +103,17 @@ def write_run_code(path: Path) -> None:
 
 
 def provenance(
-    root: Path, training: TrainingParams, device: torch.device, settings: dict[str, Any]
+    root: Path,
+    training: TrainingParams,
+    device: torch.device,
+    settings: dict[str, Any],
+    dataset: dict[str, Any],
+    seed: int,
 ) -> dict[str, Any]:
-    """Everything about a run's making that stays the same when it is made again on this machine."""
+    """Everything about a run's making that stays the same when it is made again on this machine.
+
+    settings, dataset: the method's and the data set's, as in params.yaml.
+    """
     cuda = device.type == "cuda"
     versions = {}
     for library in LIBRARIES:
@@ -110,6 +121,7 @@ def provenance(
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             versions[library] = None
+    parameters = {"training": training.model_dump(), "settings": settings, "dataset": dataset}
     return {
         "git": git_state(root),
         "code_sha256": code_hash(),
@@ -118,10 +130,43 @@ def provenance(
         "versions": versions,
         "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
         "cuda": torch.version.cuda if cuda else None,
+        "driver": _driver() if cuda else None,
         "precision": str(choose_precision(training.precision, device) or torch.float32)[6:],
+        "deterministic": is_deterministic(training, device),
+        "seed": seed,
+        "parameters_sha256": hash_of(parameters),
         "training": training.model_dump(),
         "settings": settings,
     }
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of JSON's types, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_stale(evaluation: dict[str, Any]) -> bool:
+    """Whether other code than this tree's trained or evaluated a run."""
+    hashes = {evaluation[made]["code_sha256"] for made in ("trained", "made_with")}
+    return hashes != {code_hash()}
+
+
+def describe(made: dict[str, Any], timing: dict[str, Any]) -> str:
+    """A run's provenance.json and timing.json as text: one line for every fact."""
+    lines = []
+
+    def add(content: Any, path: str) -> None:
+        if isinstance(content, dict) and content:
+            for name, value in content.items():
+                add(value, f"{path}.{name}" if path else name)
+        else:
+            lines.append(f"{path}: {json.dumps(content)}")
+
+    add(made, "")
+    add(timing, "timing")
+    current = made["code_sha256"] == code_hash()
+    lines.append("code: this tree's" if current else "code: STALE, other than this tree's")
+    return "\n".join(lines)
 
 
 def flat_provenance(made: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +182,16 @@ def flat_provenance(made: dict[str, Any]) -> dict[str, Any]:
         "threads": made["training"]["threads"],
         "precision": made["precision"],
     }
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver."""
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return next(iter(done.stdout.split()), None)
 
 
 def _cpu_name() -> str:

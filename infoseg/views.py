@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,14 +163,7 @@ def training_images(data: DeviceData, share: float) -> tuple[Tensor, Tensor]:
     return data.by_hash[:count].sort().values, data.by_hash[count:].sort().values
 
 
-def training_batches(
-    data: DeviceData,
-    batch: int,
-    flip: bool,
-    generator: torch.Generator,
-    share: float = 1.0,
-    crop: int | None = None,
-) -> Iterator[Views]:
+class TrainingBatches:
     """Endless batches of random crops, each epoch in a fresh random order.
 
     share: of the images, see `training_images`. crop: their side, or None for that of the crops
@@ -178,19 +172,51 @@ def training_batches(
     Raises DataError when there are fewer images than a batch needs, ParamsError for a crop larger
     than evaluation's.
     """
-    if crop and crop > data.size:
-        raise ParamsError(f"optimiser.crop is {crop}, larger than the data set's crop, {data.size}")
-    images = training_images(data, share)[0]
-    if len(images) < batch:
-        raise DataError(
-            f"optimiser.batch is {batch}, but there are only {len(images)} images: choose a batch "
-            f"of at most {len(images)}"
-        )
-    while True:
-        order = torch.randperm(len(images), generator=generator, device=data.device)
-        for places in order[: len(images) // batch * batch].split(batch):
-            items = images[places]
-            yield data.views(data.random(items, generator, flip, crop), items)
+
+    def __init__(
+        self,
+        data: DeviceData,
+        batch: int,
+        flip: bool,
+        generator: torch.Generator,
+        share: float = 1.0,
+        crop: int | None = None,
+    ):
+        if crop and crop > data.size:
+            raise ParamsError(
+                f"optimiser.crop is {crop}, larger than the data set's crop, {data.size}"
+            )
+        self.images = training_images(data, share)[0]
+        if len(self.images) < batch:
+            raise DataError(
+                f"optimiser.batch is {batch}, but there are only {len(self.images)} images: choose "
+                f"a batch of at most {len(self.images)}"
+            )
+        self.data, self.batch, self.flip, self.crop = data, batch, flip, crop
+        self.generator = generator
+        #: This epoch's order of `images`, and how many of them were taken.
+        self.order = self.images[:0]
+        self.taken = 0
+
+    def __iter__(self) -> TrainingBatches:
+        return self
+
+    def __next__(self) -> Views:
+        if self.taken + self.batch > len(self.order):
+            count = len(self.images)
+            self.order = torch.randperm(count, generator=self.generator, device=self.data.device)
+            self.taken = 0
+        items = self.images[self.order[self.taken : self.taken + self.batch]]
+        self.taken += self.batch
+        rows = self.data.random(items, self.generator, self.flip, self.crop)
+        return self.data.views(rows, items)
+
+    def state(self) -> dict[str, Any]:
+        """Where the sampler is; the generator's state is its owner's to keep."""
+        return {"order": self.order, "taken": self.taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.order, self.taken = state["order"].to(self.data.device), state["taken"]
 
 
 def centre_crops(

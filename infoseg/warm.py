@@ -32,6 +32,8 @@ from typing import Any, NoReturn
 
 #: Where the server listens; set for the pipeline's own processes alone.
 VARIABLE = "INFOSEG_WARM"
+#: A scheduler's command before every training, `srun` say; see docs/cluster.md.
+LAUNCHER = "INFOSEG_LAUNCHER"
 #: What notebooks and papermill load; not the inline backend, which each kernel sets up for itself.
 LIBRARIES = (
     "dvc.commands.repro",
@@ -56,7 +58,8 @@ def forward(task: str, arguments: Sequence[str]) -> int | None:
     this process does, however it ends.
     """
     place = os.environ.get(VARIABLE)
-    if not place:
+    # What a scheduler launched runs inside its job, whose limits and signals do not reach a fork.
+    if not place or (os.environ.get(LAUNCHER) and task != "dvc"):
         return None
     connection = socket.socket(socket.AF_UNIX)
     try:

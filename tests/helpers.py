@@ -63,7 +63,10 @@ TRAINING: dict[str, Any] = {
     "evaluations": 2,
     "evaluation_batch": 4,
     "log_every": 5,
+    "deterministic": "auto",
 }
+
+EXECUTION: dict[str, Any] = {"checkpoint_seconds": 60, "runs_per_gpu": 1}
 
 #: IIC's strengths.
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}

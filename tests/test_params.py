@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 import pytest
-from helpers import TRAINING, method_settings
+from helpers import EXECUTION, TRAINING, method_settings
 
 from infoseg.errors import ParamsError
 from infoseg.params import load_params, parse_params
@@ -77,6 +77,7 @@ RAW: dict[str, Any] = {
         },
     },
     "training": TRAINING,
+    "execution": EXECUTION,
     "methods": {
         "kmeans": method_settings("kmeans"),
         "infoseg": method_settings("infoseg"),

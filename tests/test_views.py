@@ -20,7 +20,7 @@ from scipy import ndimage, stats
 
 from infoseg.errors import DataError, ParamsError
 from infoseg.training import HISTORY_FIGURES, train
-from infoseg.views import DeviceData, Sees, append_sobel, evaluated_crops, training_batches
+from infoseg.views import DeviceData, Sees, TrainingBatches, append_sobel, evaluated_crops
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
 
@@ -244,7 +244,7 @@ def members(views) -> list[int]:
 
 def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
     data = marked_data(tmp_path, 11)
-    batches = training_batches(data, 4, True, torch.Generator().manual_seed(0))
+    batches = TrainingBatches(data, 4, True, torch.Generator().manual_seed(0))
     epochs = [[members(next(batches)) for _ in range(2)] for _ in range(30)]
     for epoch in epochs:
         seen = [image for batch in epoch for image in batch]
@@ -256,30 +256,30 @@ def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
 
 def test_a_batch_may_hold_all_images(tmp_path):
     data = marked_data(tmp_path, 5)
-    batches = training_batches(data, 5, True, torch.Generator().manual_seed(0))
+    batches = TrainingBatches(data, 5, True, torch.Generator().manual_seed(0))
     assert all(sorted(members(next(batches))) == [1, 2, 3, 4, 5] for _ in range(3))
 
 
 def test_too_few_images_for_a_batch_is_an_error_naming_the_setting(tmp_path):
     data = marked_data(tmp_path, 3)
     with pytest.raises(DataError, match=r"optimiser\.batch is 4.*only 3 images"):
-        next(training_batches(data, 4, True, torch.Generator()))
+        next(TrainingBatches(data, 4, True, torch.Generator()))
 
 
 def test_training_crops_may_be_smaller_than_evaluations_and_not_larger(tmp_path):
     data = marked_data(tmp_path, 5)
-    batch = next(training_batches(data, 4, True, torch.Generator().manual_seed(0), crop=6))
+    batch = next(TrainingBatches(data, 4, True, torch.Generator().manual_seed(0), crop=6))
     assert batch.images.shape == (4, 3, 6, 6)
     assert next(evaluated_crops(data, 4)).images.shape == (4, 3, 8, 8)
     with pytest.raises(ParamsError, match=r"optimiser\.crop is 9, larger than .* 8"):
-        next(training_batches(data, 4, True, torch.Generator(), crop=9))
+        next(TrainingBatches(data, 4, True, torch.Generator(), crop=9))
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_one_others(tmp_path):
     data = DeviceData(write_prepared(tmp_path / "p", *random_images(6, 20)), 8, CPU)
 
     def first(seed: int) -> torch.Tensor:
-        batches = training_batches(data, 3, True, torch.Generator().manual_seed(seed))
+        batches = TrainingBatches(data, 3, True, torch.Generator().manual_seed(seed))
         return torch.stack([next(batches).images for _ in range(5)])
 
     assert torch.equal(first(1), first(1))

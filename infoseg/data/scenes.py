@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from infoseg.data import scene_aerial, scene_figures, scene_views
+from infoseg.data.abandoned import hold, remove_abandoned
 from infoseg.data.coco_classes import IGNORE, stuff3_lookup, stuff15_lookup
 from infoseg.data.scene_annotations import annotation
 
@@ -256,7 +257,11 @@ def _publish(root: Path, layout: str, scenes, write: Callable[[Path], None]) -> 
     root.parent.mkdir(parents=True, exist_ok=True)
     fresh = root.with_name(f".{root.name}.writing-{os.getpid()}")
     old = root.with_name(f".{root.name}.old-{os.getpid()}")
+    remove_abandoned(root, "writing")
+    if root.exists():  # else it may be all there is of it
+        remove_abandoned(root, "old")
     fresh.mkdir()
+    lock = hold(fresh)
     try:
         write(fresh)
         record = {
@@ -275,6 +280,8 @@ def _publish(root: Path, layout: str, scenes, write: Callable[[Path], None]) -> 
         if old.exists() and not root.exists():
             old.rename(root)
         raise
+    finally:
+        os.close(lock)
     shutil.rmtree(old, ignore_errors=True)
 
 

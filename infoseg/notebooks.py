@@ -13,12 +13,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infoseg import warm
-from infoseg.errors import InfosegError
-from infoseg.files import write_whole
+from infoseg.errors import InfosegError, StorageError
+from infoseg.files import storing, write_whole
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode as Notebook
@@ -73,13 +74,16 @@ def strip(source: Path, target: Path) -> None:
 
 def scrub(path: Path) -> None:
     """Remove from an executed notebook what differs from run to run: times, ids, progress."""
+    _write(path, _scrubbed(_read(path)))
 
+
+def _scrubbed(notebook: Notebook) -> Notebook:
     def keep(cell: Any) -> bool:
         # Progress bars and warnings go to stderr; they show times and paths of this machine.
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         return True
 
-    _write(path, clean(_read(path), keep))
+    return clean(notebook, keep)
 
 
 def tidy(path: Path, write: bool) -> bool:
@@ -94,6 +98,34 @@ def tidy(path: Path, write: bool) -> bool:
     return before == after
 
 
+class _Running:
+    """papermill's way to write the notebook while it runs: whole, under a name of its own scheme.
+
+    Only the first time must succeed. Later a disk that is full costs what is kept for reading, and
+    not the hours of a training whose weights may find room again.
+    """
+
+    SCHEME = "running:"
+
+    def __init__(self) -> None:
+        self._begun = self._told = False
+
+    def write(self, text: str, path: str) -> None:
+        file = Path(path.removeprefix(self.SCHEME))
+        try:
+            write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except StorageError as error:
+            if not self._begun:
+                raise
+            if not self._told:
+                print(f"the notebook so far is not kept: {error}", file=sys.stderr)
+            self._told = True
+        self._begun = True
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(self.SCHEME)
+
+
 def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     """Execute a notebook on params.yaml with papermill and scrub it.
 
@@ -103,20 +135,23 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     """
     import papermill  # deferred: half a second
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
 
     known = papermill.inspect_notebook(str(source))
     for name in parameters:
         if name not in known:
             raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
     values = {k: int(v) if v.lstrip("-").isdigit() else v for k, v in parameters.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".running.ipynb")
+    with storing(running):
+        running.unlink(missing_ok=True)  # an earlier run's
+    papermill_io.register(_Running.SCHEME, _Running())
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("papermill").setLevel(logging.INFO)
     try:
-        papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             source,
-            running,
+            f"{_Running.SCHEME}{running}",
             # The empty profile is params.yaml as it stands.
             {"profile": "", **values},
             kernel_name="python3",
@@ -129,8 +164,9 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
             f"{source} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
             f"The notebook as far as it came: {running}"
         ) from None
-    scrub(running)
-    running.replace(target)
+    _write(target, _scrubbed(executed))
+    with suppress(OSError):
+        running.unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:

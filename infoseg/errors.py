@@ -72,3 +72,15 @@ class ParamsError(InfosegError):
 
 class TrainingError(InfosegError):
     """A training that cannot go on, for instance because its loss is no longer finite."""
+
+
+def is_out_of_memory(name: str, text: str) -> bool:
+    """Whether an exception of a type's name and a text says that memory ran out, a GPU's too."""
+    return name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text
+
+
+def memory_advice() -> str:
+    return (
+        "That is how it ends when memory runs out: run fewer trainings side by side "
+        "(`make repro JOBS=1`), or choose a smaller optimiser.batch"
+    )

@@ -81,6 +81,6 @@ def is_out_of_memory(name: str, text: str) -> bool:
 
 def memory_advice() -> str:
     return (
-        "That is how it ends when memory runs out: run fewer trainings side by side "
-        "(`make repro JOBS=1`), or choose a smaller optimiser.batch"
+        "That is how it ends when memory runs out: run fewer side by side (`make repro JOBS=1`, "
+        "`--jobs 1`), or choose a smaller optimiser.batch"
     )

@@ -1,4 +1,4 @@
-"""A notebook's kernel while papermill executes it: how it is told to stop, and why it died."""
+"""Signals that end what we do; a notebook's kernel: how it is told to stop, and why it died."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, kind: int):
         super().__init__(signal.Signals(kind).name)
         self.kind = kind
+
+
+@contextmanager
+def raising_sigterm() -> Iterator[None]:
+    """SIGTERM raises `Stopped` within this context, so that what is half-written is removed."""
+
+    def stop(kind: int, frame: FrameType | None) -> None:
+        raise Stopped(kind)
+
+    threaded = threading.current_thread() is not threading.main_thread()
+    before = None if threaded else signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if not threaded:
+            signal.signal(signal.SIGTERM, before)
 
 
 class Kernel:

@@ -177,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(type(error).__name__, str(error)):
             raise
-        print(f"infoseg: {str(error).splitlines()[0]} {memory_advice()}", file=sys.stderr)
+        told = (str(error) or "memory ran out").splitlines()[0].rstrip(".")
+        print(f"infoseg: {told}. {memory_advice()}", file=sys.stderr)
         return 1
     except Stopped as stopped:
         print(f"infoseg: stopped by {stopped}", file=sys.stderr)

@@ -48,7 +48,7 @@ def _refusal(error: Exception, path: Path) -> int | None:
     place = None
     if isinstance(error, OSError) and error.errno is not None:
         number, place = error.errno, error.filename
-    elif found := re.search(r"\(os error (\d+)\)$", str(error)):  # safetensors, from Rust
+    elif found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
         number = int(found[1])
     elif type(error) is OSError and _is_full(path):  # tifffile tells no reason
         number = errno.ENOSPC

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 
 from infoseg import cli_data
-from infoseg.errors import InfosegError
+from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
+from infoseg.kernels import Stopped, raising_sigterm
 from infoseg.slots import SHORT, Slots
 
 #: Signals without labels that restarts can be chosen by.
@@ -168,11 +170,23 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors are one line, without a traceback."""
     options = _parser().parse_args(arguments)
+    # What starts processes of its own could not end before they do.
+    ending = nullcontext() if hasattr(options, "jobs") else raising_sigterm()
     try:
-        return _run(options)
+        with ending:
+            return _run(options)
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(type(error).__name__, str(error)):
+            raise
+        told = (str(error) or "memory ran out").splitlines()[0].rstrip(".")
+        print(f"infoseg: {told}. {memory_advice()}", file=sys.stderr)
+        return 1
+    except Stopped as stopped:
+        print(f"infoseg: stopped by {stopped}", file=sys.stderr)
+        return 128 + stopped.kind
     except KeyboardInterrupt as error:
         print(f"infoseg: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130

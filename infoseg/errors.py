@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -30,9 +31,56 @@ class DataError(InfosegError):
         super().__init__(f"{text}. {advice}".rstrip() if advice else text)
 
 
+#: What to do when the system does not let a file be written.
+_STORAGE_ADVICE = {
+    errno.ENOSPC: "Free some space there and run again",
+    errno.EDQUOT: "Free some space or have your quota raised, and run again",
+    errno.EFBIG: "Raise the limit on the size of files (`ulimit -f`), or choose another disk",
+    errno.EROFS: "Remount that disk for writing, or work in a folder on another one",
+    errno.EACCES: "Check who may write there, or work in another folder",
+    errno.EPERM: "Check who may write there, or work in another folder",
+    errno.EIO: "The disk itself reports a fault: see to it before running again",
+    errno.ESTALE: "The network drive is gone: mount it again and run again",
+    errno.ENOTDIR: "Move away the file that is where a folder should be",
+    errno.EEXIST: "Move away the file that is where a folder should be",
+    errno.EISDIR: "Move away the folder that is where the file should be",
+    errno.ENAMETOOLONG: "Work in a folder with a shorter name",
+}
+
+
+class StorageError(InfosegError, OSError):
+    """A file or folder cannot be written: a full or read-only disk, no permission, and the like.
+
+    Made like every OSError of errno, the system's words and the file; it still is one, for callers
+    that can do without the file. Not a DataError: a full disk is no reason to leave out a picture.
+    """
+
+    #: Those that only writing can give.
+    SURE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+    KNOWN = frozenset(_STORAGE_ADVICE)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.filename}: cannot be written ({self.strerror}). Nothing that was there before "
+            f"was touched. {_STORAGE_ADVICE.get(self.errno, 'See to it and run again')}"
+        )
+
+
 class ParamsError(InfosegError):
     """A parameter is unknown, missing, of the wrong type or contradicts another."""
 
 
 class TrainingError(InfosegError):
     """A training that cannot go on, for instance because its loss is no longer finite."""
+
+
+def is_out_of_memory(name: str, text: str) -> bool:
+    """Whether an exception of a type's name and a text says that memory ran out, a GPU's too."""
+    return name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text
+
+
+def memory_advice() -> str:
+    return (
+        "That is how it ends when memory runs out: run fewer side by side (`make repro JOBS=1`, "
+        "`--jobs 1`), or choose a smaller optimiser.batch"
+    )

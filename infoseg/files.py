@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
-from collections.abc import Callable
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from infoseg.errors import DataError, InfosegError
+from infoseg.errors import DataError, InfosegError, StorageError
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -21,17 +25,71 @@ def find_root(start: Path | None = None) -> Path:
     raise InfosegError(f"{start} is not inside the repository (no params.yaml and conf/ above it)")
 
 
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """What the system says against writing `path`, or below it, becomes a StorageError naming it.
+
+    Errors about anything else pass: a file that is read meanwhile, a format that cannot hold what
+    it is given.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        number = _refusal(error, path)
+        if number is None:
+            raise
+        raise StorageError(number, os.strerror(number), str(path)) from None
+
+
+def _refusal(error: Exception, path: Path) -> int | None:
+    """The errno of an error if it is about writing `path`."""
+    place = None
+    if isinstance(error, OSError) and error.errno is not None:
+        number, place = error.errno, error.filename
+    elif found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
+        number = int(found[1])
+    elif type(error) is OSError and _is_full(path):  # tifffile tells no reason
+        number = errno.ENOSPC
+    else:
+        return None
+    if number in StorageError.SURE:  # whatever name comes with it: of a copy, it is the source's
+        return number
+    if number not in StorageError.KNOWN:
+        return None
+    where = path if place is None else Path(os.fsdecode(place))
+    ours = where.is_relative_to(path.parent) or path.is_relative_to(where)
+    return number if ours else None
+
+
+def _is_full(path: Path) -> bool:
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    return shutil.disk_usage(folder).free == 0
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises StorageError."""
+    with storing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let `write` fill a temporary file beside `path`, then rename it: all of it or nothing.
+
+    Raises StorageError where the system does not let it be written, with nothing left behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is told already
+            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infoseg import warm
-from infoseg.errors import InfosegError
-from infoseg.files import write_whole
+from infoseg.errors import InfosegError, StorageError, is_out_of_memory, memory_advice
+from infoseg.files import storing, write_whole
+from infoseg.kernels import Kernel, Stopped
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode as Notebook
@@ -73,13 +75,16 @@ def strip(source: Path, target: Path) -> None:
 
 def scrub(path: Path) -> None:
     """Remove from an executed notebook what differs from run to run: times, ids, progress."""
+    _write(path, _scrubbed(_read(path)))
 
+
+def _scrubbed(notebook: Notebook) -> Notebook:
     def keep(cell: Any) -> bool:
         # Progress bars and warnings go to stderr; they show times and paths of this machine.
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         return True
 
-    _write(path, clean(_read(path), keep))
+    return clean(notebook, keep)
 
 
 def tidy(path: Path, write: bool) -> bool:
@@ -94,43 +99,104 @@ def tidy(path: Path, write: bool) -> bool:
     return before == after
 
 
+class _Running:
+    """papermill's way to write the notebook while it runs: whole, under a name of its own scheme.
+
+    Only the first time must succeed. Later a disk that is full costs what is kept for reading, and
+    not the hours of a training whose weights may find room again.
+    """
+
+    SCHEME = "running:"
+
+    def __init__(self) -> None:
+        self._begun = self._told = False
+
+    def write(self, text: str, path: str) -> None:
+        file = Path(path.removeprefix(self.SCHEME))
+        try:
+            write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except StorageError as error:
+            if not self._begun:
+                raise
+            if not self._told:
+                print(f"the notebook so far is not kept: {error}", file=sys.stderr)
+            self._told = True
+        self._begun = True
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(self.SCHEME)
+
+
 def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     """Execute a notebook on params.yaml with papermill and scrub it.
 
     While it runs, its log (progress included) is shown and target.with_suffix(".running.ipynb")
     grows; only a notebook that ran to its end gets the final name. Raises InfosegError naming a
-    parameter the notebook does not have, and the failing notebook when a cell fails.
+    parameter the notebook does not have, and the cell when one fails or its kernel dies; Stopped
+    when a signal ends it.
     """
     import papermill  # deferred: half a second
-    from papermill.exceptions import PapermillExecutionError
 
+    _read(source)  # named if it is none
     known = papermill.inspect_notebook(str(source))
     for name in parameters:
         if name not in known:
             raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
     values = {k: int(v) if v.lstrip("-").isdigit() else v for k, v in parameters.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".running.ipynb")
+    with storing(running):
+        running.unlink(missing_ok=True)  # an earlier run's
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("papermill").setLevel(logging.INFO)
+    # The empty profile is params.yaml as it stands.
+    executed = _execute(source, running, {"profile": "", **values})
+    _write(target, _scrubbed(executed))
+    with suppress(OSError):
+        running.unlink(missing_ok=True)
+
+
+def _execute(source: Path, running: Path, values: dict[str, Any]) -> Notebook:
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+
+    papermill_io.register(_Running.SCHEME, _Running())
+    kernel = Kernel()
+    kept = f"The notebook as far as it came: {running}"
     try:
-        papermill.execute_notebook(
-            source,
-            running,
-            # The empty profile is params.yaml as it stands.
-            {"profile": "", **values},
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            log_output=True,
-        )
-    except PapermillExecutionError as error:
-        raise InfosegError(
-            f"{source} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
-            f"The notebook as far as it came: {running}"
-        ) from None
-    scrub(running)
-    running.replace(target)
+        with kernel.stoppable():
+            return papermill.execute_notebook(
+                source,
+                f"{_Running.SCHEME}{running}",
+                values,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                log_output=True,
+                **kernel.options(),
+            )
+    except StorageError:
+        raise
+    except Exception as error:
+        if kernel.asked:
+            raise Stopped(kernel.asked) from None
+        if isinstance(error, PapermillExecutionError):
+            text, *more = error.evalue.splitlines() or [""]
+            told = f"{error.ename}: {text}{' …' if more else ''}"
+            if is_out_of_memory(error.ename, error.evalue):
+                told = f"{told}. {memory_advice()}"
+            message = f"{source} failed in cell {error.exec_count}: {told}\n{kept}"
+        elif isinstance(error, NoSuchKernel):
+            message = (
+                "there is no Jupyter kernel `python3` in this environment. `make lab` and "
+                "`make repro` set it up; so does `pip install ipykernel`"
+            )
+        elif isinstance(error, RuntimeError):  # nbclient's, for a kernel that died or never came
+            message = f"{source}: {kernel.death()}\n{kept}"
+        else:
+            raise
+        raise InfosegError(message) from None
 
 
 def main(arguments: list[str]) -> int:
@@ -152,12 +218,19 @@ def main(arguments: list[str]) -> int:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """`main`, with errors of ours as one line."""
+    """`main`, with errors of ours, and signals that end it, as one line."""
     try:
         return main(list(arguments))
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        told = f"stopped by {stopped}; run it again, and a training goes on from its checkpoint"
+        print(f"infoseg: {told}", file=sys.stderr)
+        return 128 + stopped.kind
+    except KeyboardInterrupt:
+        print("infoseg: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import pytest
 import tifffile
 from helpers import ROOT
 from PIL import Image
+from promises import matches, promised
 from test_prepare_coco import LISTS, box, crowd_rle, write_persons, write_stuff
 from test_prepare_potsdam import write_tile
 from test_raw import flip_content, pack, pack_coco, pack_folder, set_field
@@ -473,24 +474,10 @@ HARMLESS = [
     ("folder", IMAGE, lambda file: (file.parent / "notes.txt").touch()),
 ]
 
-HEAD = "| What is wrong | The message says | What to do |\n|---|---|---|\n"
-
 
 def docs_rows():
     """The tables of docs/data_errors.md: (problem, advice) patterns by what is wrong."""
-    text = (ROOT / "docs/data_errors.md").read_text(encoding="utf-8")
-    rows = {}
-    for table in text.split(HEAD)[1:]:
-        for line in table.split("\n\n")[0].splitlines():
-            wrong, problem, advice = (cell.strip() for cell in line.strip("|").split(" | "))
-            assert wrong not in rows, f"{wrong} stands twice in the docs"
-            rows[wrong] = problem.strip("`"), advice
-    return rows
-
-
-def matches(pattern, said):
-    """Whether a text is a pattern's, in which an ellipsis stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("…"))), said, re.DOTALL)
+    return promised(ROOT / "docs/data_errors.md", "What is wrong")
 
 
 def images_of(out):

@@ -28,6 +28,7 @@ from infoseg.data.coco_layout import IIC_LISTS, SPLITS
 from infoseg.data.fake_archives import Archive
 from infoseg.data.potsdam import LABELLED_TILES
 from infoseg.errors import DataError
+from infoseg.files import make_folder, storing
 
 GENERATOR, VERSION = "infoseg.data.fake", 1
 MARK = "FAKE.json"
@@ -118,11 +119,12 @@ def write_fake(
         "tiles": tiles,
         "tile_size": tile_size,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     _check_space(out, asked)
     fresh = out.with_name(f".{out.name}.writing-{uuid.uuid4().hex[:8]}")
     remove_abandoned(out, "writing")
-    fresh.mkdir()
+    with storing(out):
+        fresh.mkdir()
     lock = hold(fresh)
     try:
         counts = _Writer(fresh, asked, progress).write()

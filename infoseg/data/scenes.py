@@ -23,6 +23,7 @@ from infoseg.data import scene_aerial, scene_figures, scene_views
 from infoseg.data.abandoned import hold, remove_abandoned
 from infoseg.data.coco_classes import IGNORE, stuff3_lookup, stuff15_lookup
 from infoseg.data.scene_annotations import annotation
+from infoseg.files import make_folder, storing
 
 GENERATOR, VERSION = "infoseg.data.scenes", 1
 MARK = "SCENES.json"  # tells a folder written here from one that must not be replaced
@@ -254,34 +255,37 @@ def _potsdam(folder: Path, scenes: PotsdamScenes, progress: bool) -> None:
 def _publish(root: Path, layout: str, scenes, write: Callable[[Path], None]) -> None:
     """Let `write` fill a sibling of root, then put it in root's place."""
     _check_replaceable(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(root.parent)
     fresh = root.with_name(f".{root.name}.writing-{os.getpid()}")
     old = root.with_name(f".{root.name}.old-{os.getpid()}")
     remove_abandoned(root, "writing")
     if root.exists():  # else it may be all there is of it
         remove_abandoned(root, "old")
-    fresh.mkdir()
-    lock = hold(fresh)
+    lock = None
     try:
-        write(fresh)
-        record = {
-            "generator": GENERATOR,
-            "version": VERSION,
-            "layout": layout,
-            "parameters": asdict(scenes),
-        }
-        (fresh / MARK).write_text(json.dumps(record, indent=2) + "\n")
-        _check_replaceable(root)  # somebody may have put something there meanwhile
-        if root.exists():
-            root.rename(old)
-        fresh.rename(root)
+        with storing(root):
+            fresh.mkdir()
+            lock = hold(fresh)
+            write(fresh)
+            record = {
+                "generator": GENERATOR,
+                "version": VERSION,
+                "layout": layout,
+                "parameters": asdict(scenes),
+            }
+            (fresh / MARK).write_text(json.dumps(record, indent=2) + "\n")
+            _check_replaceable(root)  # somebody may have put something there meanwhile
+            if root.exists():
+                root.rename(old)
+            fresh.rename(root)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         if old.exists() and not root.exists():
             old.rename(root)
         raise
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -35,8 +35,8 @@ from infoseg.data.verify import (
     needs_md5,
     read_lock,
 )
-from infoseg.errors import DataError
-from infoseg.files import write_json, write_whole
+from infoseg.errors import DataError, StorageError
+from infoseg.files import make_folder, write_json, write_whole
 
 __all__ = [
     "TABLE",
@@ -77,6 +77,8 @@ class Found:
 def _reading() -> Iterator[None]:
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise DataError(problem, file=error.filename, advice="Check its permissions") from None
@@ -204,7 +206,7 @@ class _Search:
                         bar.update(len(chunk))
                 check_file(spec, file, hashes.digests(), lock=self.lock, progress=self._progress)
 
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             check_space(target, size)
             write_whole(target, write)
         self._verified.put(target, hashes.digests())
@@ -293,8 +295,8 @@ class _Verified:
             return
         try:
             write_json(self._file, entries | {key: entry})
-        except OSError as error:
-            log.warning("%s cannot be written (%s): hashes are computed again", self._file, error)
+        except StorageError as error:
+            log.warning("%s; hashes are computed again", error)
 
 
 def _missing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from infoseg.data.store_meta import (
     sha256_of,
 )
 from infoseg.errors import DataError
-from infoseg.files import sync_folder
+from infoseg.files import storing, sync_folder
 from infoseg.params_data import SuperpixelSettings
 
 
@@ -54,7 +55,9 @@ class _HashedFile:
         return FileFacts(bytes=self._bytes, sha256=self._hash.hexdigest())
 
     def close(self) -> None:
-        self._file.close()
+        """Give up what is not finished."""
+        with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
+            self._file.close()
 
 
 def _sync(file: IO[Any]) -> None:
@@ -104,6 +107,7 @@ class PreparedWriter:
         self._splits: dict[str, list[int]] = {}
         self._n_pixels = self._labelled_pixels = self._most_regions = 0
         self._label_counts = [0] * 256
+        self._files: dict[str, _HashedFile] = {}
         self._sums, self._squares = [0] * channels, [0] * channels
 
     def __enter__(self) -> PreparedWriter:
@@ -113,20 +117,26 @@ class PreparedWriter:
                 file=self.path,
                 advice="Choose another output directory, or remove it yourself",
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(self.path, "partial")
         self._partial = self._sibling("partial")
-        self._partial.mkdir()
-        self._lock = hold(self._partial)
-        self._images = _HashedFile(self._partial / "images.bin")
-        self._labels = _HashedFile(self._partial / "labels.bin")
-        self._index = _HashedFile(self._partial / "index.csv")
-        self._files = {file.path.name: file for file in (self._images, self._labels, self._index)}
-        if self.superpixels is not None:
-            self._regions = _HashedFile(self._partial / "regions.bin")
-            self._files["regions.bin"] = self._regions
-        self._row(COLUMNS)
+        with storing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.path, "partial")
+            self._partial.mkdir()
+            self._lock = hold(self._partial)
+        try:
+            self._begin()
+        except BaseException:
+            self._clear_up()
+            raise
         return self
+
+    def _begin(self) -> None:
+        names = ["images.bin", "labels.bin", "index.csv"]
+        names += [] if self.superpixels is None else ["regions.bin"]
+        with storing(self.path):
+            for name in names:
+                self._files[name] = _HashedFile(self._partial / name)
+        self._append("index.csv", _csv_line(COLUMNS))
 
     def __exit__(
         self,
@@ -136,13 +146,21 @@ class PreparedWriter:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                with storing(self.path):
+                    self._finish()
         finally:
-            for file in self._files.values():
-                file.close()
-            # After a successful rename there is nothing left under this name.
-            shutil.rmtree(self._partial, ignore_errors=True)
-            os.close(self._lock)
+            self._clear_up()
+
+    def _clear_up(self) -> None:
+        for file in self._files.values():
+            file.close()
+        # After a successful rename there is nothing left under this name.
+        shutil.rmtree(self._partial, ignore_errors=True)
+        os.close(self._lock)
+
+    def _append(self, name: str, data: bytes | memoryview) -> None:
+        with storing(self.path):
+            self._files[name].write(data)
 
     def add(
         self,
@@ -157,7 +175,8 @@ class PreparedWriter:
         image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
         unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
         to the largest; exactly where the data set has superpixels. Raises DataError for a repeated
-        id or a label that is no class, ValueError for a wrong shape or type or for such regions.
+        id or a label that is no class, ValueError for a wrong shape or type or for such regions,
+        StorageError for a disk that is full.
         """
         if image.ndim != 3 or image.shape[2] != self.channels or image.dtype != np.uint8:
             raise ValueError(
@@ -195,11 +214,12 @@ class PreparedWriter:
             if not np.bincount(regions.ravel()).all():
                 raise ValueError(f"{image_id}: the numbers of the regions have gaps")
             self._most_regions = max(self._most_regions, int(regions.max()) + 1)
-            self._regions.write(np.ascontiguousarray(regions, "<u2").data.cast("B"))
+            self._append("regions.bin", np.ascontiguousarray(regions, "<u2").data.cast("B"))
         stored = np.full((height, width), IGNORE, np.uint8) if labels is None else labels
-        self._images.write(np.ascontiguousarray(image).data.cast("B"))
-        self._labels.write(np.ascontiguousarray(stored).data.cast("B"))
-        self._row((image_id, split, self._n_pixels, height, width, int(labels is not None)))
+        self._append("images.bin", np.ascontiguousarray(image).data.cast("B"))
+        self._append("labels.bin", np.ascontiguousarray(stored).data.cast("B"))
+        row = (image_id, split, self._n_pixels, height, width, int(labels is not None))
+        self._append("index.csv", _csv_line(row))
         self._ids.add(image_id)
         count = self._splits.setdefault(split, [0, 0])
         count[0] += 1
@@ -209,11 +229,6 @@ class PreparedWriter:
     def skip(self, file: Path | str, reason: str) -> None:
         """Record an input that is left out; ``file`` is its path below the raw folder."""
         self.skipped.append(Skipped(file=Path(file).as_posix(), reason=reason))
-
-    def _row(self, values: Sequence[object]) -> None:
-        text = _CsvLine()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        self._index.write(text.line.encode())
 
     def _sibling(self, role: str) -> Path:
         # Random, so that two preparations of one data set never write into each other's files.
@@ -273,7 +288,7 @@ class PreparedWriter:
             raise
         sync_folder(self.path.parent)
         if old:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_map(
@@ -286,13 +301,10 @@ def _check_map(
         )
 
 
-class _CsvLine:
-    """The smallest file ``csv.writer`` accepts: it keeps the last line."""
-
-    line = ""
-
-    def write(self, text: str) -> None:
-        self.line = text
+def _csv_line(values: Sequence[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()
 
 
 def _is_replaceable(path: Path) -> bool:

@@ -24,11 +24,14 @@ from infoseg.data.imaging import (
     read_tiff,
 )
 from infoseg.data.ingest import OnBadInput, Sample, ingest
-from infoseg.data.raw import RawFolders, raw_folders
+from infoseg.data.raw import RawFolders, raw_folders, read_all
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
 from infoseg.params_data import SuperpixelSettings
+
+_DESCRIPTION_LIMIT = 2**24
+"""Bytes that ``dataset.json`` may have."""
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
@@ -152,7 +155,7 @@ def _read_classes(description: Path, labels: str) -> list[str]:
     if not description.is_file():
         return []
     try:
-        content = json.loads(description.read_text(encoding="utf-8"))
+        content = json.loads(read_all(description, _DESCRIPTION_LIMIT))
         if content.get("ignore_index", IGNORE) != IGNORE:
             raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
@@ -161,7 +164,7 @@ def _read_classes(description: Path, labels: str) -> list[str]:
             raise ValueError("class names must be strings")
         if len(table) > IGNORE:
             raise ValueError(f"{len(table)} classes; {IGNORE} is the most beside the ignore value")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"does not describe the classes of {labels!r} ({type(error).__name__}: {error})",
             file=description,

@@ -28,7 +28,7 @@ from infoseg.data.raw import RawFolders, raw_folders, read_all
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.params_data import SuperpixelSettings, one_line
 
 _DESCRIPTION_LIMIT = 2**24
 """Bytes that ``dataset.json`` may have."""
@@ -162,6 +162,8 @@ def _read_classes(description: Path, labels: str) -> list[str]:
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
         if not all(isinstance(entry, str) for entry in table):
             raise ValueError("class names must be strings")
+        for entry in table:  # names are written into tables, figures and XML
+            one_line(entry)
         if len(table) > IGNORE:
             raise ValueError(f"{len(table)} classes; {IGNORE} is the most beside the ignore value")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

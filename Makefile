@@ -2,11 +2,17 @@
 # make test    the tests, notebooks included;  make test-full adds the slow ones
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
-JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
+# auto: one run per GPU (more: execution.runs_per_gpu); without any, one per core, four at most.
+JOBS ?= auto
 
 # The environment's own tools first; one thread per process unless a run's settings say otherwise.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
+# DVC keeps pickles there; its default, /var/tmp/dvc, is open to everybody on the machine.
+ifndef DVC_SITE_CACHE_DIR
+export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/tmp/site && \
+  cd .dvc/tmp/site && pwd)
+endif
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: repro test test-full lab lint bench clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import yaml
 from infoseg import cli_data
 from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
 from infoseg.kernels import Stopped, raising_sigterm
-from infoseg.pipeline import SHORT
+from infoseg.slots import SHORT, Slots
 
 #: Signals without labels that restarts can be chosen by.
 SELECTIONS = ("seed_agreement",)
@@ -105,7 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         "Runs whose evaluation is there with the same settings and code are not made again.",
     )
     everything.add_argument(
-        "--jobs", type=int, default=1, help="runs side by side, each with training.threads threads"
+        "--jobs",
+        type=int,
+        help="runs side by side, each with training.threads threads; default: one per GPU "
+        "(execution.runs_per_gpu), or one per core, four at most",
     )
     study = add(
         "study",
@@ -302,20 +306,22 @@ def _all(project, options: argparse.Namespace) -> int:
     settings = [f"--profile={options.profile}"] if options.profile else []
     settings += [word for override in options.overrides for word in ("-S", override)]
 
+    slots = Slots(options.jobs, project.params.execution.runs_per_gpu)
+
     def make(run) -> str | None:
         if project.is_current(run):
             return None
-        for step in ("train", "evaluate"):
-            words = [run.dataset, run.method, f"--seed={run.seed}", *settings]
-            done = subprocess.run([sys.executable, "-m", "infoseg", step, *words])
-            if done.returncode:
-                return f"{step} {run.key}"
+        with slots.taken() as place:
+            for step in ("train", "evaluate"):
+                words = [run.dataset, run.method, f"--seed={run.seed}", *settings]
+                command = [sys.executable, "-m", "infoseg", step, *words]
+                if subprocess.run(command, env=os.environ | place).returncode:
+                    return f"{step} {run.key}"
         return None
 
-    # Long trainings first: what is left for the end is short, and all workers end together.
     runs = [*project.params.runs(), *project.params.ablations()]
     runs.sort(key=lambda run: run.method.startswith(SHORT))
-    with ThreadPoolExecutor(options.jobs) as pool:
+    with ThreadPoolExecutor(slots.jobs) as pool:
         failed = [failure for failure in pool.map(make, runs) if failure]
     for failure in failed:
         print(f"infoseg: failed: {failure}", file=sys.stderr)

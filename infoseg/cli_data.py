@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from infoseg.errors import DataError
+from infoseg.errors import DataError, visible
 
 
 def add_command(commands, name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
@@ -100,7 +100,7 @@ def run_with_project(options: argparse.Namespace, project) -> int:
     from infoseg.data.store import load_prepared
 
     found = check_data(project, raw_problem=project.raw_problem, progress=True)
-    print(format_status(found))
+    print(visible(format_status(found)))
     folder = options.sheets or project.runs / "sheets"
     for one in found:
         if one.state == "prepared":

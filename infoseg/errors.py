@@ -7,8 +7,21 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
+def visible(text: str) -> str:
+    """A text for the terminal, with what would move the cursor or change colours written out.
+
+    Names of files and of an archive's members may hold any character.
+    """
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 class InfosegError(Exception):
     """Base of every error this package raises on purpose."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(visible(text))
 
 
 class DataError(InfosegError):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -109,9 +110,9 @@ def write_examples(path: Path, examples: Examples) -> None:
 def read_examples(path: Path, stage: str) -> Examples:
     """Raises DataError naming the stage that makes them when they are not there or not whole."""
     try:
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             return Examples(**{name: arrays[name] for name in Examples.FIELDS})
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(
             f"cannot be read ({error})", file=path, advice=f"Run stage {stage}"
         ) from None

@@ -21,6 +21,7 @@ from infoseg.params_data import (
     Dataset,
     FolderParams,
     LocalSource,
+    Name,
     OfficialSource,
     Positive,
     PositiveFloat,
@@ -70,12 +71,12 @@ __all__ = [
 
 class Params(Strict):
     profile: ProfileParams
-    sources: dict[str, Source]
-    datasets: dict[str, Dataset]
+    sources: dict[Name, Source]
+    datasets: dict[Name, Dataset]
     training: TrainingParams
     execution: ExecutionParams
-    methods: dict[str, Any]
-    variants: dict[str, Variant]
+    methods: dict[Name, Any]
+    variants: dict[Name, Variant]
 
     @model_validator(mode="after")
     def _references_exist(self) -> Params:
@@ -269,8 +270,8 @@ def compose(conf: Path, profile: str, overrides: Sequence[str] = ()) -> dict[str
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if not (conf / "profile" / f"{profile}.yaml").exists():
-        known = sorted(path.stem for path in (conf / "profile").glob("*.yaml"))
+    known = sorted(path.stem for path in (conf / "profile").glob("*.yaml"))
+    if profile not in known:  # a path to another folder's file is none, either
         raise ParamsError(f"profile: '{profile}' is not among {known} in {conf / 'profile'}")
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
@@ -293,6 +294,7 @@ def explain(error: ValidationError, prefix: str, origin: str) -> str:
             "coco_stuff", "coco_persons", "folder", "potsdam",
         }  # fmt: skip
         parts = [part for i, part in enumerate(parts) if not (i == 2 and part in kinds)]
+        parts = [part for part in parts if part != "[key]"]  # pydantic's word for a bad one
         key = ".".join(([prefix] if prefix else []) + parts)
         message = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -16,6 +17,28 @@ class Strict(BaseModel):
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _part_of_a_path(name: str) -> str:
+    # Also part of the commands of dvc.yaml, which a shell reads.
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(
+            f"{name!r} cannot be a name: letters, digits and '_', after the first also '.' and '-'"
+        )
+    return name
+
+
+def one_line(text: str) -> str:
+    """Return a text; ValueError if it holds a line break or another control character."""
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
+        raise ValueError(f"{text!r} is not one line of text")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_part_of_a_path)]
+"""A key that files and folders are named by."""
+Title = Annotated[str, AfterValidator(one_line)]
+"""What stands in tables and figures."""
 OnBadInput = Literal["error", "skip"]
 
 
@@ -98,7 +121,7 @@ class DatasetParams(Strict):
     methods that need them then refuse the data set.
     """
 
-    title: str
+    title: Title
     source: str
     clusters: Positive
     over_clustering: bool

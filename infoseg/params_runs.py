@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from infoseg.params_data import Positive, Share, Strict
+from infoseg.params_data import Name, Positive, Share, Strict, Title
 
 # ---- methods -------------------------------------------------------------------------------------
 
@@ -22,7 +22,7 @@ class MethodSettings(Strict):
     """
 
     kind: str
-    title: str
+    title: Title
     paper_row: str | None
     per_dataset: dict[str, dict[str, Any]]
 
@@ -130,7 +130,7 @@ class Variant(Strict):
     """InfoSeg with something changed. question: the heading it stands under in Table 2b. changes:
     to the settings of the method `infoseg`, those for the data set included."""
 
-    question: str
+    question: Title
     changes: dict[str, Any]
 
 
@@ -144,7 +144,7 @@ class ProfileParams(Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
-    description: str
+    description: Title
     sources: list[str]
     datasets: list[str]
     inputs: dict[str, str]
@@ -156,7 +156,7 @@ class ProfileParams(Strict):
     figures: FiguresParams
     table2: Table2Params
     table2b: Table2bParams
-    study: list[str]
+    study: list[Name]
 
     @model_validator(mode="after")
     def _repeats_are_further_seeds(self) -> ProfileParams:

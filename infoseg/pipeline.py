@@ -4,20 +4,34 @@ DVC runs one stage after the other. This module asks it for what is out of date 
 that do not depend on each other to several `dvc repro` processes, phase by phase, then ends in a
 plain `dvc repro`, which does the rest and finds everything else done. Every number of jobs gives
 the same files: a run's threads are fixed by `training.threads`.
+
+A stage that fails stops what depends on it and nothing else; all that failed is told at the end.
+Stopped at any moment, even by a power cut, it goes on where it was when it is started again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import yaml
 
 from infoseg import warm
+from infoseg.dvc_files import mend
+from infoseg.errors import InfosegError
+from infoseg.slots import SHORT, Slots
 
 #: Phases of stages whose instances are independent of each other; a stage that follows an instance
 #: of the same key runs right behind it, in the same process.
@@ -32,28 +46,36 @@ PHASES: dict[str, dict[str, str | None]] = {
     },
 }
 LOGS = Path("build/logs")
-#: How the names of methods begin that take seconds, having nothing to optimise.
-SHORT = ("random_cnn", "kmeans")
+LOCK = Path("build/repro.lock")
 
 
-def _dvc(*words: str, **options) -> subprocess.CompletedProcess:
+#: Seconds that stages have to end in when they are stopped: a training keeps a checkpoint.
+GRACE = 30
+
+
+class Failure(NamedTuple):
+    stage: str
+    account: str
+
+
+def _dvc(*words: str, variables: Mapping[str, str] | None = None, **options):
     # Forked from the server of `infoseg.warm` where there is one, as stages are.
     command = [sys.executable, "-m", "infoseg.warm", "dvc", *words]
-    return subprocess.run(command, text=True, **options)
+    return subprocess.run(command, text=True, env={**os.environ, **(variables or {})}, **options)
 
 
 def _changed() -> set[str]:
     """Names of the stages DVC holds to be out of date."""
     done = _dvc("status", "--json", capture_output=True)
     if done.returncode:
-        sys.exit(f"infoseg: `dvc status` failed:\n{done.stderr}")
+        raise InfosegError(f"`dvc status` failed:\n{done.stderr}")
     return set(json.loads(done.stdout))
 
 
 def _stages() -> list[str]:
     done = _dvc("stage", "list", "--name-only", capture_output=True)
     if done.returncode:
-        sys.exit(f"infoseg: dvc.yaml or params.yaml is not valid:\n{done.stderr}")
+        raise InfosegError(f"dvc.yaml or params.yaml is not valid:\n{done.stderr}")
     return done.stdout.split()
 
 
@@ -73,53 +95,153 @@ def _chains(
     return sorted(chains, key=lambda chain: any(f"-{name}" in chain[0] for name in SHORT))
 
 
-def _run_chain(chain: Sequence[str]) -> str | None:
+def waits_for(stage: str, inputs: Mapping[str, str]) -> str | None:
+    """The stage of an earlier phase that a stage needs. inputs: source by data set."""
+    name, _, key = stage.partition("@")
+    if name == "data":
+        return None
+    if name == "prepare":
+        return f"data@{inputs[key]}"
+    dataset = max((known for known in inputs if key.startswith(f"{known}-")), key=len)
+    return f"prepare@{dataset}"
+
+
+def _run_chain(chain: Sequence[str], slots: Slots) -> Failure | None:
     """Run a stage and what follows it; returns an account of the failure, if any."""
     log = LOGS / f"{chain[0].replace('@', '-')}.log"
     began = time.monotonic()
-    with log.open("w") as file:
+    with slots.taken() as variables, log.open("w") as file:
         # -s: these stages alone; what is upstream of them was done before.
         words = ["--wait-for-lock", "repro", "-s", *chain]
-        done = _dvc(*words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        streams = {"stdout": file, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        done = _dvc(*words, variables=variables, **streams)
     took = time.monotonic() - began
-    print(f"  {chain[0]:45} {'failed' if done.returncode else 'done'} {took:6.0f} s", flush=True)
+    told = _red("failed") if done.returncode else "done"
+    print(f"  {chain[0]:45} {told} {took:6.0f} s", flush=True)
     if not done.returncode:
         return None
     tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-    return f"{chain[0]} failed; the end of {log}:\n{tail}"
+    return Failure(chain[0], f"failed; the end of {log}:\n{tail}")
+
+
+def _red(text: str) -> str:
+    return f"\033[31m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the folder for this process. Raises InfosegError while another one does."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InfosegError(
+                f"another `make repro` is at work in this folder (process {file.read().strip()}): "
+                "wait for it, or stop it and start again"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1, help="stages side by side")
-    jobs = parser.parse_args(arguments).jobs
-    if jobs < 1:
-        parser.error(f"--jobs is {jobs}, at least 1")
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with warm.server():
-        return _run(jobs)
+    parser.add_argument("--jobs", default="auto", help="stages side by side, or auto")
+    told = parser.parse_args(arguments).jobs
+    if told != "auto" and not (told.isdecimal() and int(told)):
+        parser.error(f"--jobs is {told}, at least 1, or auto")
+
+    def stop(kind: int, _: object) -> None:
+        signal.signal(kind, signal.SIG_IGN)
+        raise KeyboardInterrupt(kind)
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, stop)
+    try:
+        with _alone():
+            mend()
+            settings = _settings()
+            slots = Slots(
+                None if told == "auto" else int(told),
+                settings["execution"]["runs_per_gpu"],
+                launched=bool(os.environ.get(warm.LAUNCHER)),
+            )
+            with warm.server():
+                return _run(slots, settings["profile"]["inputs"])
+    except InfosegError as error:
+        print(f"infoseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stopped:
+        _end_all()
+        print("\ninfoseg: stopped; `make repro` goes on from here", file=sys.stderr)
+        return 128 + stopped.args[0]
 
 
-def _run(jobs: int) -> int:
+def _settings() -> dict:
+    """params.yaml as it stands; stages validate it."""
+    try:
+        settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        settings["execution"]["runs_per_gpu"], settings["profile"]["inputs"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise InfosegError(f"params.yaml cannot be used: {error!r}") from None
+    return settings
+
+
+def _end_all() -> None:
+    """End everything this process started, the politer way first."""
+    started = psutil.Process().children(recursive=True)
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ask(process)
+        started = psutil.wait_procs(started, GRACE)[1]
+        if not started:
+            return
+
+
+def _run(slots: Slots, inputs: Mapping[str, str]) -> int:
+    failures: dict[str, Failure] = {}
     stages = _stages()
-    if jobs > 1:
+    if slots.jobs > 1:
         # The copies of the notebooks and the list of sources that stages depend on; seconds.
         if code := _dvc("repro", "--quiet", "strip", "code").returncode:
             return code
         for name, phase in PHASES.items():
-            chains = _chains(phase, stages, _changed())
+            chains, left = [], []
+            for chain in _chains(phase, stages, _changed()):
+                before = waits_for(chain[0], inputs)
+                (left if before in failures else chains).append(chain)
+            for chain in left:
+                failures[chain[0]] = Failure(
+                    chain[0], f"not begun, since {waits_for(chain[0], inputs)} failed"
+                )
             if chains:
-                print(f"{name}: {len(chains)}, {jobs} side by side (logs in {LOGS})", flush=True)
-            with ThreadPoolExecutor(jobs) as pool:
-                failures = [found for found in pool.map(_run_chain, chains) if found]
-            for failure in failures:
-                print(f"\ninfoseg: {failure}", file=sys.stderr)
-            if failures:
-                return 1
+                print(f"{name}: {len(chains)}, {slots} (logs in {LOGS})", flush=True)
+            for failure in _side_by_side(chains, slots):
+                failures[failure.stage] = failure
+    if failures:
+        for failure in failures.values():
+            print(f"\ninfoseg: {_red(failure.stage)} {failure.account}", file=sys.stderr)
+        print(f"\ninfoseg: {len(failures)} stages are not done", file=sys.stderr)
+        return 1
     if code := _dvc("repro").returncode:
         return code
     finish()
     return 0
+
+
+def _side_by_side(chains: Sequence[Sequence[str]], slots: Slots) -> list[Failure]:
+    with ThreadPoolExecutor(slots.jobs) as pool:
+        try:
+            found = pool.map(lambda chain: _run_chain(chain, slots), chains)
+            return [failure for failure in found if failure]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end_all()
+            raise
 
 
 def finish() -> None:

@@ -76,11 +76,19 @@ def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
             raise DataError(
                 f"has weights format {card.format}, this version reads {WEIGHTS_FORMAT}", file=path
             )
+        # Before any memory is taken: a few bytes can claim a network of any size.
+        with torch.device("meta"):
+            claimed = card.build().state_dict()
+        if {n: t.shape for n, t in claimed.items()} != {n: t.shape for n, t in state.items()}:
+            raise ValueError("they are not of the network that they describe")
         method = card.build()
         method.load_state_dict(state)
     except FileNotFoundError:
         raise DataError("not found", file=path, advice="Train this run first") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except (
+        SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
+        ArithmeticError, AssertionError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"cannot be read as weights ({error})", file=path, advice="Train this run again"
         ) from None

@@ -98,9 +98,9 @@ def read_maps(path: Path, stage: str) -> tuple[np.ndarray, str]:
     Raises DataError naming the stage that makes them when they are not there or not whole.
     """
     try:
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             return arrays["maps"], str(arrays["weights"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(
             f"cannot be read ({error})", file=path, advice=f"Run stage {stage}"
         ) from None

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from infoseg.errors import ParamsError
-from infoseg.params import Params, Positive, Strict, explain, merge, parse_params
+from infoseg.params import Name, Params, Positive, Strict, explain, merge, parse_params
 
 #: The parameter file, in the repository.
 FILE = Path("conf/study.yaml")
@@ -68,7 +68,7 @@ class Study(Strict):
 
     base: dict[str, Any]
     equal_tries: list[str] = []
-    questions: dict[str, Question]
+    questions: dict[Name, Question]
 
     @model_validator(mode="after")
     def _tries_are_equal(self) -> Study:

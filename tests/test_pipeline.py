@@ -1,72 +1,18 @@
 """The pipeline itself, on a few pictures, in a copy of the repository of its own."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
-from helpers import one_data_set
+from clones import Clone
+from kills import compare
 
-ROOT = Path(__file__).parent.parent
 TABLES = ("table1", "table2", "table2b")
 INFOSEG, KMEANS = "coco_stuff3-infoseg-0", "coco_stuff3-kmeans-0"
-
-
-class Clone:
-    """A copy of the working tree that DVC can work in."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        tracked = self.run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).split("\n")
-        for name in filter(None, tracked):
-            if (ROOT / name).is_file() and not name.startswith("results/"):
-                (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, path / name)
-        (path / "dvc.lock").unlink(missing_ok=True)
-        tree = one_data_set(pictures=3)
-        self.write_params(tree)
-        self.run("git", "init", "-q")
-
-    def run(self, *words: str, check: bool = True, cwd: Path | None = None) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            words,
-            cwd=cwd or self.path,
-            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.code, self.output = done.returncode, done.stdout
-        assert not check or done.returncode == 0, done.stdout
-        return done.stdout
-
-    def repro(self, *words: str, check: bool = True) -> list[str]:
-        """Run `dvc repro`; returns the stages whose command ran, or came from the run cache."""
-        text = self.run("dvc", "repro", *words, check=check)
-        return [
-            line.split("'")[1]
-            for line in text.splitlines()
-            if line.startswith(("Running stage", "Stage '")) and "didn't change" not in line
-        ]
-
-    def write_params(self, tree: dict) -> None:
-        (self.path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-    @property
-    def params(self) -> dict:
-        return yaml.safe_load((self.path / "params.yaml").read_text())
-
-    @property
-    def lock(self) -> str:
-        return (self.path / "dvc.lock").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +43,14 @@ def test_one_command_leads_from_nothing_to_table_and_figure(clone):
 
 def test_a_plain_repro_after_it_does_nothing(clone):
     assert clone.repro() == []
+
+
+def test_another_folder_gives_the_same_bytes_whatever_the_jobs(clone, tmp_path):
+    other = Clone(tmp_path)
+    other.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "1")
+    count, different = compare(clone.path, other.path)
+    assert count > 200
+    assert different == []
 
 
 def test_metrics_and_plots_are_there_for_dvc_to_show(clone):
@@ -160,10 +114,14 @@ def test_a_failing_run_names_its_stage_and_shows_the_end_of_its_log(clone):
     good = clone.params
     tree = clone.params
     tree["methods"]["infoseg"]["optimiser"]["batch"] = 4000
+    tree["methods"]["kmeans"]["pixels_per_image"] += 50
     clone.write_params(tree)
     text = clone.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "2", check=False)
     assert clone.code != 0
     assert f"train@{INFOSEG} failed" in text and "optimiser.batch is 4000" in text
+    # The other run did not stop for it.
+    assert re.search(rf"train@{KMEANS} +done", text)
+    assert "stages are not done" in text
     clone.write_params(good)
     clone.run("dvc", "checkout", check=False)
     clone.repro()

@@ -1,6 +1,9 @@
 """The procedural scenes: the layouts readers rely on, determinism, colour not being enough."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -367,3 +370,24 @@ def test_tile_names_are_those_of_the_real_data():
     real |= {f"{r}_{c}" for r in (6, 7) for c in range(7, 13)}
     assert set(scenes.LABELLED_TILES) == real and len(scenes.LABELLED_TILES) == 24
     assert len(set(scenes.UNLABELLED_TILES)) == 14 and not real & set(scenes.UNLABELLED_TILES)
+
+
+KILLED = """
+import os, signal, sys
+from infoseg.data import scenes
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+scenes._save = killed
+scenes.write_coco(scenes.Path(sys.argv[1]), scenes.CocoScenes(stuff_images=3, person_images=0))
+"""
+
+
+def test_what_a_killed_rendering_left_is_removed_by_the_next(tmp_path):
+    root = tmp_path / "coco"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(root)])
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name[:14] for path in tmp_path.iterdir()] == [".coco.writing-"]
+    write_coco(root, TINY)
+    assert list(tmp_path.iterdir()) == [root]

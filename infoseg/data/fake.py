@@ -9,6 +9,7 @@ random content (``infoseg.data.fake_content``). ``FAKE.json`` says what they are
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from infoseg.data import coco_layout
 from infoseg.data import fake_content as content
+from infoseg.data.abandoned import hold, remove_abandoned
 from infoseg.data.coco_layout import IIC_LISTS, SPLITS
 from infoseg.data.fake_archives import Archive
 from infoseg.data.potsdam import LABELLED_TILES
@@ -120,8 +122,10 @@ def write_fake(
     make_folder(out.parent)
     _check_space(out, asked)
     fresh = out.with_name(f".{out.name}.writing-{uuid.uuid4().hex[:8]}")
+    remove_abandoned(out, "writing")
     with storing(out):
         fresh.mkdir()
+    lock = hold(fresh)
     try:
         counts = _Writer(fresh, asked, progress).write()
         sizes = [file.stat().st_size for file in fresh.rglob("*") if file.is_file()]
@@ -139,6 +143,7 @@ def write_fake(
         ) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        os.close(lock)
     return record
 
 

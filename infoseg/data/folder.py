@@ -24,11 +24,14 @@ from infoseg.data.imaging import (
     read_tiff,
 )
 from infoseg.data.ingest import OnBadInput, Sample, ingest
-from infoseg.data.raw import RawFolders, raw_folders
+from infoseg.data.raw import RawFolders, raw_folders, read_all
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.params_data import SuperpixelSettings, one_line
+
+_DESCRIPTION_LIMIT = 2**24
+"""Bytes that ``dataset.json`` may have."""
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
@@ -152,16 +155,18 @@ def _read_classes(description: Path, labels: str) -> list[str]:
     if not description.is_file():
         return []
     try:
-        content = json.loads(description.read_text(encoding="utf-8"))
+        content = json.loads(read_all(description, _DESCRIPTION_LIMIT))
         if content.get("ignore_index", IGNORE) != IGNORE:
             raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
         if not all(isinstance(entry, str) for entry in table):
             raise ValueError("class names must be strings")
+        for entry in table:  # names are written into tables, figures and XML
+            one_line(entry)
         if len(table) > IGNORE:
             raise ValueError(f"{len(table)} classes; {IGNORE} is the most beside the ignore value")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"does not describe the classes of {labels!r} ({type(error).__name__}: {error})",
             file=description,

@@ -23,6 +23,12 @@ from infoseg.errors import DataError
 FILE_LIMIT = 2**30
 """Bytes that a file of a picture may have; what Pillow accepts fits uncompressed."""
 
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
+"""Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript."""
+
+_ELSEWHERE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
+"""Kinds of TIFF that name other files, which tifffile would open, ``../`` included."""
+
 _RGB_SOURCES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 """Pillow modes with at most 8 bits per channel; converting the others to RGB would clip them."""
 
@@ -33,10 +39,10 @@ def _decoded(file: Traversable, decode: Callable[[bytes, Image.Image], np.ndarra
     """Return ``decode(content, picture)``; the picture is opened but not yet decoded."""
     content = read_all(file, FILE_LIMIT)
     try:
-        return decode(content, Image.open(io.BytesIO(content)))
+        return decode(content, Image.open(io.BytesIO(content), formats=_FORMATS))
     except UnidentifiedImageError:
         raise DataError(
-            "is not a picture in a format Pillow reads", file=file, advice=_REPLACE
+            "is not a picture in a format that is read here", file=file, advice=_REPLACE
         ) from None
     except _WrongPixels as error:
         raise DataError(str(error), file=file, advice=error.advice) from None
@@ -120,15 +126,18 @@ def _fast(
 def read_tiff(file: Traversable, channels: int) -> np.ndarray:
     """Read an 8-bit TIFF of ``channels`` bands as (H, W, channels) uint8, interleaved or planar.
 
-    Takes the memory of the pixels; from an archive also that of the member.
+    Takes the memory of the pixels; from an archive also that of the member. Other files that a
+    TIFF says it continues in are not read.
     """
     try:
         if isinstance(file, Path):
-            pixels = tifffile.imread(file)
+            pixels = _first_series(file)
         else:
             # Closed, because tifffile's objects keep it until the garbage collector comes.
             with io.BytesIO(read_all(file, FILE_LIMIT)) as content:
-                pixels = tifffile.imread(content)
+                pixels = _first_series(content)
+    except _WrongPixels as error:
+        raise DataError(str(error), file=file, advice=error.advice) from None
     except DataError:
         raise
     except FileNotFoundError:
@@ -145,6 +154,18 @@ def read_tiff(file: Traversable, channels: int) -> np.ndarray:
             advice=_REPLACE,
         )
     return np.ascontiguousarray(pixels)
+
+
+def _first_series(source: Path | io.BytesIO) -> np.ndarray:
+    with tifffile.TiffFile(source, **_ELSEWHERE) as tiff:
+        series = tiff.series[0]
+        claimed = series.size * series.dtype.itemsize
+        if claimed > FILE_LIMIT:  # a file of two megabytes can unpack to two gigabytes
+            raise _WrongPixels(
+                f"says that it has {claimed} bytes of pixels, more than {FILE_LIMIT}",
+                "Is it the right file? Cut a larger picture into tiles",
+            )
+        return series.asarray()
 
 
 def check_same_size(labels: np.ndarray, image: np.ndarray, file: Traversable) -> None:

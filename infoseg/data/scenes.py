@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from infoseg.data import scene_aerial, scene_figures, scene_views
+from infoseg.data.abandoned import hold, remove_abandoned
 from infoseg.data.coco_classes import IGNORE, stuff3_lookup, stuff15_lookup
 from infoseg.data.scene_annotations import annotation
 from infoseg.files import make_folder, storing
@@ -257,9 +258,14 @@ def _publish(root: Path, layout: str, scenes, write: Callable[[Path], None]) -> 
     make_folder(root.parent)
     fresh = root.with_name(f".{root.name}.writing-{os.getpid()}")
     old = root.with_name(f".{root.name}.old-{os.getpid()}")
+    remove_abandoned(root, "writing")
+    if root.exists():  # else it may be all there is of it
+        remove_abandoned(root, "old")
+    lock = None
     try:
         with storing(root):
             fresh.mkdir()
+            lock = hold(fresh)
             write(fresh)
             record = {
                 "generator": GENERATOR,
@@ -277,6 +283,9 @@ def _publish(root: Path, layout: str, scenes, write: Callable[[Path], None]) -> 
         if old.exists() and not root.exists():
             old.rename(root)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
     shutil.rmtree(old, ignore_errors=True)
 
 

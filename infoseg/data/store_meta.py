@@ -7,12 +7,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 FORMAT_VERSION = 2
 IGNORE = 255
 COLUMNS = ("id", "split", "offset", "height", "width", "labelled")
 """Header of ``index.csv``."""
+FILES = {"images.bin", "labels.bin", "regions.bin", "index.csv"}
+"""What a prepared data set may consist of, beside ``meta.json``."""
 
 
 class _Strict(BaseModel):
@@ -70,6 +72,14 @@ class Meta(_Strict):
     n_skipped: int
     skipped: list[Skipped]
     notes: list[str]
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_known(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
+        # Names become paths, and a prepared data set may come from somebody else.
+        if unknown := files.keys() - FILES:
+            raise ValueError(f"{min(unknown)!r} is no file of a prepared data set")
+        return files
 
 
 def sha256_of(file: Traversable | str) -> str:

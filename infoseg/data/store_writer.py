@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -21,6 +20,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 
+from infoseg.data.abandoned import hold, remove_abandoned
 from infoseg.data.store_meta import (
     COLUMNS,
     FORMAT_VERSION,
@@ -64,17 +64,6 @@ class _HashedFile:
 def _sync(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _locked(folder: Path) -> int:
-    """Lock a folder for this process's life; OSError if another has done so."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 class PreparedWriter:
@@ -132,10 +121,9 @@ class PreparedWriter:
         self._partial = self._sibling("partial")
         with storing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._remove_abandoned()
+            remove_abandoned(self.path, "partial")
             self._partial.mkdir()
-            # Held until the end, so that other writers can tell this folder from an abandoned one.
-            self._lock = _locked(self._partial)
+            self._lock = hold(self._partial)
         try:
             self._begin()
         except BaseException:
@@ -246,14 +234,6 @@ class PreparedWriter:
     def _sibling(self, role: str) -> Path:
         # Random, so that two preparations of one data set never write into each other's files.
         return self.path.parent / f".{self.path.name}.{role}-{uuid.uuid4().hex[:8]}"
-
-    def _remove_abandoned(self) -> None:
-        """Remove what writers of this data set left that were killed, and only theirs."""
-        for folder in self.path.parent.glob(f".{self.path.name}.partial-*"):
-            with suppress(OSError):  # its writer is at work, or has just ended
-                lock = _locked(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
 
     def _finish(self) -> None:
         if not self._ids:

@@ -208,7 +208,7 @@ def _flow(
     page.plot([start + GAP, end - GAP - 0.05], [y, y], **_line(dashed))
     style = {"arrowstyle": "-|>", "lw": 0, "color": _line(dashed)["color"], "mutation_scale": 8}
     page.annotate("", (end - GAP + 0.02, y), (end - GAP - 0.1, y), arrowprops=style)
-    _say(page, (start + end) / 2, y + 0.07, text, size=7, va="bottom")
+    _say(page, (start + end) / 2, y + 0.07, text, size=7, va="bottom", parse_math=True)
 
 
 def _say(page: Axes, x: float, y: float, text: str, **style: Any) -> None:

@@ -53,6 +53,8 @@ _RC: dict[str, Any] = {
     # Ids inside SVG files come from this salt instead of a random number.
     "svg.hashsalt": "infoseg",
     "svg.fonttype": "path",
+    # Names of classes and data sets may hold a dollar sign; our own formulas ask for it.
+    "text.parse_math": False,
 }
 
 

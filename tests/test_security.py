@@ -1,0 +1,566 @@
+"""What the package never does with other people's files, and where it may use the network.
+
+Names that lead out of their folder are tested where they are read: members of archives in
+test_raw, of tarballs in test_download, id lists in test_prepare_coco, annotations in
+test_coco_instances, the table of official files in test_sources. Nothing is downloaded unasked:
+test_sources. The report escapes what it is told: test_report.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import pickle
+import re
+import stat
+import subprocess
+import sys
+import xml.dom.minidom
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+from helpers import one_data_set, write_prepared
+from PIL import Image
+from safetensors.torch import save_file
+from test_segmentation import weights
+
+from infoseg import warm
+from infoseg.data import tarball
+from infoseg.data.folder import prepare_folder
+from infoseg.data.imaging import FILE_LIMIT, read_rgb, read_tiff
+from infoseg.data.store import load_prepared
+from infoseg.errors import DataError, ParamsError
+from infoseg.examples import read_examples
+from infoseg.notebooks import KERNEL, run
+from infoseg.params import compose, load_params, parse_params
+from infoseg.reporting.charts import class_report
+from infoseg.reporting.figures import confusion_heatmap
+from infoseg.reporting.style import save_figure
+from infoseg.runs import load_weights
+from infoseg.selection import read_maps
+from infoseg.study_questions import load_study
+
+ROOT = Path(__file__).parent.parent
+
+# ---- what the source may hold --------------------------------------------------------------------
+
+#: Modules that make objects or commands out of data.
+UNSAFE = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "code", "pty", "commands"}
+NETWORK = {
+    "aiohttp", "asyncio", "boto3", "fsspec", "ftplib", "http", "httpx", "imaplib", "poplib",
+    "requests", "smtplib", "socket", "socketserver", "ssl", "telnetlib", "torch.hub",
+    "torchvision", "urllib.request", "urllib3", "webbrowser", "websocket", "xmlrpc",
+}  # fmt: skip
+#: Who may use which of them. The sockets of `warm` are checked one by one below.
+ALLOWED = {
+    "infoseg/data/download.py": {"http", "requests", "urllib3"},
+    "infoseg/warm.py": {"socket", "__import__"},
+}
+CALLS = {
+    "__import__", "builtins.eval", "builtins.exec", "compile", "eval", "exec",
+    "importlib.import_module", "os.popen", "os.system", "pandas.eval",
+    "pandas.read_pickle", "shutil.unpack_archive", "subprocess.getoutput",
+    "subprocess.getstatusoutput", "tempfile.mktemp", "torch.jit.load", "yaml.full_load",
+    "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.unsafe_load_all",
+}  # fmt: skip
+METHODS = {"extract", "extractall", "to_pickle"}
+#: Calls that are safe with such an argument alone.
+ONLY_WITH = {
+    "torch.load": ("weights_only", True),
+    "numpy.load": ("allow_pickle", False),
+    "jinja2.Environment": ("autoescape", True),
+}
+
+
+class Findings(ast.NodeVisitor):
+    """Everything in one source that the rules forbid, as sentences."""
+
+    def __init__(self, name: str):
+        self.name, self.known, self.found = name, {}, []
+
+    def say(self, node: ast.AST, what: str) -> None:
+        allowed = ALLOWED.get(self.name, set())
+        if not any(what == one or what.startswith(f"{one}.") for one in allowed):
+            self.found.append(f"{self.name}:{node.lineno}: {what}")
+
+    def module(self, node: ast.AST, name: str) -> None:
+        if any(name == one or name.startswith(f"{one}.") for one in UNSAFE | NETWORK):
+            self.say(node, name)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self.module(node, alias.name)
+            self.known[alias.asname or alias.name.split(".")[0]] = (
+                alias.name if alias.asname else alias.name.split(".")[0]
+            )
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            self.module(node, node.module or "")
+            self.module(node, whole)
+            self.known[alias.asname or alias.name] = whole
+            if whole in CALLS:
+                self.say(node, whole)
+
+    def dotted(self, node: ast.expr) -> str:
+        """The name of what is called, with the modules behind it: `np.load` is numpy.load."""
+        if isinstance(node, ast.Name):
+            return self.known.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            return f"{self.dotted(node.value)}.{node.attr}"
+        return "?"
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.generic_visit(node)
+        called = self.dotted(node.func)
+        given = {word.arg: word.value for word in node.keywords}
+        if called in CALLS:
+            self.say(node, called)
+        # Of archives, that is; pandas extracts from words.
+        if called.rpartition(".")[2] in METHODS and not called.endswith(".str.extract"):
+            self.say(node, called)
+        if "shell" in given:
+            self.say(node, "shell=")
+        if called in ONLY_WITH:
+            word, value = ONLY_WITH[called]
+            if not (isinstance(given.get(word), ast.Constant) and given[word].value is value):
+                self.say(node, f"{called} without {word}={value}")
+        if called == "socket.socket":
+            kinds = [self.dotted(argument) for argument in node.args]
+            if kinds != ["socket.AF_UNIX"] and set(given) != {"fileno"}:
+                self.found.append(f"{self.name}:{node.lineno}: a socket of {kinds}")
+
+
+def findings(text: str, name: str = "x.py") -> list[str]:
+    finder = Findings(name)
+    finder.visit(ast.parse(text))
+    return finder.found
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    for path in sorted(ROOT.glob("infoseg/**/*.py")):
+        yield path.relative_to(ROOT).as_posix(), path.read_text()
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        cells = nbformat.read(path, 4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        yield path.relative_to(ROOT).as_posix(), re.sub(r"^%.*$", "", code, flags=re.M)
+
+
+def test_the_source_makes_no_code_of_data_and_uses_the_network_in_one_module():
+    read = dict(sources())
+    assert ALLOWED.keys() <= read.keys() and len(read) > 100
+    assert [found for name, text in read.items() for found in findings(text, name)] == []
+
+
+def test_the_module_that_downloads_is_imported_in_one_place_alone():
+    users = [
+        (name, node.col_offset > 0)
+        for name, text in sources()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.module == "infoseg.data.download"
+    ]
+    assert users == [("infoseg/data/sources.py", True)]  # True: inside a function, when asked to
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eval('1')",
+        "import pickle",
+        "from pickle import loads",
+        "import os as o; o.system('ls')",
+        "from os import system",
+        "import subprocess as s; s.run('ls', shell=True)",
+        "from subprocess import run; run('ls', shell=flag)",
+        "import yaml; yaml.load(text, Loader=yaml.SafeLoader)",
+        "import torch; torch.load('a.pt')",
+        "import torch; torch.load('a.pt', weights_only=False)",
+        "import numpy as np; np.load('a.npz')",
+        "import numpy as np; np.load('a.npz', allow_pickle=True)",
+        "from numpy import load; load('a.npz')",
+        "import pandas as pd; pd.read_pickle('a')",
+        "archive.extractall()",
+        "import jinja2; jinja2.Environment()",
+        "def later():\n    import urllib.request",
+        "from urllib import request",
+        "import socket",
+        "__import__(name)",
+    ],
+)
+def test_the_rules_find_what_they_forbid(text):
+    assert findings(text) and findings("import json, urllib.parse; json.loads('1')") == []
+
+
+def test_of_the_sockets_only_local_ones_are_allowed():
+    for text, bad in (
+        ("socket.socket(socket.AF_UNIX)", 0),
+        ("socket.socket(fileno=3)", 0),
+        ("socket.socket()", 1),
+        ("socket.socket(socket.AF_INET)", 1),
+        ("socket.create_connection(('a', 1))", 0),
+    ):
+        assert len(findings(f"import socket\n{text}", "infoseg/warm.py")) == bad
+
+
+# ---- notebooks' parameters -----------------------------------------------------------------------
+
+HOSTILE = {
+    "quotes": "'\"; import os; os.mkdir('ran') #",
+    "triple": '"""\nimport os; os.mkdir("ran")\n"""',
+    "lines": "x\"\nimport os; os.mkdir('ran')\r\n\u2028os.mkdir('ran')",
+    "backslash": "\\\"; __import__('os').mkdir('ran'); \"\\",
+    "braces": "{profile.__class__} {{1}} ${HOME} $(mkdir ran) `mkdir ran` %run",
+    "line_magic": "!mkdir ran",
+    "unicode": "ä \u202e \U0001f600 \x00 \x1b",
+}
+
+
+def test_a_parameter_is_never_run(tmp_path, monkeypatch, capfd):
+    """Whatever a value holds, the notebook gets it as it is, and nothing else happens."""
+    monkeypatch.chdir(tmp_path)
+    book = nbformat.v4.new_notebook(metadata=KERNEL)
+    names = ", ".join(f"{name}={name}" for name in HOSTILE)
+    book.cells = [
+        nbformat.v4.new_code_cell("\n".join(f"{name} = ''" for name in ("profile", *HOSTILE))),
+        nbformat.v4.new_code_cell(f"import json; print(json.dumps(dict({names})))"),
+    ]
+    book.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(book, tmp_path / "a.ipynb")
+    run(tmp_path / "a.ipynb", tmp_path / "out.ipynb", HOSTILE)
+    [output] = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs
+    assert json.loads(output.text) == HOSTILE
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ipynb", "out.ipynb"}
+
+
+# ---- the network, and other programs -------------------------------------------------------------
+
+WATCHED = """
+import socket, sys
+
+seen = []
+
+def watch(event, arguments):
+    if event.startswith("socket.") or event in ("os.system", "os.exec", "os.posix_spawn"):
+        seen.append([event, str(arguments)])
+    elif event == "subprocess.Popen":
+        seen.append([event, [str(word) for word in arguments[1]]])
+
+sys.addaudithook(watch)
+from infoseg.cli import main
+
+for words in (["prepare"], ["train", "coco_stuff3", "infoseg"],
+              ["evaluate", "coco_stuff3", "infoseg"], ["report"]):
+    assert main(words) == 0, words
+steps = list(seen)
+socket.socket(socket.AF_INET).close()  # what the hook would have seen
+import json
+print(json.dumps({"steps": steps, "control": seen[len(steps):]}))
+"""
+
+
+def test_no_step_opens_a_socket_or_starts_a_program_but_git(tmp_path):
+    tree = one_data_set(pictures=2)
+    tree["profile"]["methods"] = ["infoseg"]
+    tree["profile"]["table2"]["variants"] = tree["profile"]["table2b"]["variants"] = []
+    tree["sources"]["coco"] |= {"stuff_images": 12, "person_images": 1}
+    tree["methods"]["infoseg"]["optimiser"] |= {"steps": 4, "batch": 4}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    for name in ("conf", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (tmp_path / "results/tiny/report.html").exists()
+    assert {event for event, _ in found["control"]} >= {"socket.__new__"}
+    programs = [words for event, words in found["steps"] if event == "subprocess.Popen"]
+    assert len(programs) == len(found["steps"]), found["steps"]
+    assert {Path(words[0]).name for words in programs} <= {"git"}
+
+
+def test_the_server_of_forks_listens_where_nobody_else_may_enter(monkeypatch):
+    if sys.platform != "linux":
+        pytest.skip("stages are forked on Linux alone")
+
+    class Nothing:
+        def __init__(self, *words, **options):
+            pass
+
+        def communicate(self):
+            pass
+
+    monkeypatch.setattr(warm.subprocess, "Popen", Nothing)
+    with warm.server():
+        socket = Path(os.environ[warm.VARIABLE])
+        assert stat.S_ISSOCK(socket.stat().st_mode)
+        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+
+
+def test_dvcs_shared_cache_is_the_users_alone(tmp_path):
+    # DVC unpickles what lies there.
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    show = 'show: ; @stat -c "%a %n" "$$DVC_SITE_CACHE_DIR"'
+    environment = {k: v for k, v in os.environ.items() if k != "DVC_SITE_CACHE_DIR"}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--eval", show, "show"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["700", str(tmp_path.resolve() / ".dvc/tmp/site")], done.stderr
+
+
+# ---- weights and arrays that are more than numbers -----------------------------------------------
+
+
+class Payload:
+    """What a pickle can do: make a folder when it is read."""
+
+    def __init__(self, folder: Path):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_a_pickle_is_not_read_whatever_it_is_called(tmp_path):
+    ran = tmp_path / "ran"
+    torch.save({"weights": Payload(ran)}, tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(pickle.dumps(Payload(ran)))
+    for name in ("a", "b"):
+        with pytest.raises(DataError, match=rf"{name}\.safetensors: cannot be read as weights"):
+            load_weights(tmp_path / f"{name}.safetensors", torch.device("cpu"))
+    objects = np.array([Payload(ran)], dtype=object)
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.savez(file, maps=objects, weights=objects, images=objects)
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(Payload(ran)))
+    for name in ("a.npz", "b.npz"):
+        for read in (read_maps, read_examples):
+            with pytest.raises(DataError, match=f"{name}: cannot be read"):
+                read(tmp_path / name, "evaluate@x")
+    assert not ran.exists()
+    pickle.loads(pickle.dumps(Payload(ran)))
+    assert ran.exists(), "the payload does what it is there for"
+
+
+@pytest.mark.parametrize("read", [read_maps, read_examples])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more"])
+def test_arrays_that_are_not_whole_are_named(tmp_path, read, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npz: cannot be read.*evaluate@x"):
+        read(tmp_path / "a.npz", "evaluate@x")
+
+
+def _widen(card):
+    card["settings"]["network"]["width"] = 1e5
+
+
+WEIGHTS = {
+    "a network of terabytes": _widen,
+    "clusters": lambda card: card.update(clusters=10**9),
+    "other clusters": lambda card: card.update(clusters=2),
+    "a kind that is no word": lambda card: card["settings"].update(kind=[]),
+    "a mean of no channel": lambda card: card.update(mean=[]),
+    "channels": lambda card: card.update(channels=-1),
+}
+
+
+@pytest.mark.parametrize("change", WEIGHTS.values(), ids=WEIGHTS.keys())
+def test_weights_that_say_something_else_of_themselves_are_refused(tmp_path, change):
+    file, method = weights(tmp_path, "infoseg")
+    assert load_weights(file, torch.device("cpu"))[1].clusters == 3
+    with tmp_path.joinpath("w.safetensors").open("rb") as stream:
+        head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    card = json.loads(head["__metadata__"]["infoseg"])
+    change(card)
+    save_file(method.state_dict(), file, {"infoseg": json.dumps(card)})
+    with pytest.raises(DataError, match=r"w\.safetensors: cannot be read as weights"):
+        load_weights(file, torch.device("cpu"))
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_never_handed_to_another_program(tmp_path):
+    # Pillow has Ghostscript draw it, whatever its name ends in.
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    assert Image.open(io.BytesIO(eps)).format == "EPS"
+    (tmp_path / "a.jpg").write_bytes(eps)
+    with pytest.raises(DataError, match=r"a\.jpg: is not a picture in a format that is read here"):
+        read_rgb(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG2000"])
+def test_other_formats_under_a_pictures_name_are_read(tmp_path, kind):
+    Image.new("RGB", (16, 8), (10, 200, 30)).save(tmp_path / "a.jpg", format=kind)
+    assert read_rgb(tmp_path / "a.jpg").shape == (8, 16, 3)
+
+
+OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"
+UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8"
+SizeX="6" SizeY="5" SizeC="4" SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="4"/>
+<TiffData IFD="0" PlaneCount="1"><UUID FileName="../other/b.tif">urn:uuid:2</UUID></TiffData>
+</Pixels></Image></OME>"""
+
+
+def write_tiff(file: Path, value: int, **more) -> Path:
+    file.parent.mkdir(exist_ok=True)
+    pixels = np.full((5, 6, 4), value, np.uint8)
+    tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=["unspecified"], **more)
+    return file
+
+
+def test_a_tiff_opens_no_file_but_itself(tmp_path, monkeypatch):
+    write_tiff(tmp_path / "other/b.tif", 77)
+    file = write_tiff(tmp_path / "mine/a.tif", 5, description=OME, metadata=None)
+    opened = []
+    real = tifffile.FileHandle.open
+    monkeypatch.setattr(
+        tifffile.FileHandle, "open", lambda self: (real(self), opened.append(self.path))[0]
+    )
+    tifffile.imread(file)
+    assert [Path(path).name for path in opened] == ["a.tif", "b.tif"], "what is prevented"
+    opened.clear()
+    assert (read_tiff(file, 4) == 5).all()
+    assert {Path(path).name for path in opened} == {"a.tif"}
+
+
+def test_a_tiff_that_unpacks_to_too_much_is_refused(tmp_path):
+    side = int((FILE_LIMIT / 4) ** 0.5) + 16  # five tiles of 4096 along each side
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        tiles = iter([b""] * 25)
+        writer.write(
+            tiles, shape=(side, side, 4), dtype=np.uint8, tile=(4096, 4096), compression="zlib",
+            photometric="rgb", extrasamples=["unspecified"],
+        )  # fmt: skip
+    assert (tmp_path / "a.tif").stat().st_size < 2**16
+    with pytest.raises(DataError, match=rf"a\.tif: says that it has \d+ bytes.*{FILE_LIMIT}"):
+        read_tiff(tmp_path / "a.tif", 4)
+
+
+# ---- names and texts from files ------------------------------------------------------------------
+
+
+def test_files_of_a_prepared_data_set_are_its_own(tmp_path):
+    image = np.zeros((32, 32, 3), np.uint8)
+    write_prepared(tmp_path / "set", [image], [image[..., 0]])
+    file = tmp_path / "set/meta.json"
+    meta = json.loads(file.read_text())
+    (tmp_path / "secret.bin").write_bytes(b"1")
+    meta["files"]["../secret.bin"] = meta["files"]["images.bin"]
+    file.write_text(json.dumps(meta))
+    with pytest.raises(DataError, match=r"meta\.json: .*'\.\./secret\.bin' is no file of"):
+        load_prepared(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"labels": {"classes": ["sky", "a\\u001b[2Jb"]}}',
+        '{"labels": {"classes": ["sky", "two\\nlines"]}}',
+        '{"labels": ' * 20_000,
+        "[" * 200_000,
+        " " * (2**24 + 1),
+    ],
+    ids=["control", "two lines", "deep", "deeper", "large"],
+)
+def test_a_dataset_json_that_is_no_description_is_named(tmp_path, content):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(DataError, match=r"dataset\.json: (does not describe|has \d+ bytes)"):
+        prepare_folder(tmp_path, tmp_path / "out", name="own", labels="labels")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tarball_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    import gzip
+    import tarfile
+
+    monkeypatch.setattr(tarball, "_TARBALL_LIMIT", 2**20)
+    with (
+        gzip.open(tmp_path / "a.tar.gz", "wb") as stream,
+        tarfile.open(fileobj=stream, mode="w") as archive,
+    ):
+        member = tarfile.TarInfo("train/a.txt")
+        member.size = 2**21
+        archive.addfile(member, io.BytesIO(bytes(2**21)))
+    with pytest.raises(DataError, match=r"a\.tar\.gz: unpacks to more than"):
+        tarball.read_member(tmp_path / "a.tar.gz", "train/a.txt", 2**21)
+
+
+NAMES = ["<script>alert(1)</script>", "$\\frac{$", "]]> --> &amp; \\input{a}", "_hidden", "100 %"]
+
+
+def test_names_of_classes_are_drawn_as_they_are(tmp_path):
+    count = len(NAMES)
+    part = {
+        "iou": dict.fromkeys(NAMES, 50.0),
+        "confusion": np.eye(count).tolist(),
+        "match": {str(i): name for i, name in enumerate(NAMES)},
+        "class_shares": dict.fromkeys(NAMES, 100 / count),
+    }
+    for number, figure in enumerate((confusion_heatmap(part, NAMES[1]), class_report(part))):
+        page = save_figure(figure, tmp_path / f"{number}.svg", NAMES[2])
+        found = xml.dom.minidom.parse(str(page))
+        assert not found.getElementsByTagName("script")
+        drawn = " ".join(re.findall("<!-- (.*?) -->", page.read_text()))
+        assert "$\\frac{$" in drawn
+
+
+def test_keys_that_files_are_named_by_are_names():
+    tree = one_data_set(pictures=2)
+    names = ["../up", "a/b", ".hidden", "-S", "a;b", "a b", "$(a)", "", "a\n"]
+    for section in ("sources", "datasets", "methods", "variants"):
+        tree[section] |= dict.fromkeys(names, next(iter(tree[section].values())))
+    with pytest.raises(ParamsError) as error:
+        parse_params(tree, "test")
+    for section in ("sources", "datasets", "methods", "variants"):
+        for name in names:
+            assert f"  {section}.{name}: {name!r} cannot be a name" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../up", "tiny/", "../profile/tiny", "tiny,demo", "."])
+def test_a_profile_is_one_of_those_in_its_folder(tmp_path, name):
+    with pytest.raises(ParamsError, match=r"is not among .*'tiny'"):
+        compose(ROOT / "conf", name)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b"])
+def test_a_question_is_named_like_a_file(tmp_path, name):
+    study = yaml.safe_load((ROOT / "conf/study.yaml").read_text())
+    study["questions"] = {name: next(iter(study["questions"].values()))}
+    study["equal_tries"] = []
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(ParamsError, match=f"questions.{name}: .*cannot be a name"):
+        load_study(tmp_path / "study.yaml")
+
+
+def test_settings_are_never_run(tmp_path):
+    (tmp_path / "params.yaml").write_text("profile: !!python/object/apply:os.mkdir [ran]\n")
+    with pytest.raises(ParamsError, match="is not valid YAML"):
+        load_params(tmp_path)
+    assert not Path("ran").exists()
+
+
+def test_titles_are_one_line():
+    tree = one_data_set(pictures=2)
+    tree["datasets"]["coco_stuff3"]["title"] = "a\n# b"
+    with pytest.raises(ParamsError, match=r"datasets\.coco_stuff3\.title: .*not one line"):
+        parse_params(tree, "test")
+
+
+def test_an_error_cannot_steer_the_terminal():
+    member = Path("x.zip/a\x1b[2J\x07.jpg")
+    said = str(DataError("is \x9b damaged", file=member, advice="Line\nbreaks stay"))
+    assert "\\x1b[2J\\x07.jpg" in said and "\\x9b" in said and said.isascii()
+    assert not {c for c in said if ord(c) < 32} - {"\n"}

@@ -1,1 +1,222 @@
-"""Faults of the pipeline: DVC's files, results and notebooks that were edited, two at once."""
+"""Faults of the pipeline: DVC's files, results and notebooks that were edited, two at once.
+
+As in test_faults.py, each message is a row of docs/troubleshooting.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from disks import disk_over
+from helpers import one_data_set
+from promises import faults
+from test_pipeline import Clone
+
+pytestmark = pytest.mark.slow
+
+KMEANS = "coco_stuff3-kmeans-0"
+PIPELINE = [sys.executable, "-m", "infoseg.pipeline"]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Clone:
+    """A repository whose Table 1 is made, of one method on a few pictures."""
+    tree = one_data_set(pictures=2)
+    tree["profile"] |= {"methods": ["kmeans"]}
+    for table in ("table2", "table2b"):
+        tree["profile"][table]["variants"] = []
+    tree["sources"]["coco"] |= {"stuff_images": 16, "person_images": 0}
+    made = Clone(tmp_path_factory.mktemp("clone"))
+    made.write_params(tree)
+    made.run("dvc", "repro", "table1")
+    made.run("git", "add", "-A")
+    made.run("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "made")
+    made.results = made.path / "results/tiny"
+    made.files = {path.name: path.read_bytes() for path in made.results.iterdir()}
+    return made
+
+
+@pytest.fixture(autouse=True)
+def good(clone) -> Iterator[None]:
+    """Whatever was done, the next run puts Table 1 in order, with the same bytes."""
+    lock = clone.lock
+    yield
+    assert not clone.run("dvc", "repro", "table1").count("ERROR")
+    assert {path.name: path.read_bytes() for path in clone.results.iterdir()} == clone.files
+    assert clone.lock == lock
+    assert clone.run("git", "status", "--porcelain", "dvc.lock", "results") == ""
+
+
+def running(clone: Clone, key: str) -> Path:
+    return clone.path / f"runs/tiny/{key}.running.ipynb"
+
+
+@contextlib.contextmanager
+def started(clone: Clone, *words: str, when: Path) -> Iterator[subprocess.Popen]:
+    """Run a command in the clone until a file is there; it goes on beside the block."""
+    when.unlink(missing_ok=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (clone.path / "build/started.log").open("w+") as log:
+        process = subprocess.Popen(
+            words,
+            cwd=clone.path,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(clone.path)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        process.said = lambda: log.seek(0) or log.read()
+        try:
+            until = time.monotonic() + 120
+            while not (when.exists() and when.stat().st_size):
+                assert process.poll() is None, process.said()
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+# ---- files edited by hand ------------------------------------------------------------------------
+
+
+@faults("a result is edited by hand", "a result is removed")
+def test_results_edited_by_hand(clone, told):
+    with (clone.results / "table1.csv").open("a") as file:
+        file.write("ours,100\n")
+    (clone.results / "table1.md").unlink()
+    status = clone.run("dvc", "status", "table1")
+    assert "table1.csv" in told("a result is edited by hand", status)
+    assert "table1.md" in told("a result is removed", status)
+    assert clone.repro("table1") == ["table1"]
+    assert (clone.results / "table1.csv").read_bytes() == clone.files["table1.csv"]
+
+
+@faults("prepared data are edited by hand")
+def test_prepared_data_edited_by_hand(clone, told):
+    index = clone.path / "prepared/tiny/coco_stuff3/index.csv"
+    before = index.read_bytes()
+    index.write_bytes(before + b"x\n")
+    status = clone.run("dvc", "status", "prepare@coco_stuff3")
+    told("prepared data are edited by hand", status)
+    clone.run("dvc", "checkout", "--force", "prepared/tiny/coco_stuff3")
+    assert index.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["results/tiny/table1.csv", "build/04_table1.ipynb"])
+def test_a_hash_edited_in_dvc_lock(clone, place):
+    stages = yaml.safe_load(clone.lock)["stages"]
+    facts = [*stages["table1"]["deps"], *stages["table1"]["outs"]]
+    [known] = [fact["md5"] for fact in facts if fact["path"] == place]
+    (clone.path / "dvc.lock").write_text(clone.lock.replace(known, "f" * 32))
+    status = clone.run("dvc", "status", "table1")
+    assert re.search(rf"modified: +{place}", status)
+    clone.repro("table1")
+    assert known in clone.lock
+
+
+LOCKS = {
+    # In the middle of a stage: between two of them it would be one that knows fewer.
+    "dvc.lock is cut short": lambda text: text[: text.rindex("hash: md5") + 4],
+    "dvc.lock is something else": lambda text: "lost\n",
+    "dvc.lock has conflict marks": lambda text: (
+        f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LOCKS)
+@faults(*LOCKS)
+def test_a_dvc_lock_that_is_damaged(clone, told, fault):
+    lock = clone.lock
+    (clone.path / "dvc.lock").write_text(LOCKS[fault](lock))
+    said = clone.run("dvc", "status", check=False)
+    assert clone.code != 0
+    told(fault, said)
+    # What the page says to do: results are in git, the rest in DVC's cache.
+    clone.run("git", "checkout", "dvc.lock")
+    assert clone.lock == lock
+
+
+@faults("a stage's notebook fails")
+def test_a_stage_whose_notebook_raises(clone, told):
+    path = clone.path / "notebooks/04_table1.ipynb"
+    good = path.read_bytes()
+    book = nbformat.read(path, 4)
+    wrong = nbformat.v4.new_code_cell("raise ValueError('wrong on purpose')")
+    first = next(n for n, cell in enumerate(book.cells) if cell.cell_type == "code")
+    book.cells.insert(first + 2, wrong)
+    nbformat.write(book, path)
+    clone.repro("table1", check=False)
+    assert clone.code != 0
+    told("a stage's notebook fails", clone.output)
+    assert "ValueError: wrong on purpose" in clone.output
+    assert "Traceback" not in clone.output
+    assert "wrong on purpose" in running(clone, "tables/table1").read_text()
+    assert "table1" in clone.run("dvc", "status", "table1")  # red: it is still to be done
+    path.write_bytes(good)
+    clone.repro("table1")
+    assert not running(clone, "tables/table1").exists()
+
+
+# ---- disks and processes -------------------------------------------------------------------------
+
+
+@faults("DVC cannot replace a result")
+def test_a_folder_of_results_that_is_read_only(clone, told):
+    with disk_over(clone.path / "results") as disk:
+        disk.lock()
+        clone.repro("-f", "-s", "table1", check=False)
+        assert clone.code != 0
+        told("DVC cannot replace a result", clone.output)
+        disk.unlock()
+        assert {path.name: path.read_bytes() for path in clone.results.iterdir()} == clone.files
+        clone.repro("-f", "-s", "table1")
+
+
+@faults("DVC's cache is full")
+def test_a_cache_that_is_full(clone, told):
+    good = clone.params
+    tree = clone.params
+    tree["methods"]["kmeans"]["pixels_per_image"] += 50
+    clone.write_params(tree)
+    with disk_over(clone.path / ".dvc/cache", "32m") as disk:
+        disk.fill()
+        clone.repro("-s", f"train@{KMEANS}", check=False)
+        assert clone.code != 0
+        told("DVC's cache is full", clone.output)
+        disk.free()
+        assert clone.repro("-s", f"train@{KMEANS}") == [f"train@{KMEANS}"]
+    clone.write_params(good)
+
+
+@faults("two DVC at once")
+def test_two_dvc_at_once(clone, told):
+    words = ["dvc", "repro", "-f", "-s", "table1"]
+    with started(clone, *words, when=running(clone, "tables/table1")) as first:
+        clone.run(*words, check=False)
+        assert clone.code != 0
+        told("two DVC at once", clone.output)
+        assert first.wait(120) == 0, first.said()
+
+
+@faults("DVC was killed")
+def test_dvc_is_killed(clone, told):
+    words = ["dvc", "repro", "-f", "-s", "table1"]
+    with started(clone, *words, when=running(clone, "tables/table1")) as first:
+        first.kill()
+    clone.run("dvc", "repro", "table1")
+    told("DVC was killed", clone.output)

@@ -15,10 +15,8 @@ STAGE = {
     "params": {"params.yaml": {"training": {"threads": 1}}},
     "outs": [{"path": "b", "hash": "md5", "md5": "1" * 32, "size": 4}],
 }
-LOCK = yaml.safe_dump(
-    {"schema": "2.0", "stages": {f"train@{i}": copy.deepcopy(STAGE) for i in range(5)}},
-    sort_keys=False,
-)
+STAGES = {f"train@{i}": copy.deepcopy(STAGE) for i in range(5)}
+LOCK = yaml.safe_dump({"schema": "2.0", "stages": STAGES}, sort_keys=False)
 
 
 @pytest.fixture

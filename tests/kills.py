@@ -88,7 +88,7 @@ def power_cut(process: psutil.Process) -> None:
 def _running(process: psutil.Process) -> str:
     """Which stages' notebooks are being executed, or else what DVC does."""
     found, dvc = set(), set()
-    for child in process.children(recursive=True):
+    for child in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             line = " ".join(child.cmdline())
             if match := re.search(r"infoseg\.notebooks run \S+ runs/[^/]+/(\S+)\.ipynb", line):

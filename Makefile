@@ -1,5 +1,6 @@
 # make repro   the whole pipeline on the embedded demo (JOBS=2 runs trainings side by side)
-# make test    the tests, notebooks included;  make test-full adds the slow ones
+# make test    the tests, notebooks included;  make test-full adds the slow ones,
+#              make test-slurm is trainings under a Slurm on this machine
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
 # auto: one run per GPU (more: execution.runs_per_gpu); without any, one per core, four at most.
@@ -15,7 +16,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: repro test test-full lab lint bench clean
+.PHONY: repro test test-full test-slurm lab lint bench clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -25,12 +26,16 @@ repro: $(READY)
 WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
-	python -m pytest tests $(WORKERS) -m "not slow"
+	python -m pytest tests $(WORKERS) -m "not slow and not slurm"
 	$(NBVAL)
 
 test-full: $(READY)
-	python -m pytest tests $(WORKERS)
+	python -m pytest tests $(WORKERS) -m "not slurm"
 	$(NBVAL)
+
+# As root, with Debian's slurm-wlm and munge.
+test-slurm: $(READY)
+	python -m pytest tests/test_slurm.py -m slurm
 
 # Every notebook, top to bottom, on what it makes on the spot; outputs are compared where tagged.
 NBVAL = rm -rf build/notebooks && python -m pytest --nbval-lax --nbval-current-env notebooks

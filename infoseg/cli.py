@@ -139,6 +139,14 @@ def _parser() -> argparse.ArgumentParser:
         [],
         "Write everything in results/<profile> from runs that are there; what is missing is made.",
     )
+    made = add(
+        "provenance",
+        "what made a run",
+        [],
+        "Print a run's commit, code, settings, data, versions, device, seed and timings, and\n"
+        "whether its code is this tree's.",
+    )
+    made.add_argument("run", help="<data set>-<method>-<seed>, e.g. coco_stuff3-infoseg-0")
     add(
         "params",
         "print the settings",
@@ -268,11 +276,23 @@ def _run(options: argparse.Namespace) -> int:
         from infoseg.study import profile_signals, rank_correlations
 
         print(rank_correlations(profile_signals(project, options.jobs)).round(2).to_string())
+    elif options.command == "provenance":
+        print(_provenance(project, options.run))
     elif options.command == "table1":
         print(_table1(project))
     elif options.command == "report":
         print(_everything(project))
     return 0
+
+
+def _provenance(project, run: str) -> str:
+    from infoseg.files import read_json
+    from infoseg.provenance import describe
+
+    made = read_json(project.runs / run / "provenance.json", f"train@{run}")
+    timing = project.runs / run / "timing.json"
+    # DVC does not keep it: a run that came from its cache has none.
+    return describe(made, read_json(timing, f"train@{run}") if timing.exists() else {})
 
 
 def _everything(project) -> Path:

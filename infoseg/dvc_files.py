@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from voluptuous import Invalid
 
 from infoseg.errors import InfosegError
+from infoseg.files import write_whole
 
 LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 ASIDE = Path("build/dvc.lock.damaged")
@@ -49,16 +51,35 @@ def mend() -> None:
             print(f"{RWLOCK} was not whole and is removed", file=sys.stderr)
 
 
+def sort_lock(stages: Sequence[str]) -> None:
+    """Put dvc.lock's entries into the order of `stages`, the same whichever ended first.
+
+    Entries of others, of another profile say, follow by name. Entries stay as they are, byte for
+    byte; a dvc.lock of any other form is left alone.
+    """
+    head, mark, body = LOCK.read_text(encoding="utf-8").partition("stages:\n")
+    first, *entries = re.split(r"^(?=  \S)", body, flags=re.MULTILINE)
+    if not mark or first:
+        return
+    place = {stage: number for number, stage in enumerate(stages)}
+    names = {entry: entry.partition("\n")[0].strip().removesuffix(":") for entry in entries}
+    entries.sort(key=lambda entry: (place.get(names[entry], len(place)), names[entry]))
+    text = head + mark + "".join(entries)
+    if text != head + mark + body:
+        write_whole(LOCK, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def _is_whole(path: Path) -> bool:
     """Whether dvc.lock is one, or not there."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # deferred: a second of imports
+    from dvc.exceptions import DvcException  # deferred: a second of imports
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import parse_yaml
 
     if not path.exists():
         return True
     try:
-        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        COMPILED_LOCKFILE_SCHEMA(content)
-    except (yaml.YAMLError, ValueError, Invalid):
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(path.read_text(encoding="utf-8"), path))
+    except (DvcException, ValueError, Invalid):
         return False
     return True
 

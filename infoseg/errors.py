@@ -20,8 +20,8 @@ def visible(text: str) -> str:
 class InfosegError(Exception):
     """Base of every error this package raises on purpose."""
 
-    def __init__(self, text: str = "") -> None:
-        super().__init__(visible(text))
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class DataError(InfosegError):
@@ -73,7 +73,7 @@ class StorageError(InfosegError, OSError):
     KNOWN = frozenset(_STORAGE_ADVICE)
 
     def __str__(self) -> str:
-        return (
+        return visible(
             f"{self.filename}: cannot be written ({self.strerror}). Nothing that was there before "
             f"was touched. {_STORAGE_ADVICE.get(self.errno, 'See to it and run again')}"
         )

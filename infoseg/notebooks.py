@@ -81,7 +81,16 @@ def scrub(path: Path) -> None:
 def _scrubbed(notebook: Notebook) -> Notebook:
     def keep(cell: Any) -> bool:
         # Progress bars and warnings go to stderr; they show times and paths of this machine.
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        kept: list[Any] = []
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                continue
+            # Where what went to stdout was divided is a matter of time, too.
+            if kept and output.get("name") == kept[-1].get("name") == "stdout":
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+        cell.outputs = kept
         return True
 
     return clean(notebook, keep)

@@ -29,7 +29,7 @@ import psutil
 import yaml
 
 from infoseg import warm
-from infoseg.dvc_files import mend
+from infoseg.dvc_files import mend, sort_lock
 from infoseg.errors import InfosegError
 from infoseg.slots import SHORT, Slots
 
@@ -229,6 +229,7 @@ def _run(slots: Slots, inputs: Mapping[str, str]) -> int:
         return 1
     if code := _dvc("repro").returncode:
         return code
+    sort_lock(stages)
     finish()
     return 0
 

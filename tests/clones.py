@@ -22,6 +22,7 @@ class Clone:
     """
 
     def __init__(self, path: Path, tree: dict[str, Any] | None = None):
+        path.mkdir(parents=True, exist_ok=True)
         self.path = path
         tracked = self.run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).split("\n")
         for name in filter(None, tracked):

@@ -1,11 +1,10 @@
 """Power cuts: a command is killed at random, with everything it started, until it ends by itself.
 
-    python tests/kills.py training --kills 20     one training of the tiny profile's data
-    python tests/kills.py repro --kills 20        `make repro` of the demo, or another --profile
+    python tests/kills.py training --kills 20     one training
+    python tests/kills.py repro --kills 20        a whole `make repro`
 
-Each works in a copy of the repository, is done once without kills, or compared with a copy that
-was (--with FOLDER), and ends in a table: what each kill hit, and whether every file has the bytes
-it has without kills.
+Each is done once without kills and once with them, in copies of the repository, and ends in a
+table: what each kill hit, and whether every file has the bytes that it has without kills.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import hashlib
 import os
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -57,6 +56,7 @@ def kill_at_random(
     draw, made = random.Random(seed), []
     while True:
         with (folder / "kills.log").open("a") as log:
+            began = time.monotonic()
             process = psutil.Popen(
                 words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
@@ -67,6 +67,7 @@ def kill_at_random(
                 made.append(Kill(wait, _running(process), _newest_checkpoint(folder)))
                 power_cut(process)
                 continue
+            print(f"  ended with {code} after {time.monotonic() - began:.0f} s", file=sys.stderr)
         if code:
             raise RuntimeError((folder / "kills.log").read_text()[-3000:])
         if len(made) < kills:
@@ -123,45 +124,69 @@ def compare(one: Path, two: Path) -> tuple[int, list[str]]:
     return len(names), sorted(name for name in names if left.get(name) != right.get(name))
 
 
+PIPELINE = [sys.executable, "-m", "infoseg.pipeline", "--jobs", "2"]
+#: One training of the tiny profile's pictures, long enough to be killed in the middle.
+TRAINING = [
+    *[sys.executable, "-m", "infoseg", "train", "coco_stuff3", "infoseg"],
+    *["-S", "methods.infoseg.optimiser.steps=600", "-S", "execution.checkpoint_seconds=0.2"],
+]
+
+
+def trial(
+    words: Sequence[str],
+    tree: dict[str, Any],
+    kills: int,
+    waits: tuple[float, float],
+    seed: int,
+    scratch: Path,
+    whole: Path | None = None,
+) -> tuple[pd.DataFrame, int, list[str]]:
+    """Do `words` once without kills, unless it was done in the folder `whole`, and once with them.
+
+    Both in copies of the repository below `scratch`, with the settings of `tree`. Returns a row for
+    each kill, the number of files to compare, and those that differ.
+    """
+
+    def do(folder: Path, kills: int) -> list[Kill]:
+        Clone(folder, tree)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "true"}
+        environment["PYTHONPATH"] = str(folder)
+        return kill_at_random(words, folder, kills, waits, seed, environment)
+
+    if whole is None:
+        whole = scratch / "whole"
+        do(whole, 0)
+    made = do(scratch / "killed", kills)
+    rows = [(f"{kill.seconds:.1f}", kill.hit, kill.checkpoint) for kill in made]
+    table = pd.DataFrame(rows, columns=["killed after s", "during", "newest checkpoint, step"])
+    table.index += 1
+    return table, *compare(whole, scratch / "killed")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["training", "repro"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--waits", type=float, nargs=2, help="shortest and longest, in seconds")
-    parser.add_argument("--with", dest="other", type=Path, help="a folder it was done in already")
-    parser.add_argument("--jobs", default="2")
-    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--with", dest="whole", type=Path, help="a folder it was done in already")
+    parser.add_argument("--profile", default="tiny")
     options = parser.parse_args()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "true"}
-    words = [sys.executable, "-m", "infoseg.pipeline", "--jobs", options.jobs]
-    waits = tuple(options.waits or (20.0, 200.0))
-    if options.what == "training":
-        words = [sys.executable, "-m", "infoseg", "train", "coco_stuff3", "infoseg"]
-        words += ["--profile=tiny", "-S", "methods.infoseg.optimiser.steps=1200"]
-        words += ["-S", "execution.checkpoint_seconds=0.2"]
-        waits = tuple(options.waits or (4.0, 9.0))
+    words, waits = {"training": (TRAINING, (6.0, 12.0)), "repro": (PIPELINE, (5.0, 40.0))}[
+        options.what
+    ]
+    waits = tuple(options.waits or waits)
+    tree = compose(ROOT / "conf", options.profile)
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [Path(scratch) / name for name in ("whole", "killed")]
-        for folder in folders[1 if options.other else 0 :]:
-            folder.mkdir()
-            Clone(folder, compose(ROOT / "conf", options.profile))
-        environment |= {"PYTHONPATH": str(folders[1])}
-        if options.other:
-            folders[0] = options.other
-        else:
-            took = time.monotonic()
-            whole = environment | {"PYTHONPATH": str(folders[0])}
-            kill_at_random(words, folders[0], 0, waits, 0, whole)
-            print(f"without kills: {time.monotonic() - took:.0f} s")
-        made = kill_at_random(words, folders[1], options.kills, waits, options.seed, environment)
-        count, different = compare(*folders)
-        rows = [(f"{kill.seconds:.1f}", kill.hit, kill.checkpoint) for kill in made]
-        table = pd.DataFrame(rows, columns=["killed after s", "during", "newest checkpoint, step"])
-        table.index += 1
+        table, count, different = trial(
+            words, tree, options.kills, waits, options.seed, Path(scratch), options.whole
+        )
         print(table.to_string())
         print(f"{count} files, {len(different)} differ", *different, sep="\n  ")
-        subprocess.run(["grep", "-h", "was not whole", folders[1] / "kills.log"])
+        log = (Path(scratch) / "killed/kills.log").read_text()
+    for line in log.splitlines():
+        if "was not whole" in line or "is not used" in line or "had been killed" in line:
+            print(line)
     return bool(different)
 
 

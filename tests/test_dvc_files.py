@@ -1,5 +1,6 @@
 """What a kill leaves of DVC's own files is mended, and nothing whole is touched."""
 
+import copy
 import subprocess
 
 import pytest
@@ -14,9 +15,8 @@ STAGE = {
     "params": {"params.yaml": {"training": {"threads": 1}}},
     "outs": [{"path": "b", "hash": "md5", "md5": "1" * 32, "size": 4}],
 }
-LOCK = yaml.safe_dump(
-    {"schema": "2.0", "stages": {f"train@{i}": STAGE for i in range(5)}}, sort_keys=False
-)
+STAGES = {f"train@{i}": copy.deepcopy(STAGE) for i in range(5)}
+LOCK = yaml.safe_dump({"schema": "2.0", "stages": STAGES}, sort_keys=False)
 
 
 @pytest.fixture
@@ -82,3 +82,15 @@ def test_half_of_dvcs_list_of_locks_is_removed(repository, capsys):
     dvc_files.mend()
     assert not (repository / ".dvc/tmp/rwlock").exists()
     assert "was not whole and is removed" in capsys.readouterr().err
+
+
+def test_the_lock_file_is_sorted_by_the_pipeline_and_else_the_same(repository):
+    stages = ["train@3", "train@0", "train@1", "train@2", "train@4"]
+    dvc_files.sort_lock(stages[:3])
+    found = (repository / "dvc.lock").read_text()
+    assert yaml.safe_load(found) == yaml.safe_load(LOCK)
+    assert list(yaml.safe_load(found)["stages"]) == stages
+    assert sorted(found) == sorted(LOCK)
+    (repository / "dvc.lock").write_text("schema: '2.0'\n")
+    dvc_files.sort_lock(stages)
+    assert (repository / "dvc.lock").read_text() == "schema: '2.0'\n"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.files import find_root
 from infoseg.params import Run, parse_params
 from infoseg.project import Project
-from infoseg.results import figure4
+from infoseg.reporting.markup import markdown
+from infoseg.reporting.tables import table1_grid
+from infoseg.results import figure4, table1_frame
 from infoseg.summary import report, write_readme
 
 ROOT = Path(__file__).parent.parent
@@ -188,6 +191,36 @@ def test_segment_says_what_is_wrong_with_weights_and_pictures(home, tmp_path, ca
         words = ["segment", str(tmp_path / source), str(tmp_path / "out"), "--weights", str(file)]
         assert main(words) == 1
         assert named in capsys.readouterr().err
+
+
+def test_what_made_a_run_is_told_and_other_code_is_seen(home, tree, monkeypatch, capsys):
+    words = ["provenance", RUN.key]
+    monkeypatch.chdir(home)
+    assert main(words) == 0
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    for name in (
+        "git.commit", "git.dirty", "code_sha256", "versions.torch", "device", "driver", "precision",
+        "training.threads", "deterministic", "seed", "parameters_sha256", "data.images.bin",
+        "timing.seconds", "timing.images_per_second", "timing.peak_memory_bytes",
+    ):  # fmt: skip
+        assert name in told, name
+    assert told["seed"] == "0" and told["deterministic"] == "true"
+    assert told["code"] == "this tree's"
+    made = project(home, tree)
+    assert made.evaluation(RUN)["stale"] is False
+    assert "‡" not in table1_text(made)
+
+    monkeypatch.setattr("infoseg.provenance.code_hash", lambda: "0" * 64)
+    assert main(words) == 0
+    assert "code: STALE, other than this tree's" in capsys.readouterr().out
+    assert made.evaluation(RUN)["stale"] is True
+    text = table1_text(made)
+    assert "‡ Stale: made by other code" in text
+    assert re.search(r"\d‡", text)
+
+
+def table1_text(made: Project) -> str:
+    return markdown(table1_grid(table1_frame(made), "caption"))
 
 
 # ---- what stands in the way is named -------------------------------------------------------------

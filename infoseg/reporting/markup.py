@@ -9,6 +9,9 @@ from html import escape as escape_html
 
 DAGGER = "†"
 DASH = "–"
+#: Of a number that other code than this tree's has made, and the note that says so.
+STALE = "‡"
+STALE_NOTE = f"{STALE} Stale: made by other code than this tree's. `dvc repro` makes it again."
 
 # What titles and captions may contain besides ASCII; pdflatex stops at most of it.
 _LATEX = {
@@ -20,6 +23,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
     "±": r"$\pm$",
     "×": r"$\times$",
     "≤": r"$\leq$",
@@ -69,9 +73,10 @@ def number(value: float, digits: int = 1) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def cell(mean: float, std: float = math.nan, bold: bool = False) -> Cell:
+def cell(mean: float, std: float = math.nan, bold: bool = False, stale: bool = False) -> Cell:
     """A cell of one decimal; std NaN (one seed) prints no spread."""
-    return Cell(number(mean), "" if math.isnan(std) else number(std), bold)
+    printed = number(mean) + STALE * stale
+    return Cell(printed, "" if math.isnan(std) else number(std), bold)
 
 
 def escape_latex(text: str) -> str:

@@ -280,6 +280,13 @@ def test_memory_that_runs_out(home, capsys, told):
     told("memory runs out", capsys.readouterr().err)
 
 
+@faults("a setting is misspelt", "a setting is impossible")
+def test_settings_that_are_wrong(home, capsys, told):
+    for key, fault in (("learning_rte=1", "misspelt"), ("learning_rate=-1", "impossible")):
+        assert main(["params", "-S", f"methods.infoseg.optimiser.{key}"]) == 1
+        told(f"a setting is {fault}", capsys.readouterr().err)
+
+
 # ---- notebooks -----------------------------------------------------------------------------------
 
 

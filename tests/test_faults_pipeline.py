@@ -18,10 +18,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from clones import Clone
 from disks import disk_over
 from helpers import one_data_set
 from promises import faults
-from test_pipeline import Clone
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +37,8 @@ def clone(tmp_path_factory) -> Clone:
     for table in ("table2", "table2b"):
         tree["profile"][table]["variants"] = []
     tree["sources"]["coco"] |= {"stuff_images": 16, "person_images": 0}
-    made = Clone(tmp_path_factory.mktemp("clone"))
-    made.write_params(tree)
-    made.run("dvc", "repro", "table1")
+    made = Clone(tmp_path_factory.mktemp("clone"), tree)
+    made.run("dvc", "repro", "strip", "code", "table1")
     made.run("git", "add", "-A")
     made.run("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qm", "made")
     made.results = made.path / "results/tiny"
@@ -151,25 +150,69 @@ def test_a_dvc_lock_that_is_damaged(clone, told, fault):
     assert clone.lock == lock
 
 
-@faults("a stage's notebook fails")
-def test_a_stage_whose_notebook_raises(clone, told):
-    path = clone.path / "notebooks/04_table1.ipynb"
+@faults("`make repro` finds dvc.lock damaged")
+def test_make_repro_mends_a_damaged_dvc_lock(clone, told):
+    lock, aside = clone.lock, clone.path / "build/dvc.lock.damaged"
+    damaged = LOCKS["dvc.lock is cut short"](lock)
+    (clone.path / "dvc.lock").write_text(damaged)
+    with started(clone, *PIPELINE, when=aside) as first:
+        time.sleep(1)  # it says so, and goes on
+        first.terminate()
+        assert first.wait(60) == 143
+        told("`make repro` finds dvc.lock damaged", first.said())
+    assert aside.read_text() == damaged
+    assert clone.lock == lock
+
+
+@faults("`make repro` finds conflict marks")
+def test_make_repro_leaves_a_conflict_alone(clone, told):
+    lock = clone.lock
+    marked = LOCKS["dvc.lock has conflict marks"](lock)
+    (clone.path / "dvc.lock").write_text(marked)
+    said = clone.run(*PIPELINE, check=False)
+    assert clone.code == 1
+    told("`make repro` finds conflict marks", said)
+    assert clone.lock == marked
+    clone.run("git", "checkout", "dvc.lock")
+
+
+@contextlib.contextmanager
+def raising(clone: Clone, name: str) -> Iterator[None]:
+    """A notebook has a cell that raises, behind its first two."""
+    path = clone.path / f"notebooks/{name}.ipynb"
     good = path.read_bytes()
     book = nbformat.read(path, 4)
-    wrong = nbformat.v4.new_code_cell("raise ValueError('wrong on purpose')")
     first = next(n for n, cell in enumerate(book.cells) if cell.cell_type == "code")
+    wrong = nbformat.v4.new_code_cell("raise ValueError('wrong on purpose')")
     book.cells.insert(first + 2, wrong)
     nbformat.write(book, path)
-    clone.repro("table1", check=False)
-    assert clone.code != 0
-    told("a stage's notebook fails", clone.output)
-    assert "ValueError: wrong on purpose" in clone.output
-    assert "Traceback" not in clone.output
-    assert "wrong on purpose" in running(clone, "tables/table1").read_text()
-    assert "table1" in clone.run("dvc", "status", "table1")  # red: it is still to be done
+    yield
     path.write_bytes(good)
+
+
+@faults("a stage's notebook fails")
+def test_a_stage_whose_notebook_raises(clone, told):
+    with raising(clone, "04_table1"):
+        clone.repro("table1", check=False)
+        assert clone.code != 0
+        told("a stage's notebook fails", clone.output)
+        assert "ValueError: wrong on purpose" in clone.output
+        assert "Traceback" not in clone.output
+        assert "wrong on purpose" in running(clone, "tables/table1").read_text()
+        assert "table1" in clone.run("dvc", "status", "table1")  # it is still to be done
     clone.repro("table1")
     assert not running(clone, "tables/table1").exists()
+
+
+@faults("a stage of `make repro` fails")
+def test_a_stage_of_make_repro_fails(clone, told):
+    with raising(clone, "02_train"):
+        said = clone.run(*PIPELINE, "--jobs", "2", check=False)
+        assert clone.code == 1
+        assert f"train@{KMEANS}" in told("a stage of `make repro` fails", said)
+        assert "ValueError: wrong on purpose" in said and "Traceback" not in said
+    # Its outputs are gone, as are those of what could not follow: DVC's cache has them.
+    assert f"train@{KMEANS}" in clone.repro("table1")
 
 
 # ---- disks and processes -------------------------------------------------------------------------
@@ -220,3 +263,15 @@ def test_dvc_is_killed(clone, told):
         first.kill()
     clone.run("dvc", "repro", "table1")
     told("DVC was killed", clone.output)
+
+
+@faults("two `make repro` at once", "`make repro` is stopped")
+def test_two_make_repro_at_once_and_one_that_is_stopped(clone, told):
+    with started(clone, *PIPELINE, when=clone.path / "build/repro.lock") as first:
+        said = clone.run(*PIPELINE, check=False)
+        assert clone.code == 1
+        assert f"(process {first.pid})" in told("two `make repro` at once", said)
+        first.terminate()
+        assert first.wait(60) == 143
+        told("`make repro` is stopped", first.said())
+        assert "Traceback" not in first.said()

@@ -11,6 +11,7 @@ Outputs stay in the repository only in cells tagged `nbval-check-output`, which 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -151,7 +152,8 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     for name in parameters:
         if name not in known:
             raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
-    values = {k: int(v) if v.lstrip("-").isdigit() else v for k, v in parameters.items()}
+    whole = re.compile(r"-?\d+", re.ASCII)
+    values = {k: int(v) if whole.fullmatch(v) else v for k, v in parameters.items()}
     running = target.with_suffix(".running.ipynb")
     with storing(running):
         running.unlink(missing_ok=True)  # an earlier run's

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-import yaml
 
 from infoseg import warm
 from infoseg.dvc_files import mend, sort_lock
 from infoseg.errors import InfosegError
+from infoseg.params import load_params
 from infoseg.slots import SHORT, Slots
 
 #: Phases of stages whose instances are independent of each other; a stage that follows an instance
@@ -163,14 +163,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _alone():
             mend()
-            settings = _settings()
-            slots = Slots(
-                None if told == "auto" else int(told),
-                settings["execution"]["runs_per_gpu"],
-                launched=bool(os.environ.get(warm.LAUNCHER)),
-            )
             with warm.server():
-                return _run(slots, settings["profile"]["inputs"])
+                # Before DVC, which puts settings into commands that a shell reads.
+                settings = load_params(Path())
+                slots = Slots(
+                    None if told == "auto" else int(told),
+                    settings.execution.runs_per_gpu,
+                    launched=bool(os.environ.get(warm.LAUNCHER)),
+                )
+                return _run(slots, settings.profile.inputs)
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
@@ -178,16 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _end_all()
         print("\ninfoseg: stopped; `make repro` goes on from here", file=sys.stderr)
         return 128 + stopped.args[0]
-
-
-def _settings() -> dict:
-    """params.yaml as it stands; stages validate it."""
-    try:
-        settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-        settings["execution"]["runs_per_gpu"], settings["profile"]["inputs"]
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError) as error:
-        raise InfosegError(f"params.yaml cannot be used: {error!r}") from None
-    return settings
 
 
 def _end_all() -> None:

@@ -251,12 +251,19 @@ class Project(ProjectData):
         }
 
     def is_current(self, run: Run) -> bool:
-        """Whether the run's evaluation is there, made with the settings and code of today."""
+        """Whether the run's evaluation is there, made with the settings, code and data of today."""
         try:
             found = json.loads(self.evaluation_path(run).read_text())
         except (OSError, ValueError):
             return False
-        return found.get("made_with") == self._made_with(run)
+        if found.get("made_with") != self._made_with(run):
+            return False
+        try:
+            files = json.loads((self.prepared(run.dataset) / "meta.json").read_text())["files"]
+        except (OSError, ValueError, LookupError):
+            return True  # results alone are here
+        now = {name: facts["sha256"] for name, facts in files.items()}
+        return found["trained"]["data"] == now
 
     def evaluation(self, run: Run) -> dict[str, Any]:
         """A run's evaluation as written. Raises DataError naming the stages that make it."""

@@ -138,3 +138,14 @@ def test_a_typo_in_the_settings_stops_everything_and_names_the_key(clone):
     clone.write_params(good)
     clone.run("dvc", "checkout", check=False)
     assert clone.repro() == []
+
+
+def test_settings_that_a_shell_would_run_are_refused_before_it_sees_them(clone):
+    good, tree = clone.params, clone.params
+    tree["profile"]["name"] = "x; touch seen; "
+    clone.write_params(tree)
+    text = clone.run(sys.executable, "-m", "infoseg.pipeline", check=False)
+    assert clone.code == 1
+    assert "profile.name: " in text
+    assert not (clone.path / "seen").exists()
+    clone.write_params(good)

@@ -219,6 +219,18 @@ def test_what_made_a_run_is_told_and_other_code_is_seen(home, tree, monkeypatch,
     assert re.search(r"\d‡", text)
 
 
+def test_an_evaluation_of_other_data_is_not_current(home, tree):
+    made = project(home, tree)
+    assert made.is_current(RUN)
+    path = made.prepared("coco_stuff3") / "meta.json"
+    text = path.read_text()
+    meta = json.loads(text)
+    meta["files"]["labels.bin"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(meta))
+    assert not made.is_current(RUN)
+    path.write_text(text)
+
+
 def table1_text(made: Project) -> str:
     return markdown(table1_grid(table1_frame(made), "caption"))
 

@@ -7,7 +7,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
-from test_pipeline import Clone
+from clones import Clone
 
 #: The recipe's settings, and what makes the runs small.
 COMMON = """

@@ -182,8 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_all() -> None:
-    """End everything this process started, the politer way first."""
-    started = psutil.Process().children(recursive=True)
+    """End everything this process started, the politer way first.
+
+    But for the server of forks, which ends by itself: a kernel ends within a second when its parent
+    does, whether it has kept its checkpoint or not.
+    """
+    servers = {child.pid for child in psutil.Process().children() if _is_server(child)}
+    started = [p for p in psutil.Process().children(recursive=True) if p.pid not in servers]
     for ask in (psutil.Process.terminate, psutil.Process.kill):
         for process in started:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -191,6 +196,12 @@ def _end_all() -> None:
         started = psutil.wait_procs(started, GRACE)[1]
         if not started:
             return
+
+
+def _is_server(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()[1:4] == ["-m", "infoseg.warm", "serve"]
+    return False
 
 
 def _run(slots: Slots, inputs: Mapping[str, str]) -> int:

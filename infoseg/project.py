@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,12 @@ class Project(ProjectData):
 
     def train(self, dataset: str, method: str, seed: int) -> Path:
         """Train one method on one data set; returns the folder with weights and history."""
-        run = Run(dataset=dataset, method=method, seed=seed)
+        with ExitStack() as held:
+            return self._train(Run(dataset=dataset, method=method, seed=seed), held)
+
+    def _train(self, run: Run, held: ExitStack) -> Path:
+        """held: has the run's checkpoints until everything is written, or cannot be."""
+        dataset, method, seed = run.dataset, run.method, run.seed
         settings = self.params.method(method, dataset)
         training = self.params.training
         folder = self.runs / run.key
@@ -115,12 +121,8 @@ class Project(ProjectData):
             def evaluate_now() -> dict[str, Any]:
                 return self._evaluate(model, prepared, data)
 
-            checkpoints = self._checkpoints(run, made)
-            try:
-                trained = train(model, data, training, seed, evaluate_now, run.key, checkpoints)
-            except BaseException:
-                checkpoints.close()
-                raise
+            checkpoints = held.enter_context(closing(self._checkpoints(run, made)))
+            trained = train(model, data, training, seed, evaluate_now, run.key, checkpoints)
         card = Card(
             format=WEIGHTS_FORMAT,
             dataset=dataset,

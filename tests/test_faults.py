@@ -27,11 +27,11 @@ from promises import FAULTS, ROOT, TESTED, faults, promised
 from infoseg.cli import main
 from infoseg.errors import StorageError
 from infoseg.files import write_whole
+from infoseg.interruption import Signals
 from infoseg.notebooks import KERNEL, command
 from infoseg.parallel import side_by_side
 from infoseg.reporting.style import save_figure
 
-NO_CHECKPOINTS = ["-S", "execution.checkpoint_seconds=null"]
 EVERY_STEP = ["-S", "execution.checkpoint_seconds=0"]
 INFOSEG = ["train", "coco_stuff3", "infoseg", "-S", "methods.infoseg.optimiser.steps=4"]
 
@@ -61,7 +61,7 @@ def home(made, monkeypatch) -> Path:
 WRITES = {
     "raw": ["data", "fetch", "coco"],
     "prepared": ["prepare", "coco_stuff3"],
-    "runs": ["train", "coco_stuff3", "kmeans", *NO_CHECKPOINTS],
+    "runs": ["train", "coco_stuff3", "kmeans"],
     "runs/tiny/evaluations": ["evaluate", "coco_stuff3", "kmeans"],
     "results": ["table1"],
 }
@@ -90,14 +90,15 @@ def test_a_disk_that_takes_nothing_more(home, capsys, told, place, fault):
 
 @faults("the disk is full: weights")
 def test_a_disk_without_room_for_the_weights(home, capsys, told):
-    # Room for a history, none for weights: what is written is written in pieces.
-    words = [*INFOSEG, *NO_CHECKPOINTS]
+    # Room for a history, none for weights; the training is not lost with them.
+    words = [*INFOSEG, *EVERY_STEP]
     with disk_over(home / "runs", "1m"):
         assert main(words) == 1
         line = told("the disk is full: weights", capsys.readouterr().err)
         assert "coco_stuff3-infoseg-0/weights.safetensors" in line
         assert not list((home / "runs").rglob("coco_stuff3-infoseg-0/*"))
     assert main(words) == 0
+    assert "goes on from step 4 of 4" in capsys.readouterr().err
 
 
 @faults("the disk is full: a checkpoint")
@@ -216,6 +217,15 @@ def test_ctrl_c_during_a_training(home, capsys, told):
     assert main(words) == 0
     assert "goes on from step" in capsys.readouterr().err
     assert (run / "weights.safetensors").exists()
+
+
+def test_sigterm_from_several_sides_leaves_time_for_a_checkpoint():
+    with Signals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.asked == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # Ctrl-C insists
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @faults("a command is stopped")

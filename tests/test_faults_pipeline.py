@@ -275,3 +275,34 @@ def test_two_make_repro_at_once_and_one_that_is_stopped(clone, told):
         assert first.wait(60) == 143
         told("`make repro` is stopped", first.said())
         assert "Traceback" not in first.said()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_make_repro_that_is_stopped_keeps_a_checkpoint_of_its_trainings(clone, kind):
+    good, tree = clone.params, clone.params
+    tree["profile"]["methods"] = ["infoseg"]
+    tree["methods"]["infoseg"]["optimiser"]["steps"] = 3000
+    tree["execution"]["checkpoint_seconds"] = 4
+    clone.write_params(tree)
+    log = clone.path / "build/logs/train-coco_stuff3-infoseg-0.log"
+    log.unlink(missing_ok=True)
+
+    def newest() -> str:
+        return max(
+            (path.name for path in clone.path.glob("build/checkpoints/*/*.ckpt")), default=""
+        )
+
+    before = newest()
+    with started(clone, *PIPELINE, "--jobs", "2", when=log) as first:
+        until = time.monotonic() + 120
+        while newest() == before:  # the first one that is due
+            assert first.poll() is None and time.monotonic() < until, first.said()
+            time.sleep(0.05)
+        due = newest()
+        time.sleep(1)  # less than to the next
+        first.send_signal(kind)
+        assert first.wait(60) == 128 + kind, first.said()
+        time.sleep(2)
+        assert newest() > due
+    assert "Traceback" not in log.read_text()
+    clone.write_params(good)

@@ -16,8 +16,7 @@ class Interrupted(KeyboardInterrupt):
 class Signals:
     """Within this context, a first SIGTERM or SIGINT is only remembered.
 
-    Ctrl-C after that is obeyed at once; SIGTERM is not, since it comes from several sides when a
-    whole pipeline is stopped. Outside of the main thread nothing changes, since Python handles
+    A second one is obeyed at once. Outside of the main thread nothing changes, since Python handles
     signals there alone.
     """
 
@@ -34,11 +33,10 @@ class Signals:
         return self
 
     def _remember(self, kind: int, frame: FrameType | None) -> None:
-        if self.asked is None:
-            self.asked = kind
-        elif kind == signal.SIGINT:
+        if self.asked is not None:
             self._restore()
             os.kill(os.getpid(), kind)
+        self.asked = kind
 
     def _restore(self) -> None:
         while self._before:

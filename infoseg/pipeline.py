@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ LOCK = Path("build/repro.lock")
 
 #: Seconds that stages have to end in when they are stopped: a training keeps a checkpoint.
 GRACE = 30
+TOLD_BY_OTHERS = re.compile(r"infoseg\.warm (serve|kernel) |ipykernel_launcher")
 
 
 class Failure(NamedTuple):
@@ -177,6 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         _end_all()
+        with contextlib.suppress(InfosegError):
+            mend()  # DVC was ended too, in the middle of a file perhaps
         print("\ninfoseg: stopped; `make repro` goes on from here", file=sys.stderr)
         return 128 + stopped.args[0]
 
@@ -184,18 +188,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _end_all() -> None:
     """End everything this process started, the politer way first.
 
-    But for the server of forks, which ends by itself: a kernel ends within a second when its parent
-    does, whether it has kept its checkpoint or not.
+    A training needs one SIGTERM and time for its checkpoint: a second one ends it at once. So a
+    kernel is told by its notebook's process alone, and a fork when whoever asked for it ends.
     """
-    servers = {child.pid for child in psutil.Process().children() if _is_server(child)}
-    started = [p for p in psutil.Process().children(recursive=True) if p.pid not in servers]
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
-        for process in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                ask(process)
-        started = psutil.wait_procs(started, GRACE)[1]
-        if not started:
-            return
+    started = psutil.Process().children(recursive=True)
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not TOLD_BY_OTHERS.search(" ".join(process.cmdline())):
+                process.terminate()
+    # The server of forks ends with us, and kernels within a second of it.
+    servers = {child for child in psutil.Process().children() if _is_server(child)}
+    for process in psutil.wait_procs([p for p in started if p not in servers], GRACE)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _is_server(process: psutil.Process) -> bool:

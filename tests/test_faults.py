@@ -27,7 +27,6 @@ from promises import FAULTS, ROOT, TESTED, faults, promised
 from infoseg.cli import main
 from infoseg.errors import StorageError
 from infoseg.files import write_whole
-from infoseg.interruption import Signals
 from infoseg.notebooks import KERNEL, command
 from infoseg.parallel import side_by_side
 from infoseg.reporting.style import save_figure
@@ -217,15 +216,6 @@ def test_ctrl_c_during_a_training(home, capsys, told):
     assert main(words) == 0
     assert "goes on from step" in capsys.readouterr().err
     assert (run / "weights.safetensors").exists()
-
-
-def test_sigterm_from_several_sides_leaves_time_for_a_checkpoint():
-    with Signals() as signals:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.asked == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):  # Ctrl-C insists
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @faults("a command is stopped")

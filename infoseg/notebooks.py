@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The tag of cells whose outputs are part of the notebook, because nbval compares them.
 CHECKED = "nbval-check-output"
+#: Of an error in a notebook, how many are shown; the notebook has them all.
+LINES = 10
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
@@ -193,8 +195,10 @@ def _execute(source: Path, running: Path, values: dict[str, Any]) -> Notebook:
         if kernel.asked:
             raise Stopped(kernel.asked) from None
         if isinstance(error, PapermillExecutionError):
-            text, *more = error.evalue.splitlines() or [""]
-            told = f"{error.ename}: {text}{' …' if more else ''}"
+            # Our own may list several settings, a line each; others go on for pages.
+            lines = error.evalue.splitlines() or [""]
+            told = "\n".join([f"{error.ename}: {lines[0]}", *lines[1:LINES]])
+            told += " …" if len(lines) > LINES else ""
             if is_out_of_memory(error.ename, error.evalue):
                 told = f"{told}. {memory_advice()}"
             message = f"{source} failed in cell {error.exec_count}: {told}\n{kept}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infoseg import warm
-from infoseg.errors import InfosegError, StorageError, is_out_of_memory, memory_advice
+from infoseg.errors import InfosegError, ParamsError, StorageError, is_out_of_memory, memory_advice
 from infoseg.files import storing, write_whole
 from infoseg.kernels import Kernel, Stopped
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: The tag of cells whose outputs are part of the notebook, because nbval compares them.
 CHECKED = "nbval-check-output"
-#: Of an error in a notebook, how many are shown; the notebook has them all.
-LINES = 10
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
@@ -195,10 +193,10 @@ def _execute(source: Path, running: Path, values: dict[str, Any]) -> Notebook:
         if kernel.asked:
             raise Stopped(kernel.asked) from None
         if isinstance(error, PapermillExecutionError):
-            # Our own may list several settings, a line each; others go on for pages.
             lines = error.evalue.splitlines() or [""]
-            told = "\n".join([f"{error.ename}: {lines[0]}", *lines[1:LINES]])
-            told += " …" if len(lines) > LINES else ""
+            # Of settings every key that is wrong has a line; other errors go on for pages.
+            shown = lines if error.ename == ParamsError.__name__ else lines[:1]
+            told = f"{error.ename}: " + "\n".join(shown) + " …" * (len(lines) > len(shown))
             if is_out_of_memory(error.ename, error.evalue):
                 told = f"{told}. {memory_advice()}"
             message = f"{source} failed in cell {error.exec_count}: {told}\n{kept}"

@@ -16,8 +16,9 @@ class Interrupted(KeyboardInterrupt):
 class Signals:
     """Within this context, a first SIGTERM or SIGINT is only remembered.
 
-    A second one is obeyed at once. Outside of the main thread nothing changes, since Python handles
-    signals there alone.
+    So is every further SIGTERM: schedulers send it to a notebook and its kernel, each of which
+    tells the training. Another Ctrl-C is a person who does not want to wait, and obeyed at once.
+    Outside of the main thread nothing changes, since Python handles signals there alone.
     """
 
     KINDS = (signal.SIGTERM, signal.SIGINT)
@@ -33,10 +34,11 @@ class Signals:
         return self
 
     def _remember(self, kind: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
+        if self.asked is None:
+            self.asked = kind
+        elif kind == signal.SIGINT:
             self._restore()
             os.kill(os.getpid(), kind)
-        self.asked = kind
 
     def _restore(self) -> None:
         while self._before:

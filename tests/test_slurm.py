@@ -97,7 +97,8 @@ def test_srun_gives_the_same_bytes_and_a_killed_job_goes_on(slurm, local, tmp_pa
     text = pipeline(clone, check=False)
     killer.join()
     assert clone.code == 1
-    assert f"train@{INFOSEG} failed" in text and "Killed" in text
+    # 137 of the killed task itself, or 143 where srun is ended with its job.
+    assert f"train@{INFOSEG} failed" in text and re.search(r"exited with 1(37|43)", text)
     assert re.search(rf"train@{KMEANS} +done", text)
     pipeline(clone)
     assert len(resumed_at(clone)) == 1 and resumed_at(local) == []

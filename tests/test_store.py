@@ -191,6 +191,7 @@ def _edit(path, **changes):
         (lambda p: p.unlink(), "not found"),
         (lambda p: p.write_text("{"), "not a data set description"),
         (lambda p: p.write_text("[]"), "not a data set description"),
+        (lambda p: p.write_text("[" * 200_000), "not a data set description"),
         (lambda p: _edit(p, format_version=99), "format version 99"),
         (lambda p: _edit(p, surprise=1), "not a data set description"),
         (lambda p: _edit(p, n_images=2), "index.csv"),

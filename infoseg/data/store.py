@@ -115,7 +115,7 @@ def _load_meta(file: Path) -> Meta:
         version = raw["format_version"]
     except FileNotFoundError:
         raise DataError("not found", file=file, advice=_AGAIN) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"is not a data set description ({error})", file=file, advice=_AGAIN
         ) from None

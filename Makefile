@@ -49,7 +49,7 @@ lab: $(READY)
 	jupyter lab
 
 bench: $(READY)
-	python benchmarks/step.py
+	python -m benchmarks
 
 # --no-deps: everything is pinned in the lock file; the marker comes last, so that an interrupted
 # installation is begun again.

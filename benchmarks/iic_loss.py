@@ -162,7 +162,7 @@ def main() -> None:
         form, *case = options.alone
         peak_and_time(form, *map(int, case))
         return
-    made = provenance(ROOT, load_params(ROOT, "demo").training, DEVICE, {})
+    made = provenance(ROOT, load_params(ROOT, "demo").training, DEVICE, {}, {}, 0)
     print(
         f"IIC's loss, forward and backward: K = {options.classes}, {options.side} px, "
         f"T = {options.displacement}, {made['device']}, {options.threads} threads"

@@ -252,7 +252,7 @@ def write_record(options: argparse.Namespace, content: dict[str, Any]) -> None:
 
     asked = {key: value for key, value in vars(options).items() if key not in ("step", "json")}
     settings = asked | {"scratch": options.scratch.name}
-    made = provenance(ROOT, load_params(ROOT).training, torch.device("cpu"), settings)
+    made = provenance(ROOT, load_params(ROOT).training, torch.device("cpu"), settings, {}, 0)
     write_json(options.json, content | {"provenance": made})
 
 

@@ -4,7 +4,8 @@
     python tests/kills.py repro --kills 20        a whole `make repro`
 
 Each is done once without kills and once with them, in copies of the repository, and ends in a
-table: what each kill hit, and whether every file has the bytes that it has without kills.
+table: what each kill hit, and whether every file has the bytes that it has without kills. With
+`--with FOLDER`, a clone in which it was done, it is killed in a clone of that one instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import os
 import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -143,24 +145,27 @@ def trial(
 ) -> tuple[pd.DataFrame, int, list[str]]:
     """Do `words` once without kills, unless it was done in the folder `whole`, and once with them.
 
-    Both in copies of the repository below `scratch`, with the settings of `tree`. Returns a row for
-    each kill, the number of files to compare, and those that differ.
+    Both in copies of the repository below `scratch`, with the settings of `tree`, or in a clone of
+    `whole`, at its commit. Returns a row for each kill, the number of files to compare, and those
+    that differ.
     """
 
     def do(folder: Path, kills: int) -> list[Kill]:
-        Clone(folder, tree)
+        if whole is None:
+            Clone(folder, tree)
+        else:
+            subprocess.run(["git", "clone", "--quiet", whole, folder], check=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "true"}
         environment["PYTHONPATH"] = str(folder)
         return kill_at_random(words, folder, kills, waits, seed, environment)
 
     if whole is None:
-        whole = scratch / "whole"
-        do(whole, 0)
+        do(scratch / "whole", 0)
     made = do(scratch / "killed", kills)
     rows = [(f"{kill.seconds:.1f}", kill.hit, kill.checkpoint) for kill in made]
     table = pd.DataFrame(rows, columns=["killed after s", "during", "newest checkpoint, step"])
     table.index += 1
-    return table, *compare(whole, scratch / "killed")
+    return table, *compare(whole or scratch / "whole", scratch / "killed")
 
 
 def main() -> int:
@@ -169,7 +174,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--waits", type=float, nargs=2, help="shortest and longest, in seconds")
-    parser.add_argument("--with", dest="whole", type=Path, help="a folder it was done in already")
+    parser.add_argument("--with", dest="whole", type=Path, help="a clone it was done in already")
     parser.add_argument("--profile", default="tiny")
     options = parser.parse_args()
     words, waits = {"training": (TRAINING, (6.0, 12.0)), "repro": (PIPELINE, (5.0, 40.0))}[

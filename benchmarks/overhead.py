@@ -1,0 +1,92 @@
+"""(f) What the pipeline costs around a run: Python, imports, kernel, papermill, DVC."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infoseg.params import compose
+
+ROOT = Path(__file__).parent.parent
+#: The shortest run there is: nothing is trained.
+RUN = "coco_stuff3-random_cnn-0"
+ARGUMENTS = ["dataset=coco_stuff3", "method=random_cnn", "seed=0"]
+
+
+def overhead(repeats: int = 3) -> dict[str, Any]:
+    """Seconds of each layer around a run of `random_cnn` on the tiny profile's pictures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _measure(_copy(Path(scratch, "clone")), repeats)
+
+
+def _copy(folder: Path) -> Path:
+    """A copy of what git tracks, with one short run in its settings and its data prepared."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith("results/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    tree = compose(ROOT / "conf", "tiny")
+    tree["profile"] |= {
+        "methods": ["random_cnn"],
+        "seeds": [0],
+        "repeats": {"datasets": [], "methods": [], "seeds": []},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    _seconds(["git", "init", "--quiet"], folder)
+    _seconds([sys.executable, "-m", "dvc", "repro", "--quiet", f"evaluate@{RUN}"], folder)
+    return folder
+
+
+def _seconds(words: list[str], folder: Path) -> float:
+    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {"PYTHONPATH": str(folder), "PATH": paths, "DVC_NO_ANALYTICS": "true"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        words, cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}:\n{done.stdout}\n{done.stderr}")
+    return time.perf_counter() - began
+
+
+def _measure(folder: Path, repeats: int) -> dict[str, Any]:
+    python = [sys.executable]
+    notebook = [f"runs/tiny/{RUN}/train.ipynb", *ARGUMENTS]
+    commands = {
+        "python": [*python, "-c", "pass"],
+        "import torch": [*python, "-c", "import torch"],
+        "import infoseg.project": [*python, "-c", "import infoseg.project"],
+        "infoseg train": [*python, "-m", "infoseg", "train", "coco_stuff3", "random_cnn"],
+        "its notebook": [
+            *python,
+            "-m",
+            "infoseg.notebooks",
+            "run",
+            "build/notebooks/02_train.ipynb",
+            *notebook,
+        ],
+        "its stage": [*python, "-m", "dvc", "repro", "--quiet", "-s", "-f", f"train@{RUN}"],
+        "dvc status": [*python, "-m", "dvc", "status", "--json", f"train@{RUN}"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, words in commands.items():
+            times[name].append(_seconds(words, folder))
+    found: dict[str, Any] = {name: statistics.median(values) for name, values in times.items()}
+    found["of it the run itself"] = json.loads(
+        (folder / f"runs/tiny/{RUN}/timing.json").read_text()
+    )["seconds"]
+    return found

@@ -1,6 +1,7 @@
 # make repro   the whole pipeline on the embedded demo (JOBS=2 runs trainings side by side)
 # make test    the tests, notebooks included;  make test-full adds the slow ones,
-#              make test-slurm is trainings under a Slurm on this machine
+#              make test-slurm is trainings under a Slurm on this machine,
+#              make test-browser is every notebook in JupyterLab and Chromium
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
 # auto: one run per GPU (more: execution.runs_per_gpu); without any, one per core, four at most.
@@ -16,7 +17,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: repro test test-full test-slurm lab lint bench clean
+.PHONY: repro test test-full test-slurm test-browser lab lint bench clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -26,16 +27,20 @@ repro: $(READY)
 WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
-	python -m pytest tests $(WORKERS) -m "not slow and not slurm"
+	python -m pytest tests $(WORKERS) -m "not slow and not slurm and not browser"
 	$(NBVAL)
 
 test-full: $(READY)
-	python -m pytest tests $(WORKERS) -m "not slurm"
+	python -m pytest tests $(WORKERS) -m "not slurm and not browser"
 	$(NBVAL)
 
 # As root, with Debian's slurm-wlm and munge.
 test-slurm: $(READY)
 	python -m pytest tests/test_slurm.py -m slurm
+
+# With Debian's chromium. Screenshots are left in build/screenshots.
+test-browser: $(READY)
+	python -m pytest tests/test_browser.py -m browser
 
 # Every notebook, top to bottom, on what it makes on the spot; outputs are compared where tagged.
 NBVAL = rm -rf build/notebooks && python -m pytest --nbval-lax --nbval-current-env notebooks

@@ -116,8 +116,14 @@ def answer(root: Path, name: str) -> pd.DataFrame:
 
 
 def all_answers(root: Path) -> pd.DataFrame:
-    """The tables of all questions the repository holds answers to, one below the other."""
+    """The tables of all questions the repository holds answers to, one below the other.
+
+    Raises DataError when there are none.
+    """
     tables = [pd.read_csv(path) for path in sorted(root.glob("results/study*/*.csv"))]
+    if not tables:
+        advice = "Run infoseg study --profile study"
+        raise DataError("holds no answers", file=root / "results/study", advice=advice)
     return pd.concat(tables, ignore_index=True)
 
 

@@ -442,6 +442,11 @@ def test_of_very_many_candidates_those_of_later_rounds_are_shown(tmp_path, monke
     assert "20 settings were tried" in capsys.readouterr().out
 
 
+def test_without_any_answer_the_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"results/study: holds no answers.*infoseg study"):
+        all_answers(tmp_path)
+
+
 def test_all_answers_are_the_tables_of_all_study_profiles(tmp_path):
     for folder, pa in (("study", 1.0), ("study-demo", 2.0), ("demo", 3.0)):
         (tmp_path / "results" / folder).mkdir(parents=True)

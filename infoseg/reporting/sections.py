@@ -92,7 +92,11 @@ def show_rankings(project: Project, wanted: str) -> None:
     if wanted:  # its answer is being made, and others may be, too
         print("Not part of this run.")
         return
-    answers = all_answers(project.root)
+    try:
+        answers = all_answers(project.root)
+    except DataError as error:
+        print(error)
+        return
     for ranking in (rank_correlations, seed_correlations):
         display(ranking(answers).round(2))
 

@@ -25,7 +25,7 @@ from infoseg.checkpoints import Checkpoints, scratch
 from infoseg.data.store import Prepared
 from infoseg.data.store_meta import Meta, sha256_of
 from infoseg.determinism import price_of_determinism
-from infoseg.devices import choose_precision, peak_memory, reproducible
+from infoseg.devices import choose_device, choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT, evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
@@ -93,7 +93,7 @@ class Project(ProjectData):
         return METHODS[settings.kind](settings, info).to(device)
 
     def _on_device(self, dataset: str, prepared: Prepared, method: Method) -> DeviceData:
-        device = next(method.buffers()).device
+        device = choose_device(self.params.training.device)
         return DeviceData(prepared, self._dataset(dataset).crop, device, method.sees)
 
     def train(self, dataset: str, method: str, seed: int) -> Path:

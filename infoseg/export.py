@@ -1,8 +1,9 @@
 """Weights to hand on: one safetensors file that says all about itself, and its model card.
 
-The file is a run's (`infoseg.runs`), with three more entries in its header: `infoseg_export`, JSON
-of `Export` with a version of its own; `infoseg_card`, the model card in Markdown; `infoseg_sha256`,
-over all tensors, since safetensors itself does not notice a changed byte in them.
+The file is a run's (`infoseg.runs`), and can be read as one. What its header says of the run has
+three more keys: `export`, an `Export`, with a format version of its own; `model_card`, in Markdown;
+`sha256`, over all tensors, since safetensors does not notice a changed byte in them. All of it is
+one entry of the header, because safetensors writes several in an order that changes.
 """
 
 from __future__ import annotations
@@ -94,35 +95,35 @@ def read_weights(path: Path | None, device: torch.device) -> Weights:
             "--classes K`) and name them with --weights"
         )
         raise DataError("there are no weights", file=file, advice=advice)
-    metadata = read_header(file)
+    told = read_header(file)
     method, card = load_weights(file, device)
-    if "infoseg_export" not in metadata:
+    if "export" not in told:
         return Weights(method, card, None, "")
     try:
-        told = json.loads(metadata["infoseg_export"])
-        if told["format"] != EXPORT_FORMAT:
+        version = told["export"]["format"]
+        if version != EXPORT_FORMAT:
             raise DataError(
-                f"has export format {told['format']}, this version reads {EXPORT_FORMAT}",
+                f"has export format {version}, this version reads {EXPORT_FORMAT}",
                 file=file,
                 advice="Use the version of infoseg that wrote it, or export the run again",
             )
-        export = Export.model_validate(told)
-        claimed = metadata["infoseg_sha256"]
+        export = Export.model_validate(told["export"])
+        text, claimed = str(told["model_card"]), told["sha256"]
         names = export.cluster_names
         if names is not None and len(names) != method.clusters:
             raise ValueError(f"{len(names)} names for {method.clusters} clusters")
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise DataError(f"has a damaged header ({told})", file=file, advice=_AGAIN) from None
+    except (ValueError, LookupError, TypeError) as error:
+        problem = " ".join(str(error).split())
+        raise DataError(f"has a damaged header ({problem})", file=file, advice=_AGAIN) from None
     if _digest(method.state_dict()) != claimed:
         raise DataError(
             "is damaged: its weights are not those that were exported", file=file, advice=_AGAIN
         )
-    return Weights(method, card, export, metadata.get("infoseg_card", ""))
+    return Weights(method, card, export, text)
 
 
-def read_header(file: Path) -> dict[str, str]:
-    """The metadata of a safetensors file of ours."""
+def read_header(file: Path) -> dict[str, Any]:
+    """What a safetensors file of ours says of its run. Raises DataError for any other file."""
     try:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
@@ -136,7 +137,13 @@ def read_header(file: Path) -> dict[str, str]:
             file=file,
             advice="Name a file that `infoseg export` or a training of infoseg wrote",
         )
-    return metadata
+    try:
+        told = json.loads(metadata["infoseg"])
+        if not isinstance(told, dict):
+            raise ValueError(f"a {type(told).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"has a damaged header ({error})", file=file, advice=_AGAIN) from None
+    return told
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:
@@ -160,13 +167,18 @@ def export_weights(source: Path, to: Path, export: Export) -> Path:
     method, card = load_weights(source, torch.device("cpu"))
     tensors = {name: value.contiguous() for name, value in method.state_dict().items()}
     text = model_card(export, card, sum(value.numel() for value in tensors.values()))
-    metadata = {
-        "infoseg": card.model_dump_json(),
-        "infoseg_export": export.model_dump_json(),
-        "infoseg_card": text,
-        "infoseg_sha256": _digest(tensors),
+    told = card.model_dump() | {
+        "export": export.model_dump(),
+        "model_card": text,
+        "sha256": _digest(tensors),
     }
-    write_whole(to, lambda file: save_file(tensors, file, metadata))
+    metadata = {"infoseg": json.dumps(told)}
+
+    def write(file: Path) -> None:
+        save_file(tensors, file, metadata)
+        file.chmod(0o644)  # safetensors lets nobody else read it
+
+    write_whole(to, write)
     write_whole(card_path(to), lambda file: file.write_text(text, encoding="utf-8"))
     return to
 

@@ -55,7 +55,7 @@ def export_run(project: Project, name: str, to: Path | None = None) -> Path:
 def describe_run(project: Project, name: str) -> Export:
     """The facts of a run: its data, licence, accuracy by seed, and what it is not good for."""
     folder = project.runs / name
-    card = Card.model_validate_json(read_header(folder / "weights.safetensors")["infoseg"])
+    card = Card.model_validate(read_header(folder / "weights.safetensors"))
     dataset = project.params.datasets.get(card.dataset)
     if dataset is None:
         raise DataError(

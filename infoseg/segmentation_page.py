@@ -147,7 +147,7 @@ def write_contact_sheet(path: Path, result: Segmented) -> Path:
             fitted = image.copy()
             fitted.thumbnail((CELL, CELL))
             left = x + i * (CELL + GAP) + (CELL - fitted.width) // 2
-            sheet.paste(fitted, (left, y + (CELL - fitted.height) // 2))
+            sheet.paste(fitted, (left, y + CELL - fitted.height))  # near their name
         told = name.encode("ascii", "replace").decode()  # what Pillow's own font can write
         told = told if len(told) <= 44 else told[:41] + "..."
         draw.text((x, y + CELL + 1), told, fill="black")

@@ -6,6 +6,12 @@ ends in an average over all positions, and an average over the picture is the av
 tiles. So H is that of the whole picture, taken in a first pass over the tiles, and a second pass
 scores every tile's local features against it. With an overlap wider than what a position sees,
 labels are those of the picture in one piece; a seam cannot appear.
+
+Measured on 12 mosaics of 1200 px of labelled aerial pictures, tiles of 256 px, one seed: with an H
+each, neighbouring tiles disagreed on 18 % of the pixels that both see, and 22 % of the labels were
+not the picture's. PA was 57.5 with this H and 60.9 with one each, in mosaics of unrelated pictures,
+which favour that; other ways to have one H gave less: the mean of the tiles' H 44 to 54, H of the
+picture shrunk to 96 or 300 px 46.6 and 54.6.
 """
 
 from __future__ import annotations
@@ -24,8 +30,8 @@ from infoseg.methods.infoseg import InfoSeg
 from infoseg.model import Network
 from infoseg.views import Views, luma
 
-#: Side of a tile, and what it sees beyond that on every side, in pixels. Multiples of the 32 pixels
-#: between block B's positions with its usual three layers; a position there sees 55 pixels far.
+#: Side of a tile, and what is looked at beyond it on every side, in pixels. Multiples of the 32
+#: between block B's positions with its usual three layers; one of them sees 38 pixels beyond those.
 TILE, MARGIN = 512, 64
 
 
@@ -110,7 +116,7 @@ def _reach(network: Network) -> int:
     """Pixels that a position of block B's last map sees beyond its own, on either side."""
     step, reach = 1, 0
     for layer in (*_layers(network.block_a), *_layers(network.block_b[0])):
-        reach += layer.kernel_size[0] // 2 * step
+        reach += layer.padding[0] * step
         step *= layer.stride[0]
     return reach if step <= 32 else 10**9  # coarser maps do not begin where tiles do
 

@@ -119,7 +119,7 @@ def train_own(options: argparse.Namespace) -> int:
 
 
 def run_segment(options: argparse.Namespace) -> int:
-    from infoseg.segmentation import segment_files
+    from infoseg.segmentation import counted, segment_files
     from infoseg.segmentation_page import sentences
 
     done = segment_files(
@@ -139,9 +139,9 @@ def run_segment(options: argparse.Namespace) -> int:
             f"With labels: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} "
             f"(one constant answer: PA {found['constant_pa']:.1f})"
         )
-    print(f"{len(done.done)} pictures segmented; look at {options.output / 'index.html'}")
+    print(f"{counted(len(done.done))} segmented; look at {options.output / 'index.html'}")
     if done.left_out:
-        print(f"infoseg: {len(done.left_out)} pictures were left out", file=sys.stderr)
+        print(f"infoseg: {counted(len(done.left_out))} left out", file=sys.stderr)
     return 1 if done.left_out else 0
 
 

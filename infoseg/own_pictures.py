@@ -31,7 +31,7 @@ from infoseg.files import find_root, make_folder, write_json, write_whole
 from infoseg.methods import METHODS, DataInfo
 from infoseg.own_labels import Labels
 from infoseg.params import FolderParams, MethodSettings, Params, load_params
-from infoseg.pictures import find_pictures, read_picture
+from infoseg.pictures import find_pictures, read_picture, resized
 from infoseg.project import Project
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
@@ -206,16 +206,15 @@ def stage(
             continue
         height, width = picture.shape[:2]
         scale = min(1.0, (shorter_side or math.inf) / min(height, width))
-        size = (max(SMALLEST, round(width * scale)), max(SMALLEST, round(height * scale)))
-        small = Image.fromarray(picture).resize(size, Image.Resampling.BOX)
-        _save(small, folder / "images" / f"{file.stem}.png")
+        size = (max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale)))
+        _save(Image.fromarray(resized(picture, size)), folder / "images" / f"{file.stem}.png")
         shorter.append(min(size))
         if known and file.stem in known.maps:
             label = read_labels(known.maps[file.stem])
             check_size(label, (height, width), known.maps[file.stem])
             most = max(most, int(label[label != 255].max(initial=0)))
-            resized = Image.fromarray(label).resize(size, Image.Resampling.NEAREST)
-            _save(resized, folder / "labels" / f"{file.stem}.png")
+            small = Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST)
+            _save(small, folder / "labels" / f"{file.stem}.png")
     count = 0
     if known:
         names = known.names or [f"class {c}" for c in range(most + 1)]

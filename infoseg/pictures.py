@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import imagecodecs
 import numpy as np
 import tifffile
@@ -130,6 +131,17 @@ def read_picture(file: Path, channels: int = 3) -> np.ndarray:
         else:
             pixels = _read_other(file)
     return np.require(pixels, requirements="CW")
+
+
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, C) uint8 at (height, width), as the preparation of folders resizes: areas
+    are averaged where it becomes smaller, bilinear where larger."""
+    height, width = size
+    if picture.shape[:2] == size:
+        return picture
+    smaller = height <= picture.shape[0] and width <= picture.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=how)
 
 
 def _is_tiff(file: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +25,10 @@ from infoseg.files import write_json, write_whole
 from infoseg.methods import Method
 from infoseg.own_labels import Labels
 from infoseg.params_data import SuperpixelSettings
-from infoseg.pictures import find_pictures, picture_size, read_picture
+from infoseg.pictures import find_pictures, picture_size, read_picture, resized
 from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
 from infoseg.selection import agreement
-from infoseg.tiling import segment_tiled
+from infoseg.tiling import LARGEST, segment_tiled
 from infoseg.views import Views
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
@@ -35,6 +37,8 @@ SMALLEST = 32
 FLIPPED = 24
 #: Side of the pictures that pages show, in pixels at most, and how many of them are kept for that.
 THUMBNAIL, SHOWN = 320, 60
+#: Pixels above which one picture takes long enough to say how long, and too long to do it twice.
+WORTH_TELLING = 2000**2
 
 
 def working_size(height: int, width: int, shorter_side: int | None) -> tuple[int, int]:
@@ -61,43 +65,21 @@ def segment_picture(
     needs them.
     """
     height, width = picture.shape[:2]
-    size = working_size(height, width, shorter_side)
-    pixels = torch.from_numpy(np.require(picture, requirements="CW")).permute(2, 0, 1)
+    small = resized(picture, working_size(height, width, shorter_side))
+    pixels = torch.from_numpy(np.require(small, requirements="CW")).permute(2, 0, 1)
     if method.sees.regions:
-        labels = _with_regions(method, pixels, size, regions)
-    elif size == (height, width):
-        labels = segment_tiled(method, pixels)
+        ids = superpixels(small, regions)
+        device = next(method.buffers()).device
+        on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
+        image = pixels[None].to(device).float() / 255
+        views = Views(image, regions=on_device, region_count=region_count(ids))
+        labels = method.segment(views)[0].byte().cpu().numpy()
     else:
-        # Back to 8 bits, as preparation stores what methods are trained on.
-        image = _resized(pixels, size)
-        labels = segment_tiled(method, (255 * image[0]).round().byte())
+        labels = segment_tiled(method, pixels)
     if labels.shape == (height, width):
         return labels
     full = F.interpolate(torch.from_numpy(labels)[None, None], (height, width), mode="nearest")
     return full[0, 0].numpy()
-
-
-def _resized(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(C, H, W) uint8 → (1, C, *size) in 0..1; averaged where it becomes smaller."""
-    image = pixels[None].float() / 255
-    if tuple(image.shape[2:]) == size:
-        return image
-    smaller = size[0] < image.shape[2] or size[1] < image.shape[3]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=smaller)
-
-
-def _with_regions(
-    method: Method,
-    pixels: torch.Tensor,
-    size: tuple[int, int],
-    regions: SuperpixelSettings | None,
-) -> np.ndarray:
-    device = next(method.buffers()).device
-    image = _resized(pixels, size)
-    ids = superpixels((255 * image[0]).round().byte().permute(1, 2, 0).numpy(), regions)
-    on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
-    views = Views(image.to(device), regions=on_device, region_count=region_count(ids))
-    return method.segment(views)[0].byte().cpu().numpy()
 
 
 @dataclass
@@ -156,8 +138,8 @@ def segment_files(
     side = shorter_side if shorter_side is not None else read.shorter_side
     run = _Run(read, side or None, out, result)
     annotations = Labels(labels, [f.stem for f in files], read.method.clusters) if labels else None
-    if len(files) > 1:
-        tell(f"{len(files)} pictures, about {duration(run.estimate(files))}")
+    if len(files) > 1 or any(math.prod(picture_size(file)) > WORTH_TELLING for file in files):
+        tell(f"{counted(len(files))}, about {duration(run.estimate(files))}")
     run.all(files, annotations)
     if not result.done:
         raise DataError(
@@ -208,6 +190,10 @@ def _leave_out(result: Segmented, file: Path, error: DataError) -> None:
     tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
 
 
+def counted(pictures: int) -> str:
+    return f"{pictures} picture" + "s" * (pictures != 1)
+
+
 def duration(seconds: float) -> str:
     """A time in words, for estimates."""
     if seconds < 90:
@@ -230,33 +216,43 @@ class _Run:
         """
         for file in files:
             try:
-                picture = read_picture(file, self.read.card.channels)  # once to warm up
-                self.labels_of(picture[:SMALLEST, :SMALLEST])
                 began = time.perf_counter()
                 picture = read_picture(file, self.read.card.channels)
-                loaded = time.perf_counter()
-                labels = self.labels_of(picture)
-                done = time.perf_counter()
-                _overlay(picture, labels)
+                loading = time.perf_counter() - began
                 break
             except DataError:
                 continue
         else:
             return 0.0
-        own = picture.shape[0] * picture.shape[1]
-        seen = np.prod(working_size(*picture.shape[:2], self.side))
-        # Compressing the overlay as a PNG takes about four times as long as reading a JPEG.
-        by_own, by_seen = 5 * (loaded - began) / own, (done - loaded) / seen
-        total = 0.0
-        for place, file in enumerate(files):
+        own = math.prod(picture.shape[:2])
+        piece = resized(picture, working_size(*picture.shape[:2], self.side))[:LARGEST, :LARGEST]
+        method, regions = self.read.method, self.read.card.superpixels
+        segment_picture(method, piece, None, regions)  # the first time takes longer
+        began = time.perf_counter()
+        segment_picture(method, piece, None, regions)
+        by_seen = (time.perf_counter() - began) / math.prod(piece.shape[:2])
+        part = picture[:LARGEST, :LARGEST]
+        began = time.perf_counter()
+        _overlay(part, np.zeros(part.shape[:2], np.uint8)).save(io.BytesIO(), format="PNG")
+        # Half as much again for the index and the small pictures.
+        by_own = loading / own + 1.5 * (time.perf_counter() - began) / math.prod(part.shape[:2])
+        total, flipped = 0.0, self.flipped(files)
+        for file in files:
             size = picture_size(file)
-            passes = 2 if place in _spread(len(files), FLIPPED) else 1
-            total += by_own * size[0] * size[1]
-            total += passes * by_seen * float(np.prod(working_size(*size, self.side)))
+            seen = working_size(*size, self.side)
+            passes = 2 if max(seen) > LARGEST else 1
+            passes *= 2 if file in flipped else 1
+            total += by_own * math.prod(size) + passes * by_seen * math.prod(seen)
         return total
 
+    def flipped(self, files: Sequence[Path]) -> set[Path]:
+        """Pictures that are segmented mirrored, too: some, and none that takes long."""
+        chosen = [files[place] for place in _spread(len(files), FLIPPED)]
+        sizes = {file: working_size(*picture_size(file), self.side) for file in chosen}
+        return {file for file, size in sizes.items() if math.prod(size) <= WORTH_TELLING}
+
     def all(self, files: Sequence[Path], annotations: Labels | None) -> None:
-        flipped, shown = _spread(len(files), FLIPPED), _spread(len(files), SHOWN)
+        flipped, shown = self.flipped(files), _spread(len(files), SHOWN)
         clusters = self.read.method.clusters
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         bar = tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2)
@@ -273,7 +269,7 @@ class _Run:
             labels = self.labels_of(picture)
             self.counts += np.bincount(labels.ravel(), minlength=clusters)
             overlay = self.write(file.stem, picture, labels)
-            if place in flipped:
+            if file in flipped:
                 mirrored = self.labels_of(picture[:, ::-1])[:, ::-1]
                 step = max(1, min(labels.shape) // 256)  # enough to compare, and small to keep
                 pairs.append((labels[::step, ::step].ravel(), mirrored[::step, ::step].ravel()))
@@ -302,7 +298,8 @@ class _Run:
 
 def _overlay(picture: np.ndarray, labels: np.ndarray) -> Image.Image:
     """Half picture, half colours of the clusters; integers, because large pictures are large."""
-    half = (picture[..., :3] >> 1) + (colourise(labels) >> 1)
+    half = picture[..., :3] >> 1
+    half += colourise(labels) >> 1
     return Image.fromarray(half)
 
 

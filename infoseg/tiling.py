@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from infoseg.losses import class_scores
 from infoseg.methods import Method
@@ -33,6 +34,10 @@ from infoseg.views import Views, luma
 #: Side of a tile, and what is looked at beyond it on every side, in pixels. Multiples of the 32
 #: between block B's positions with its usual three layers; one of them sees 38 pixels beyond those.
 TILE, MARGIN = 512, 64
+#: Side up to which a picture is one piece.
+LARGEST = TILE + 2 * MARGIN
+#: Tiles from which a bar shows how many are done.
+MANY = 64
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,11 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
 
     total, positions = 0.0, 0
     step = network.stride * 2 ** len(_layers(network.block_b[0]))
+    bar = tqdm(
+        total=2 * len(parts), unit="tile", leave=False, mininterval=1, disable=len(parts) < MANY
+    )
     for part in parts:
+        bar.update()
         own = _own(network.block_b[0](patches(part)), part, step, height, width)
         total = total + own.sum((2, 3), keepdim=True).double()
         positions += own.shape[2] * own.shape[3]
@@ -146,12 +155,14 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
     low = (height // network.stride, width // network.stride)
     whole = torch.empty((method.clusters, *low))
     for part in parts:
+        bar.update()
         local = network.block_c_local(patches(part))
         local = F.normalize(local.float(), dim=1) if method.scale == "unit" else local
         scores = class_scores(local.flatten(2), glob, method.objective.score_factor)
         own = _own(scores.unflatten(-1, local.shape[-2:]), part, network.stride, height, width)
         y, x = part.top // network.stride, part.left // network.stride
         whole[:, y : y + own.shape[2], x : x + own.shape[3]] = own[0].float().cpu()
+    bar.close()
     if method.upsampling == "scores":
         whole = F.interpolate(whole[None], (height, width), mode="bilinear", align_corners=False)
         return whole[0].argmax(0).byte().numpy()

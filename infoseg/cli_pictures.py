@@ -119,8 +119,8 @@ def train_own(options: argparse.Namespace) -> int:
 
 
 def run_segment(options: argparse.Namespace) -> int:
-    from infoseg.segmentation import counted, segment_files
-    from infoseg.segmentation_page import sentences
+    from infoseg.segmentation import segment_files
+    from infoseg.segmented import counted, sentences
 
     done = segment_files(
         options.input,

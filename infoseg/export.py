@@ -42,7 +42,7 @@ class Export(BaseModel):
     for the side of the training's crops. cluster_names: the class each cluster was matched to with
     labels, or None without. data, licence: what it was trained on, and whose terms hold. pa: pixel
     accuracy in percent by seed, of this run and of its sisters. commit: of the code that trained
-    it.
+    it. signals: what was seen without labels, in sentences.
     """
 
     format: int
@@ -57,6 +57,7 @@ class Export(BaseModel):
     miou: float | None
     constant_pa: float | None
     commit: str | None
+    signals: list[str]
     limits: list[str]
 
 
@@ -230,6 +231,7 @@ def model_card(export: Export, card: Card, numbers: int) -> str:
     if names and any(names):
         told = ", ".join(f"{k}: {name or 'no class'}" for k, name in enumerate(names))
         lines.append(f"- Clusters by their matched class: {told}.")
+    lines += [f"- {signal}" for signal in export.signals]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in export.limits)]
     lines += ["", "## Settings", "", "```json", json.dumps(settings, indent=1), "```", ""]
     lines.append(f"Trained by commit {export.commit or 'unknown (no git checkout)'}.")

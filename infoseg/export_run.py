@@ -103,6 +103,7 @@ def describe_run(project: Project, name: str) -> Export:
         miou=own["last"]["miou"] if own else None,
         constant_pa=own["last"]["constant_pa"] if own else None,
         commit=(made.get("git") or {}).get("commit"),
+        signals=[],
         limits=limits,
     )
 

@@ -7,36 +7,29 @@ the size of the pictures is decided here; every other setting is the profile's.
 
 from __future__ import annotations
 
-import math
 import shlex
-import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from tqdm import tqdm
 
-from infoseg.data.imaging import check_size, read_labels
 from infoseg.data.prepare import available_cores
 from infoseg.devices import choose_device, reproducible
-from infoseg.errors import DataError, ParamsError, visible
+from infoseg.errors import DataError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
-from infoseg.files import find_root, make_folder, write_json, write_whole
+from infoseg.files import find_root, write_json
 from infoseg.methods import METHODS, DataInfo
-from infoseg.own_labels import Labels
+from infoseg.own_staging import Staged, stage
 from infoseg.params import FolderParams, MethodSettings, Params, load_params
-from infoseg.pictures import find_pictures, read_picture, resized
+from infoseg.pictures import find_pictures
 from infoseg.project import Project
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
 from infoseg.runs import load_weights
-from infoseg.segmentation import SMALLEST, duration
+from infoseg.segmented import duration
 from infoseg.signals import label_free
 from infoseg.training import Optimisation
 from infoseg.views import evaluated_items
@@ -44,18 +37,6 @@ from infoseg.views import evaluated_items
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.
 FEW = 20
-_MARK = ".written-by-infoseg"
-
-
-@dataclass(frozen=True)
-class Staged:
-    """Pictures as written for the profile `folder`. shorter: shorter side of each, in pixels."""
-
-    folder: Path
-    shorter: list[int]
-    left_out: int
-    labels: str | None
-    classes: int
 
 
 def train_on_folder(
@@ -97,7 +78,11 @@ def train_on_folder(
 
     settings = profile.method(METHOD, DATASET)
     fitted = fitting(staged, classes, settings, described.crop, steps)
-    given = [f"sources.{DATASET}.path={_quoted(str(staged.folder))}", *fitted, *overrides]
+    described_as = [
+        f"sources.{DATASET}.path={_quoted(str(staged.folder))}",
+        f"datasets.{DATASET}.title={_quoted(_name(images))}",
+    ]
+    given = [*described_as, *fitted, *overrides]
     project = Project(out, load_params(root, "folder", given), root, make_missing=True)
     project, seconds = _fastest(project, lambda more: load_params(root, "folder", given + more))
     settings = project.params.method(METHOD, DATASET)
@@ -120,13 +105,14 @@ def train_on_folder(
         for seed in seeds:
             found = project.evaluate(DATASET, METHOD, seed)["last"]
             tell(f"seed {seed}: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} with the labels")
+    signals = _signals(project, name, out, agreements)
+    for sentence in signals:
+        tell(sentence)
     weights = export_weights(
         project.runs / name / "weights.safetensors",
         out / "weights.safetensors",
-        describe_run(project, name),
+        describe_run(project, name).model_copy(update={"signals": signals}),
     )
-    for sentence in _signals(project, name, out, agreements):
-        tell(sentence)
     tell(f"weights and model card: {weights}")
     words = ["infoseg", "segment", str(images), str(out / "segmented"), "--weights", str(weights)]
     if labels:
@@ -165,67 +151,6 @@ def _name(images: Path) -> str:
 def _quoted(text: str) -> str:
     """A value of Hydra's override syntax."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
-
-
-# ---- pictures as the profile reads them ----------------------------------------------------------
-
-
-def stage(
-    files: Sequence[Path], folder: Path, shorter_side: int | None, labels: Path | None
-) -> Staged:
-    """Write pictures as `images/<name>.png`, RGB of 8 bits, and label maps beside them.
-
-    shorter_side: larger ones are brought down to it. What cannot be read is left out with a
-    warning; so are pictures with a side below 32 px. Raises DataError where `folder` is somebody
-    else's, and for a label map that is unreadable or of another size than its picture.
-    """
-    if folder.exists() and not (folder / _MARK).exists():
-        raise DataError(
-            "is in the way: a folder of this name is written anew every time",
-            file=folder,
-            advice="Choose another --out",
-        )
-    known = Labels(labels, [file.stem for file in files], 1) if labels else None
-    shutil.rmtree(folder, ignore_errors=True)
-    make_folder(folder / "images")
-    (folder / _MARK).touch()
-    shorter, left_out, most = [], 0, 0
-    for file in tqdm(files, desc="reading", unit="picture", disable=len(files) < 2):
-        try:
-            picture = read_picture(file)
-            if min(picture.shape[:2]) < SMALLEST:
-                raise DataError(
-                    f"is {picture.shape[1]} x {picture.shape[0]} pixels, fewer than the {SMALLEST} "
-                    "the network needs on either side",
-                    file=file,
-                    advice="Use a larger copy",
-                )
-        except DataError as error:
-            left_out += 1
-            tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
-            continue
-        height, width = picture.shape[:2]
-        scale = min(1.0, (shorter_side or math.inf) / min(height, width))
-        size = (max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale)))
-        _save(Image.fromarray(resized(picture, size)), folder / "images" / f"{file.stem}.png")
-        shorter.append(min(size))
-        if known and file.stem in known.maps:
-            label = read_labels(known.maps[file.stem])
-            check_size(label, (height, width), known.maps[file.stem])
-            most = max(most, int(label[label != 255].max(initial=0)))
-            small = Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST)
-            _save(small, folder / "labels" / f"{file.stem}.png")
-    count = 0
-    if known:
-        names = known.names or [f"class {c}" for c in range(most + 1)]
-        count = len(names)
-        table = {"labels": {"classes": {str(i): name for i, name in enumerate(names)}}}
-        write_json(folder / "dataset.json", table)
-    return Staged(folder, shorter, left_out, "labels" if known else None, count)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    write_whole(path, lambda file: image.save(file, format="PNG", compress_level=1))
 
 
 def fitting(
@@ -315,13 +240,13 @@ def _signals(project: Project, name: str, out: Path, agreements: Sequence[float]
         data.evaluated = evaluated_items(data)  # all pictures where none is labelled
         found = label_free(method, data, training, 0)
     told = [
-        f"without labels: clusters are used evenly to {100 * found['usage_entropy']:.0f} %; labels "
+        f"Without labels: clusters are used evenly to {100 * found['usage_entropy']:.0f} %; labels "
         f"agree by {found['flip_agreement']:.2f} with those of mirrored pictures and by "
-        f"{found['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)"
+        f"{found['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)."
     ]
     if agreements:
         found["seed_agreements"] = list(agreements)
         listed = ", ".join(f"{value:.2f}" for value in agreements)
-        told.append(f"seeds agree with the others by {listed}; the best one is kept")
+        told.append(f"Seeds agree with the others by {listed}; the best one is kept.")
     write_json(out / "signals.json", found)
     return told

@@ -7,9 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +25,8 @@ from infoseg.own_labels import Labels
 from infoseg.params_data import SuperpixelSettings
 from infoseg.pictures import find_pictures, picture_size, read_picture, resized
 from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
+from infoseg.segmentation_page import write_contact_sheet, write_page
+from infoseg.segmented import Segmented, counted, duration, signals
 from infoseg.selection import agreement
 from infoseg.tiling import LARGEST, segment_tiled
 from infoseg.views import Views
@@ -82,26 +82,6 @@ def segment_picture(
     return full[0, 0].numpy()
 
 
-@dataclass
-class Segmented:
-    """What became of a folder of pictures.
-
-    done: names of the pictures. left_out: those that could not be read, and why. usage: share of
-    all pixels in each cluster, (K,). flip_agreement: of a picture's labels with those of its mirror
-    image, beyond chance (1 equal, 0 chance). evaluation: of `infoseg.evaluation.summarise`, where
-    there are labels. shown: name, small picture and small overlay of up to 60 of them.
-    """
-
-    done: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    usage: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    flip_agreement: float | None = None
-    evaluation: dict[str, Any] | None = None
-    seconds: float = 0.0
-    shown: list[tuple[str, Image.Image, Image.Image]] = field(default_factory=list)
-
-
 def segment_files(
     source: Path,
     out: Path,
@@ -150,25 +130,10 @@ def segment_files(
     if annotations:
         result.evaluation = annotations.summary()
     result.seconds = time.perf_counter() - began
-    from infoseg.segmentation_page import write_contact_sheet, write_page
-
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, read)
     write_json(out / "signals.json", signals(result))
     return result
-
-
-def signals(result: Segmented) -> dict[str, Any]:
-    """What can be said without labels, and the accuracy where there are any."""
-    found: dict[str, Any] = {
-        "pictures": len(result.done),
-        "left_out": result.left_out,
-        "cluster_usage": [round(float(share), 4) for share in result.usage],
-        "flip_agreement": result.flip_agreement,
-    }
-    if result.evaluation:
-        found |= {name: result.evaluation[name] for name in ("pa", "miou", "constant_pa", "match")}
-    return found
 
 
 def _readable(files: Sequence[Path], result: Segmented) -> list[Path]:
@@ -188,17 +153,6 @@ def _readable(files: Sequence[Path], result: Segmented) -> list[Path]:
 def _leave_out(result: Segmented, file: Path, error: DataError) -> None:
     result.left_out[file.name] = error.problem
     tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
-
-
-def counted(pictures: int) -> str:
-    return f"{pictures} picture" + "s" * (pictures != 1)
-
-
-def duration(seconds: float) -> str:
-    """A time in words, for estimates."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Run:

@@ -14,7 +14,7 @@ from infoseg.export import Weights
 from infoseg.files import write_whole
 from infoseg.reporting.page import CSS
 from infoseg.reporting.palette import class_colours
-from infoseg.segmentation import Segmented
+from infoseg.segmented import Segmented, sentences
 
 #: Of the contact sheet: side of a cell, gap between cells, height of a caption, in pixels; pairs.
 CELL, GAP, CAPTION, PAIRS, ACROSS = 144, 4, 14, 24, 4
@@ -23,7 +23,7 @@ _STYLE = """
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem;
          margin: 1rem 0; }
 .pairs figure { margin: 0; } .pairs div { display: flex; gap: 4px; }
-.pairs img { width: 50%; height: auto; align-self: flex-start; }
+.pairs img { width: calc(50% - 2px); height: auto; align-self: flex-start; }
 .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em;
           border: 1px solid var(--line); vertical-align: -.1em; }
 """
@@ -58,7 +58,7 @@ own size, after one match of clusters with classes for all of them. One constant
 <h2>Without labels</h2>
 <ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>
 <div class="table" role="region" aria-label="Clusters" tabindex="0" style="overflow-x: auto">
-<table><caption><span>Clusters, and the share of all pixels in each</span></caption>
+<table><caption><span>Share of all pixels</span></caption>
 <thead><tr><th scope="col">cluster</th><th scope="col">share</th></tr></thead>
 <tbody>{% for row in clusters %}<tr><th scope="row"><span class="swatch"
 style="background: {{ row[1] }}"></span>{{ row[0] }}</th><td>{{ row[2] }} %</td></tr>
@@ -77,27 +77,6 @@ src="{{ one[2] }}" alt="{{ one[0] }}, coloured by cluster"></div>
 </body>
 </html>
 """
-
-
-def sentences(result: Segmented) -> list[str]:
-    """What cluster usage and flips tell, in words a newcomer can use."""
-    used = int((result.usage > 0.01).sum())
-    found = [f"{used} of {len(result.usage)} clusters hold more than 1 % of the pixels."]
-    if used < len(result.usage):
-        found[0] += " Fewer classes, more pictures or another seed may use all of them."
-    if (result.usage > 0.9).any():
-        found.append("One cluster holds more than 90 % of the pixels: little was told apart.")
-    if result.flip_agreement is not None:
-        word = (
-            "they do not depend on what is left and right"
-            if result.flip_agreement > 0.8
-            else "so far they depend on what is left and right, which content does not"
-        )
-        found.append(
-            f"Labels of pictures and of their mirror images agree by {result.flip_agreement:.2f} "
-            f"(0 is chance, 1 equal): {word}."
-        )
-    return found
 
 
 def write_page(path: Path, result: Segmented, read: Weights) -> Path:

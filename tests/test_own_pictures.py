@@ -17,7 +17,8 @@ from test_segmentation import weights
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export import read_weights
-from infoseg.own_pictures import stage, train_on_folder
+from infoseg.own_pictures import train_on_folder
+from infoseg.own_staging import stage
 from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.tiling import segment_tiled, tiles
@@ -380,10 +381,11 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     assert "broken.jpg" in capsys.readouterr().err
     # Eleven can be read, so no batch is larger; the largest of them has 100 px.
     assert re.search(r"11 pictures, 3 classes: 4 steps of 11 crops of 32 px.*about \d+ s", told)
-    assert "11 pictures are few" in told and "without labels" in told
+    assert "11 pictures are few" in told and "Without labels" in told
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
-    assert "Not measured" in read.text
+    assert "Not measured" in read.text and "- Without labels: clusters" in read.text
+    assert read.text.startswith("# InfoSeg on mixed, seed 0")
     assert {"flip_agreement", "usage_entropy"} <= set(
         json.loads((tmp_path / "out/signals.json").read_text())
     )
@@ -406,6 +408,18 @@ def test_labels_of_own_pictures_are_measured_with(tmp_path):
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert sorted(read.export.cluster_names) == ["class 0", "class 1"]
     assert list(read.export.pa) == ["0"]
+
+
+def test_of_several_seeds_the_one_that_others_agree_with_is_kept(tmp_path):
+    said = []
+    folder, out = pictures(tmp_path / "it's ours", 4), tmp_path / "out"
+    how = {"steps": 2, "overrides": QUICK, "tell": said.append}
+    command = train_on_folder(folder, 2, out=out, seeds=range(3), **how)
+    assert "'" in command and any("2 steps" in line and "3 seeds" in line for line in said)
+    found = json.loads((out / "signals.json").read_text())["seed_agreements"]
+    read = read_weights(out / "weights.safetensors", torch.device("cpu"))
+    assert read.card.seed == int(np.argmax(found))
+    assert "Seeds agree with the others by" in read.text
 
 
 @pytest.mark.parametrize(

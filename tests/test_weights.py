@@ -38,6 +38,7 @@ FACTS = Export(
     miou=40.0,
     constant_pa=51.0,
     commit="abc",
+    signals=["Flips agree."],
     limits=list(LIMITS),
 )
 
@@ -60,6 +61,7 @@ def test_what_is_exported_is_read_back(tmp_path, exported):
         "Licence: none needed",
         "7 images (5 labelled",
         '"tau": 0.8',
+        "- Flips agree.",
         *LIMITS,
     ):
         assert told in read.text

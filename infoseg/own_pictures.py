@@ -17,7 +17,7 @@ import torch
 
 from infoseg.data.prepare import available_cores
 from infoseg.devices import choose_device, reproducible
-from infoseg.errors import DataError, ParamsError
+from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, write_json
@@ -64,7 +64,7 @@ def train_on_folder(
         raise ParamsError(f"--steps is {steps}; it must be at least 1")
     if 1 < len(seeds) < 3:
         raise ParamsError("--restarts: two are too few to choose among, 3 or more")
-    root = find_root()
+    root = _repository()
     files = find_pictures(images)
     if len(files) < 2:
         raise _too_few(images, len(files))
@@ -118,6 +118,14 @@ def train_on_folder(
     if labels:
         words += ["--labels", str(labels)]
     return f"now: {shlex.join(words)}"
+
+
+def _repository() -> Path:
+    """The repository worked in or, outside of one, that of this package."""
+    try:
+        return find_root()
+    except InfosegError:
+        return find_root(Path(__file__).parent)
 
 
 def _check_classes(classes: int | None) -> int:

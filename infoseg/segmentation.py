@@ -107,6 +107,7 @@ def segment_files(
     files = find_pictures(source)
     if out.resolve() in {source.resolve(), source.resolve().parent}:
         raise DataError("is where the pictures are", file=out, advice="Choose another OUT folder")
+    _check_names(files)
     if read.method.clusters > MAX_CLASSES:
         raise DataError(
             f"has {read.method.clusters} clusters, and there are colours for {MAX_CLASSES}",
@@ -134,6 +135,18 @@ def segment_files(
     write_page(out / "index.html", result, read)
     write_json(out / "signals.json", signals(result))
     return result
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Raise DataError where what is written for two pictures would have one name."""
+    written = {f"{file.stem}_overlay" for file in files} | {"contact_sheet"}
+    for file in files:
+        if file.stem in written:
+            raise DataError(
+                "is named as what is written here for another picture or for all of them",
+                file=file,
+                advice="Rename it, or name the folder of the pictures rather than one of results",
+            )
 
 
 def _readable(files: Sequence[Path], result: Segmented) -> list[Path]:

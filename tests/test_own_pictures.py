@@ -331,6 +331,18 @@ def test_a_mixed_folder_is_segmented_and_shown(tmp_path, mixed, capsys):
     assert sum(told["cluster_usage"]) == pytest.approx(1, abs=1e-3)
 
 
+def test_results_are_not_taken_for_pictures(tmp_path):
+    path, _ = weights(tmp_path, "kmeans")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(scene(60, 80)).save(tmp_path / "in/a.png")
+    segment_files(tmp_path / "in", tmp_path / "out", path, device="cpu")
+    with pytest.raises(
+        DataError, match=r"a_overlay\.png: is named as|contact_sheet\.png: is named"
+    ):
+        segment_files(tmp_path / "out", tmp_path / "again", path, device="cpu")
+    assert not (tmp_path / "again").exists()
+
+
 def test_labels_measure_what_was_segmented(tmp_path):
     path, method = weights(tmp_path, "kmeans")
     pictures, labels = tmp_path / "pictures", tmp_path / "labels"
@@ -395,7 +407,8 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     assert (tmp_path / "out/segmented/p3.png").is_file()
 
 
-def test_labels_of_own_pictures_are_measured_with(tmp_path):
+def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # outside of any repository
     folder, labels = pictures(tmp_path / "in", 3), tmp_path / "truth"
     labels.mkdir()
     for i in range(3):

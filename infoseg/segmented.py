@@ -45,12 +45,14 @@ def signals(result: Segmented) -> dict[str, Any]:
 def sentences(result: Segmented) -> list[str]:
     """What cluster usage and flips tell, in words a newcomer can use."""
     used = int((result.usage > 0.01).sum())
-    found = [f"{used} of {len(result.usage)} clusters hold more than 1 % of the pixels."]
+    hold = "holds" if used == 1 else "hold"
+    found = [f"{used} of {len(result.usage)} clusters {hold} more than 1 % of the pixels."]
     if used < len(result.usage):
         found[0] += " Fewer classes, more pictures or another seed may use all of them."
     if (result.usage > 0.9).any():
         found.append("One cluster holds more than 90 % of the pixels: little was told apart.")
-    if result.flip_agreement is not None:
+    # Where all is one cluster nothing is beyond chance, whatever was flipped.
+    if result.flip_agreement is not None and used > 1:
         word = (
             "they do not depend on what is left and right"
             if result.flip_agreement > 0.8

@@ -21,6 +21,7 @@ from infoseg.own_pictures import train_on_folder
 from infoseg.own_staging import stage
 from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
 from infoseg.segmentation import segment_files, segment_picture, working_size
+from infoseg.segmented import Segmented, sentences
 from infoseg.tiling import segment_tiled, tiles
 from infoseg.views import Views
 
@@ -364,6 +365,17 @@ def test_labels_measure_what_was_segmented(tmp_path):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
     with pytest.raises(DataError, match="for none of the pictures"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=tmp_path)
+
+
+def test_what_signals_say():
+    even = Segmented(usage=np.array([0.5, 0.3, 0.2]), flip_agreement=0.93)
+    assert sentences(even)[0] == "3 of 3 clusters hold more than 1 % of the pixels."
+    assert "agree by 0.93" in sentences(even)[1] and "do not depend" in sentences(even)[1]
+    sided = Segmented(usage=np.array([0.5, 0.5]), flip_agreement=0.2)
+    assert "so far they depend" in sentences(sided)[-1]
+    one = Segmented(usage=np.array([0.999, 0.001]), flip_agreement=0.0)
+    assert len(sentences(one)) == 2  # no word on flips, of which there is nothing to see
+    assert "1 of 2 clusters holds" in sentences(one)[0] and "more than 90 %" in sentences(one)[1]
 
 
 # ---- training ------------------------------------------------------------------------------------

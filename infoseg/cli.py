@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from infoseg import cli_data
+from infoseg import cli_data, cli_pictures
 from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
 from infoseg.kernels import Stopped, raising_sigterm
 from infoseg.slots import SHORT, Slots
@@ -27,6 +27,7 @@ Settings come from params.yaml (the demo), or from conf/ with --profile; -S chan
   infoseg prepare coco_stuff3                        prepare one data set of the demo
   infoseg train coco_stuff3 infoseg --seed 1         train one run
   infoseg train street infoseg --profile real-images -S methods.infoseg.optimiser.steps=3000
+  infoseg train --images ~/holiday --classes 4       train on your own pictures
 """
 
 
@@ -45,9 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)",
     )
     run = argparse.ArgumentParser(add_help=False)
-    run.add_argument("dataset", help="key under `datasets` in the settings, e.g. coco_stuff3")
-    run.add_argument("method", help="key under `methods` in the settings, e.g. infoseg")
-    run.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    cli_pictures.add_run_arguments(run)
 
     parser = argparse.ArgumentParser(
         prog="infoseg",
@@ -72,17 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     train = add(
         "train",
-        "train one method on one data set",
-        [run],
+        "train one method on one data set, or InfoSeg on a folder of pictures",
+        [],
         "Train on random crops of all images, without labels, and write\n"
         "runs/<profile>/<run>/: weights.safetensors (last), best.safetensors (best evaluation,\n"
         "chosen with labels), history.csv, provenance.json, timing.json.\n"
         "With --restarts, train that many seeds and copy the weights of the one chosen without\n"
-        "labels to runs/<profile>/<data set>-<method>-selected/.",
+        "labels to runs/<profile>/<data set>-<method>-selected/.\n\n"
+        "With --images FOLDER --classes K, train InfoSeg on your own pictures, export the weights\n"
+        "and print the command that segments them.",
     )
+    cli_pictures.add_run_arguments(train, optional=True)
     train.add_argument(
         "--restarts", type=int, default=1, metavar="N", help="seeds to train, from --seed on"
     )
+    cli_pictures.add_own_pictures(train)
     train.add_argument(
         "--select",
         choices=SELECTIONS,
@@ -157,23 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_data.add_commands(commands, common)
     # Its own words are read in benchmarks/, which is beside the package, not in it.
     commands.add_parser("bench", add_help=False, help="time everything on this machine")
-    segment = commands.add_parser(
-        "segment",
-        help="segment pictures with trained weights",
-        description="Segment a picture, or every picture of a folder, with trained weights.\n"
-        "Writes NAME.png (cluster index with a palette) and NAME_overlay.png into OUT.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
-    segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
-    segment.add_argument("--weights", type=Path, required=True, help="weights.safetensors of a run")
-    segment.add_argument(
-        "--shorter-side",
-        type=int,
-        metavar="PIXELS",
-        help="segment at this size (default: the crop the weights were trained on, if smaller)",
-    )
-    segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    cli_pictures.add_commands(commands, common)
     return parser
 
 
@@ -213,13 +200,11 @@ def _bench(words: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "segment":
-        from infoseg.segmentation import segment_files
-
-        done = segment_files(
-            options.input, options.output, options.weights, options.shorter_side, options.device
-        )
-        print(f"{done} pictures segmented into {options.output}")
-        return 0
+        return cli_pictures.run_segment(options)
+    if options.command == "train":
+        if options.images is not None:
+            return cli_pictures.train_own(options)
+        cli_pictures.check_run(options)
 
     if options.command == "data" and options.verb == "fake":
         return cli_data.run_fake(options)
@@ -240,6 +225,8 @@ def _run(options: argparse.Namespace) -> int:
     project = Project(root, params, root, make_missing=True)
     if options.command == "data":
         return cli_data.run_with_project(options, project)
+    if options.command == "export":
+        return cli_pictures.run_export(options, project)
     if options.command == "prepare":
         for dataset in options.datasets or params.profile.datasets:
             prepared = project.prepare(dataset)

@@ -10,6 +10,7 @@ runs/<profile>/<data set>-<method>-<seed>/
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,14 @@ def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "infoseg" not in metadata:
             raise DataError("holds weights of another program", file=path)
-        card = Card.model_validate_json(metadata["infoseg"])
-        if card.format != WEIGHTS_FORMAT:
+        told = json.loads(metadata["infoseg"])
+        if told["format"] != WEIGHTS_FORMAT:
             raise DataError(
-                f"has weights format {card.format}, this version reads {WEIGHTS_FORMAT}", file=path
+                f"has weights format {told['format']}, this version reads {WEIGHTS_FORMAT}",
+                file=path,
+                advice="Use the version of infoseg that wrote it, or train this run again",
             )
+        card = Card.model_validate(told)
         # Before any memory is taken: a few bytes can claim a network of any size.
         with torch.device("meta"):
             claimed = card.build().state_dict()
@@ -87,9 +91,12 @@ def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
         raise DataError("not found", file=path, advice="Train this run first") from None
     except (
         SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
-        ArithmeticError, AssertionError,
+        ArithmeticError, AssertionError, RecursionError,
     ) as error:  # fmt: skip
+        problem = " ".join(str(error).split())
         raise DataError(
-            f"cannot be read as weights ({error})", file=path, advice="Train this run again"
+            f"cannot be read as weights ({problem})",
+            file=path,
+            advice="Train this run again, or copy it again",
         ) from None
     return method.to(device).eval(), card

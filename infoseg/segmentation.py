@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,85 +15,261 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from infoseg.data.imaging import read_rgb, read_tiff
 from infoseg.data.superpixels import region_count, superpixels
-from infoseg.devices import choose_device
-from infoseg.errors import DataError
-from infoseg.files import write_whole
+from infoseg.devices import choose_device, keep_freed_memory
+from infoseg.errors import DataError, visible
+from infoseg.export import Weights, read_weights
+from infoseg.files import write_json, write_whole
 from infoseg.methods import Method
+from infoseg.own_labels import Labels
 from infoseg.params_data import SuperpixelSettings
-from infoseg.reporting.palette import class_colours
-from infoseg.runs import load_weights
+from infoseg.pictures import find_pictures, picture_size, read_picture, resized
+from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
+from infoseg.segmentation_page import write_contact_sheet, write_page
+from infoseg.segmented import Segmented, counted, duration, signals
+from infoseg.selection import agreement
+from infoseg.tiling import LARGEST, segment_tiled
 from infoseg.views import Views
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
 SMALLEST = 32
+#: Pictures that are segmented mirrored, too, to see how far the answers agree.
+FLIPPED = 24
+#: Side of the pictures that pages show, in pixels at most, and how many of them are kept for that.
+THUMBNAIL, SHOWN = 320, 60
+#: Pixels above which one picture takes long enough to say how long, and too long to do it twice.
+WORTH_TELLING = 2000**2
+
+
+def working_size(height: int, width: int, shorter_side: int | None) -> tuple[int, int]:
+    """Size a picture is segmented at: brought down to `shorter_side`, never up but to 32 pixels.
+
+    shorter_side: None for the picture's own size.
+    """
+    scale = 1.0 if shorter_side is None else min(1.0, shorter_side / min(height, width))
+    return max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale))
 
 
 @torch.no_grad()
 def segment_picture(
     method: Method,
     picture: np.ndarray,
-    shorter_side: int,
+    shorter_side: int | None,
     regions: SuperpixelSettings | None = None,
 ) -> np.ndarray:
     """Cluster of every pixel, (H, W) uint8, of a picture (H, W, C) uint8 of any size.
 
     The picture is brought down to `shorter_side` first if it is larger (methods know objects at the
-    scale they were trained on); labels are repeated back to the picture's own size. regions: how to
-    make superpixels, for a method that needs them.
+    scale they were trained on); labels are repeated back to the picture's own size. Large pictures
+    are taken in tiles, see `infoseg.tiling`. regions: how to make superpixels, for a method that
+    needs them.
     """
-    device = next(method.buffers()).device
-    image = torch.tensor(picture).to(device).permute(2, 0, 1)[None].float() / 255
     height, width = picture.shape[:2]
-    scale = min(1.0, shorter_side / min(height, width))
-    size = [max(SMALLEST, round(side * scale)) for side in (height, width)]
-    if size != [height, width]:
-        image = F.interpolate(
-            image, size, mode="bilinear", align_corners=False, antialias=scale < 1
-        )
-    views = Views(image)
+    small = resized(picture, working_size(height, width, shorter_side))
+    pixels = torch.from_numpy(np.require(small, requirements="CW")).permute(2, 0, 1)
     if method.sees.regions:
-        pixels = (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-        ids = superpixels(pixels, regions)
+        ids = superpixels(small, regions)
+        device = next(method.buffers()).device
         on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
+        image = pixels[None].to(device).float() / 255
         views = Views(image, regions=on_device, region_count=region_count(ids))
-    labels = method.segment(views)[:, None].float()
-    return F.interpolate(labels, (height, width), mode="nearest")[0, 0].byte().cpu().numpy()
+        labels = method.segment(views)[0].byte().cpu().numpy()
+    else:
+        labels = segment_tiled(method, pixels)
+    if labels.shape == (height, width):
+        return labels
+    full = F.interpolate(torch.from_numpy(labels)[None, None], (height, width), mode="nearest")
+    return full[0, 0].numpy()
 
 
 def segment_files(
-    source: Path, out: Path, weights: Path, shorter_side: int | None, device: str = "auto"
-) -> int:
-    """Segment a picture or all pictures of a folder; returns how many.
+    source: Path,
+    out: Path,
+    weights: Path | None = None,
+    shorter_side: int | None = None,
+    device: str = "auto",
+    labels: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Segmented:
+    """Segment a picture, or all pictures of a folder.
 
-    Writes NAME.png (cluster index, palette) and NAME_overlay.png. Raises DataError naming the file
-    for weights or pictures that cannot be read.
+    Writes NAME.png (cluster index, palette) and NAME_overlay.png for each, contact_sheet.png,
+    index.html and signals.json. weights: None for those that come with the repository.
+    shorter_side: None for the one the weights were trained at, 0 for every picture's own size.
+    labels: folder of index PNGs to evaluate with. tell: is given the estimate of the time it takes.
+
+    A picture that cannot be read is left out, with a warning. Raises DataError naming the file for
+    weights or labels that cannot be used, or if no picture can be.
     """
-    method, card = load_weights(weights, choose_device(device))
-    if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.suffix.lower() in ENDINGS)
-        if not files:
-            raise DataError("holds no JPEG, PNG or TIFF picture", file=source)
-    elif source.exists():
-        files = [source]
-    else:
-        raise DataError("not found", file=source)
+    began = time.perf_counter()
+    keep_freed_memory()
+    read = read_weights(weights, choose_device(device))
+    files = find_pictures(source)
     if out.resolve() in {source.resolve(), source.resolve().parent}:
         raise DataError("is where the pictures are", file=out, advice="Choose another OUT folder")
-    colours = (np.asarray(class_colours(method.clusters)).reshape(-1, 3)).astype(np.uint8)
-    for file in tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2):
-        tiff = file.suffix.lower() in {".tif", ".tiff"}
-        picture = read_tiff(file, card.channels) if tiff else read_rgb(file)
-        if picture.shape[2] != card.channels:
+    _check_names(files)
+    if read.method.clusters > MAX_CLASSES:
+        raise DataError(
+            f"has {read.method.clusters} clusters, and there are colours for {MAX_CLASSES}",
+            file=weights,
+            advice="Train with fewer classes",
+        )
+    result = Segmented(names=read.cluster_names())
+    files = _readable(files, result)
+    side = shorter_side if shorter_side is not None else read.shorter_side
+    run = _Run(read, side or None, out, result)
+    annotations = Labels(labels, [f.stem for f in files], read.method.clusters) if labels else None
+    if len(files) > 1 or any(math.prod(picture_size(file)) > WORTH_TELLING for file in files):
+        tell(f"{counted(len(files))}, about {duration(run.estimate(files))}")
+    run.all(files, annotations)
+    if not result.done:
+        raise DataError(
+            f"none of its {len(result.left_out)} pictures can be used",
+            file=source,
+            advice="What is wrong with each is said above",
+        )
+    if annotations:
+        result.evaluation = annotations.summary()
+    result.seconds = time.perf_counter() - began
+    write_contact_sheet(out / "contact_sheet.png", result)
+    write_page(out / "index.html", result, read)
+    write_json(out / "signals.json", signals(result))
+    return result
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Raise DataError where what is written for two pictures would have one name."""
+    written = {f"{file.stem}_overlay" for file in files} | {"contact_sheet"}
+    for file in files:
+        if file.stem in written:
             raise DataError(
-                f"has {picture.shape[2]} channels; these weights expect {card.channels}", file=file
+                "is named as what is written here for another picture or for all of them",
+                file=file,
+                advice="Rename it, or name the folder of the pictures rather than one of results",
             )
-        labels = segment_picture(method, picture, shorter_side or card.crop, card.superpixels)
+
+
+def _readable(files: Sequence[Path], result: Segmented) -> list[Path]:
+    """Those whose headers can be read. Raises DataError if there are none."""
+    good: list[Path] = []
+    for file in files:
+        try:
+            picture_size(file)
+            good.append(file)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            _leave_out(result, file, error)
+    return good
+
+
+def _leave_out(result: Segmented, file: Path, error: DataError) -> None:
+    result.left_out[file.name] = error.problem
+    tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
+
+
+class _Run:
+    def __init__(self, read: Weights, side: int | None, out: Path, result: Segmented):
+        self.read, self.side, self.out, self.result = read, side, out, result
+        self.counts = np.zeros(read.method.clusters, np.int64)
+
+    def labels_of(self, picture: np.ndarray) -> np.ndarray:
+        return segment_picture(self.read.method, picture, self.side, self.read.card.superpixels)
+
+    def estimate(self, files: Sequence[Path]) -> float:
+        """Seconds for all pictures, from the first of them that can be read.
+
+        Reading and writing take time by a picture's own pixels, the network by those it sees.
+        """
+        for file in files:
+            try:
+                began = time.perf_counter()
+                picture = read_picture(file, self.read.card.channels)
+                loading = time.perf_counter() - began
+                break
+            except DataError:
+                continue
+        else:
+            return 0.0
+        own = math.prod(picture.shape[:2])
+        piece = resized(picture, working_size(*picture.shape[:2], self.side))[:LARGEST, :LARGEST]
+        method, regions = self.read.method, self.read.card.superpixels
+        segment_picture(method, piece, None, regions)  # the first time takes longer
+        began = time.perf_counter()
+        segment_picture(method, piece, None, regions)
+        by_seen = (time.perf_counter() - began) / math.prod(piece.shape[:2])
+        part = picture[:LARGEST, :LARGEST]
+        began = time.perf_counter()
+        _overlay(part, np.zeros(part.shape[:2], np.uint8)).save(io.BytesIO(), format="PNG")
+        # Half as much again for the index and the small pictures.
+        by_own = loading / own + 1.5 * (time.perf_counter() - began) / math.prod(part.shape[:2])
+        total, flipped = 0.0, self.flipped(files)
+        for file in files:
+            size = picture_size(file)
+            seen = working_size(*size, self.side)
+            passes = 2 if max(seen) > LARGEST else 1
+            passes *= 2 if file in flipped else 1
+            total += by_own * math.prod(size) + passes * by_seen * math.prod(seen)
+        return total
+
+    def flipped(self, files: Sequence[Path]) -> set[Path]:
+        """Pictures that are segmented mirrored, too: some, and none that takes long."""
+        chosen = [files[place] for place in _spread(len(files), FLIPPED)]
+        sizes = {file: working_size(*picture_size(file), self.side) for file in chosen}
+        return {file for file, size in sizes.items() if math.prod(size) <= WORTH_TELLING}
+
+    def all(self, files: Sequence[Path], annotations: Labels | None) -> None:
+        flipped, shown = self.flipped(files), _spread(len(files), SHOWN)
+        clusters = self.read.method.clusters
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        bar = tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2)
+        for place, file in enumerate(bar):
+            try:
+                picture = read_picture(file, self.read.card.channels)
+                if annotations:
+                    annotations.check(file.stem, picture.shape[:2])
+            except DataError as error:
+                if len(files) == 1 or error.file != file:  # a label map's is not left out
+                    raise
+                _leave_out(self.result, file, error)
+                continue
+            labels = self.labels_of(picture)
+            self.counts += np.bincount(labels.ravel(), minlength=clusters)
+            overlay = self.write(file.stem, picture, labels)
+            if file in flipped:
+                mirrored = self.labels_of(picture[:, ::-1])[:, ::-1]
+                step = max(1, min(labels.shape) // 256)  # enough to compare, and small to keep
+                pairs.append((labels[::step, ::step].ravel(), mirrored[::step, ::step].ravel()))
+            if place in shown:
+                small = (Image.fromarray(picture[..., :3]), overlay)
+                for image in small:
+                    image.thumbnail((THUMBNAIL, THUMBNAIL))
+                self.result.shown.append((file.stem, *small))
+            if annotations:
+                annotations.add(file.stem, labels)
+            self.result.done.append(file.stem)
+        self.result.usage = self.counts / max(1, self.counts.sum())
+        if pairs:
+            here, there = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            self.result.flip_agreement = round(agreement(here, there, clusters), 4)
+
+    def write(self, name: str, picture: np.ndarray, labels: np.ndarray) -> Image.Image:
+        """Index and overlay of a picture; returns the overlay."""
         index = Image.fromarray(labels, mode="P")
-        index.putpalette(colours.tobytes())
-        overlay = Image.fromarray((0.5 * picture[..., :3] + 0.5 * colours[labels]).astype(np.uint8))
-        for image, name in ((index, f"{file.stem}.png"), (overlay, f"{file.stem}_overlay.png")):
-            write_whole(out / name, lambda path, image=image: image.save(path, format="PNG"))
-    return len(files)
+        index.putpalette(png_palette())
+        overlay = _overlay(picture, labels)
+        for image, file in ((index, f"{name}.png"), (overlay, f"{name}_overlay.png")):
+            write_whole(self.out / file, lambda path, image=image: image.save(path, format="PNG"))
+        return overlay
+
+
+def _overlay(picture: np.ndarray, labels: np.ndarray) -> Image.Image:
+    """Half picture, half colours of the clusters; integers, because large pictures are large."""
+    half = picture[..., :3] >> 1
+    half += colourise(labels) >> 1
+    return Image.fromarray(half)
+
+
+def _spread(count: int, most: int) -> set[int]:
+    """Up to `most` of `count` places, evenly spread."""
+    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

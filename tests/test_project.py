@@ -165,7 +165,27 @@ def test_segment_writes_labels_and_overlays_of_the_pictures_own_size(
         "a_overlay.png",
         "b.png",
         "b_overlay.png",
+        "contact_sheet.png",
+        "index.html",
+        "signals.json",
     }
+
+
+def test_a_run_is_exported_and_segments_alone(home, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(home)
+    written = tmp_path / "alone.safetensors"
+    assert main(["export", RUN.key, "--to", str(written)]) == 0
+    card = tmp_path / "alone.safetensors.md"
+    assert capsys.readouterr().out.split() == [str(written), str(card)]
+    assert "Pixel accuracy of these weights" in card.read_text()
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    words = ["segment", "a.png", "out", "--weights", "alone.safetensors"]
+    assert main(words) == 0
+    monkeypatch.chdir(home)
+    assert main(["export", "coco_stuff3-infoseg-9"]) == 1
+    said = capsys.readouterr().err
+    assert "There are: " in said and RUN.key in said
 
 
 def test_segment_never_overwrites_the_pictures(home, tmp_path, capsys):

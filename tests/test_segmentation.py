@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import build, method_settings
+from helpers import build, data_info, method_settings
 from PIL import Image
 
 from infoseg.data.superpixels import superpixels
@@ -26,14 +26,16 @@ def picture(height: int = 90, width: int = 70) -> np.ndarray:
     return (bands + rng.integers(-20, 21, bands.shape)).clip(0, 255).astype(np.uint8)
 
 
-def weights(folder, kind: str):
-    method = build(kind).eval()
+def weights(folder, kind: str, channels: int = 3):
+    method = build(kind, data_info(channels=channels)).eval()
     image = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
+    image = torch.cat([image, image[:, : channels - 3]], 1)
     method.fit(iter([Views(image)]), 0)
     card = Card(
         format=WEIGHTS_FORMAT, dataset="test", method=kind, seed=0, step=0,
-        settings=method_settings(kind), clusters=3, channels=3, mean=[0.4, 0.5, 0.6],
-        std=[0.2, 0.2, 0.2], crop=48, classes=["a", "b", "c"],
+        settings=method_settings(kind), clusters=3, channels=channels,
+        mean=[0.4, 0.5, 0.6, 0.3][:channels], std=[0.2] * channels, crop=48,
+        classes=["a", "b", "c"],
         superpixels=REGIONS if method.sees.regions else None,
     )  # fmt: skip
     save_weights(folder / "w.safetensors", method.state_dict(), card)
@@ -47,7 +49,7 @@ def test_every_method_segments_a_picture_at_its_own_size(tmp_path, kind):
     pictures.mkdir()
     Image.fromarray(picture()).save(pictures / "one.png")
     Image.fromarray(picture(48, 120)).save(pictures / "two.png")
-    assert segment_files(pictures, tmp_path / "out", path, None, "cpu") == 2
+    assert len(segment_files(pictures, tmp_path / "out", path, None, "cpu").done) == 2
     for name, size in (("one", (90, 70)), ("two", (48, 120))):
         with Image.open(tmp_path / "out" / f"{name}.png") as labels:
             found = np.asarray(labels)
@@ -73,12 +75,10 @@ def test_superpixels_of_a_new_picture_are_made_as_at_preparation(tmp_path):
 
 
 def test_weights_for_another_number_of_channels_are_refused(tmp_path):
-    path, _ = weights(tmp_path, "kmeans")
-    import tifffile
-
-    tifffile.imwrite(tmp_path / "four.tif", np.zeros((40, 40, 4), np.uint8), planarconfig="contig")
-    with pytest.raises(DataError, match=r"four\.tif"):
-        segment_files(tmp_path / "four.tif", tmp_path / "out", path, None, "cpu")
+    path, _ = weights(tmp_path, "kmeans", channels=4)
+    Image.fromarray(picture()).save(tmp_path / "three.png")
+    with pytest.raises(DataError, match=r"three\.png.*infrared"):
+        segment_files(tmp_path / "three.png", tmp_path / "out", path, None, "cpu")
     assert not (tmp_path / "out").exists()
 
 

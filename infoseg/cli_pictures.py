@@ -1,0 +1,155 @@
+"""Commands for one's own pictures: `segment`, `export`, and `train --images`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from infoseg.cli_data import add_command
+from infoseg.errors import ParamsError
+
+
+def add_commands(commands, common: argparse.ArgumentParser) -> None:
+    """Add `segment` and `export` to the command line's."""
+    segment = add_command(
+        commands,
+        "segment",
+        "segment pictures with trained weights",
+        [],
+        "Segment a picture, or every picture of a folder, with trained weights. Writes into OUT:\n"
+        "NAME.png (cluster index with a palette) and NAME_overlay.png of every picture,\n"
+        "contact_sheet.png, index.html (one file to look at or send) and signals.json.\n"
+        "A picture that cannot be read is left out with a warning, and the exit status is 1.",
+    )
+    segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
+    segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
+    segment.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weights.safetensors of a run, or what `infoseg export` wrote; default: InfoSeg's of "
+        "the demo, which come with the repository",
+    )
+    segment.add_argument(
+        "--shorter-side",
+        type=int,
+        metavar="PIXELS",
+        help="segment at this size, 0 for every picture's own (default: the size that the weights "
+        "were trained at)",
+    )
+    segment.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FOLDER",
+        help="measure with label maps named like the pictures: 8-bit PNGs of class numbers, 255 "
+        "where unknown",
+    )
+    segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    export = add_command(
+        commands,
+        "export",
+        "one file of a run's weights, with a model card, to hand on",
+        [common],
+        "Write a run's last weights as one safetensors file that `infoseg segment` needs nothing\n"
+        "beside, and a model card FILE.md: data, licence, settings, accuracy by seed, limits.",
+    )
+    export.add_argument("run", help="<data set>-<method>-<seed>, e.g. coco_stuff3-infoseg-0")
+    export.add_argument(
+        "--to", type=Path, metavar="FILE", help="default: RUN.safetensors in the present folder"
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Add what names a run. optional: there is another way to say what to do."""
+    count = {"nargs": "?"} if optional else {}
+    keys = "key under `{}` in the settings, e.g. {}"
+    parser.add_argument("dataset", help=keys.format("datasets", "coco_stuff3"), **count)
+    parser.add_argument("method", help=keys.format("methods", "infoseg"), **count)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+
+
+def check_run(options: argparse.Namespace) -> None:
+    """Raise ParamsError unless `train` was told what to train, and on what."""
+    if options.dataset is None or options.method is None:
+        raise ParamsError(
+            "train what? Name a data set and a method (infoseg train coco_stuff3 infoseg), or your "
+            "own pictures (infoseg train --images FOLDER --classes K)"
+        )
+    for name in ("classes", "labels", "out", "steps"):
+        if getattr(options, name) is not None:
+            raise ParamsError(f"--{name} goes with --images; other settings are changed with -S")
+
+
+def add_own_pictures(train: argparse.ArgumentParser) -> None:
+    """Add what `train` needs for a folder of pictures."""
+    own = train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD")
+    own.add_argument("--images", type=Path, metavar="FOLDER", help="JPEG, PNG and TIFF pictures")
+    own.add_argument("--classes", type=int, metavar="K", help="how many classes to find, 2 or more")
+    own.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help="label maps to measure with afterwards"
+    )
+    own.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: runs/own/<name of the folder>"
+    )
+    own.add_argument("--steps", type=int, metavar="N", help="optimisation steps")
+
+
+def train_own(options: argparse.Namespace) -> int:
+    """`train --images`."""
+    if options.dataset is not None:
+        raise ParamsError(f"--images and the data set '{options.dataset}': choose one of them")
+    if options.profile not in (None, "folder"):
+        raise ParamsError("--images is for the profile 'folder': leave --profile out")
+    from infoseg.own_pictures import train_on_folder
+
+    print(
+        train_on_folder(
+            options.images,
+            options.classes,
+            out=options.out,
+            labels=options.labels,
+            steps=options.steps,
+            seeds=range(options.seed, options.seed + options.restarts),
+            overrides=options.overrides,
+            tell=lambda text: print(text, flush=True),
+        )
+    )
+    return 0
+
+
+def run_segment(options: argparse.Namespace) -> int:
+    from infoseg.segmentation import segment_files
+    from infoseg.segmented import counted, sentences
+
+    done = segment_files(
+        options.input,
+        options.output,
+        options.weights,
+        options.shorter_side,
+        options.device,
+        options.labels,
+        tell=lambda text: print(text, flush=True),
+    )
+    for sentence in sentences(done):
+        print(sentence)
+    if done.evaluation:
+        found = done.evaluation
+        print(
+            f"With labels: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} "
+            f"(one constant answer: PA {found['constant_pa']:.1f})"
+        )
+    print(f"{counted(len(done.done))} segmented; look at {options.output / 'index.html'}")
+    if done.left_out:
+        print(f"infoseg: {counted(len(done.left_out))} left out", file=sys.stderr)
+    return 1 if done.left_out else 0
+
+
+def run_export(options: argparse.Namespace, project) -> int:
+    from infoseg.export import card_path
+    from infoseg.export_run import export_run
+
+    written = export_run(project, options.run, options.to)
+    print(written)
+    print(card_path(written))
+    return 0

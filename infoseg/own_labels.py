@@ -1,0 +1,73 @@
+"""Label maps beside one's own pictures: index PNGs, and how well clusters fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoseg.data.folder import _read_classes
+from infoseg.data.imaging import check_size, read_labels
+from infoseg.errors import DataError
+from infoseg.evaluation import summarise
+from infoseg.views import IGNORE
+
+
+class Labels:
+    """Label maps <picture's name>.png: 8-bit class numbers from 0, 255 = unknown.
+
+    Class names are those of `dataset.json` beside the folder, where it describes them. Raises
+    DataError for a folder that is missing or holds a label for none of the pictures.
+    """
+
+    def __init__(self, folder: Path, pictures: Sequence[str], clusters: int):
+        if not folder.is_dir():
+            raise DataError("folder not found", file=folder, advice="Check the path of the labels")
+        self.folder, self.clusters = folder, clusters
+        self.maps = {name: file for name in pictures if (file := folder / f"{name}.png").is_file()}
+        if not self.maps:
+            raise DataError(
+                "holds a label map for none of the pictures",
+                file=folder,
+                advice="Name label maps after the pictures, with the ending .png",
+            )
+        self.names = _read_classes(folder.parent / "dataset.json", folder.name)
+        self.counts: dict[str, np.ndarray] = {}
+        self.annotations: dict[str, np.ndarray] = {}
+
+    def check(self, name: str, size: tuple[int, int]) -> None:
+        """Read a picture's label map, if it has one. Raises DataError for another (H, W) size."""
+        if name not in self.maps:
+            return
+        labels = read_labels(self.maps[name])
+        check_size(labels, size, self.maps[name])
+        most = int(labels[labels != IGNORE].max(initial=0))
+        if self.names and most >= len(self.names):
+            raise DataError(
+                f"value {most} is none of the {len(self.names)} classes",
+                file=self.maps[name],
+                advice=f"Use 0-{len(self.names) - 1}, and {IGNORE} for unknown",
+            )
+        self.annotations[name] = labels
+
+    def add(self, name: str, clusters: np.ndarray) -> None:
+        """Count a picture's pixels by cluster (H, W) and annotated class."""
+        labels = self.annotations.pop(name, None)
+        if labels is None:
+            return
+        known = labels != IGNORE
+        pairs = clusters[known].astype(np.int64) * 256 + labels[known]
+        self.counts[name] = np.bincount(pairs, minlength=self.clusters * 256).reshape(-1, 256)
+
+    def summary(self) -> dict[str, Any] | None:
+        """All figures of `infoseg.evaluation.summarise`; None if no pixel was annotated."""
+        if not self.counts:
+            return None
+        counts = np.stack(list(self.counts.values()))
+        seen = np.flatnonzero(counts.sum((0, 1)))
+        if not len(seen):
+            return None
+        names = self.names or [f"class {c}" for c in range(int(seen.max()) + 1)]
+        return summarise(counts[..., : len(names)], list(self.counts), names)

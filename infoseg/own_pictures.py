@@ -1,0 +1,260 @@
+"""`infoseg train --images FOLDER --classes K`: from a folder of pictures to weights.
+
+Pictures of any kind are first written as 8-bit RGB at the size the network learns at, in the form
+that the profile `folder` reads; from there on it is a run like any other. What fits the number and
+the size of the pictures is decided here; every other setting is the profile's.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infoseg.data.prepare import available_cores
+from infoseg.devices import choose_device, reproducible
+from infoseg.errors import DataError, InfosegError, ParamsError
+from infoseg.export import export_weights
+from infoseg.export_run import describe_run
+from infoseg.files import find_root, write_json
+from infoseg.methods import METHODS, DataInfo
+from infoseg.own_staging import Staged, stage
+from infoseg.params import FolderParams, MethodSettings, Params, load_params
+from infoseg.pictures import find_pictures
+from infoseg.project import Project
+from infoseg.reporting.palette import MAX_CLASSES
+from infoseg.restarts import train_restarts
+from infoseg.runs import load_weights
+from infoseg.segmented import duration
+from infoseg.signals import label_free
+from infoseg.training import Optimisation
+from infoseg.views import evaluated_items
+
+DATASET, METHOD = "pictures", "infoseg"
+#: Fewer pictures than this are a warning: a class has to be seen in several of them.
+FEW = 20
+
+
+def train_on_folder(
+    images: Path,
+    classes: int | None,
+    out: Path | None = None,
+    labels: Path | None = None,
+    steps: int | None = None,
+    seeds: Sequence[int] = (0,),
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = print,
+) -> str:
+    """Train InfoSeg on a folder of pictures; returns the command that segments with the weights.
+
+    classes: K, 2 to 27. out: for weights.safetensors, its model card, signals.json and everything
+    in between; default runs/own/<name> in the repository. labels: folder of label maps named like
+    the pictures, to measure with; training never sees them. steps: of optimisation; None for the
+    profile's. seeds: several are compared without labels, and the one the others agree with most is
+    kept. overrides: of the profile's settings, Hydra's syntax. tell: is given what is going on.
+
+    Raises ParamsError for settings that make no sense, DataError for pictures that cannot be used.
+    """
+    classes = _check_classes(classes)
+    if steps is not None and steps < 1:
+        raise ParamsError(f"--steps is {steps}; it must be at least 1")
+    if 1 < len(seeds) < 3:
+        raise ParamsError("--restarts: two are too few to choose among, 3 or more")
+    root = _repository()
+    files = find_pictures(images)
+    if len(files) < 2:
+        raise _too_few(images, len(files))
+    out = (out or root / "runs" / "own" / _name(images)).resolve()
+    profile = load_params(root, "folder", overrides)
+    described = profile.datasets[DATASET]
+    assert isinstance(described, FolderParams)
+    staged = stage(files, out / "pictures", described.shorter_side, labels)
+    if len(staged.shorter) < 2:
+        raise _too_few(images, len(staged.shorter))
+
+    settings = profile.method(METHOD, DATASET)
+    fitted = fitting(staged, classes, settings, described.crop, steps)
+    described_as = [
+        f"sources.{DATASET}.path={_quoted(str(staged.folder))}",
+        f"datasets.{DATASET}.title={_quoted(_name(images))}",
+    ]
+    given = [*described_as, *fitted, *overrides]
+    project = Project(out, load_params(root, "folder", given), root, make_missing=True)
+    project, seconds = _fastest(project, lambda more: load_params(root, "folder", given + more))
+    settings = project.params.method(METHOD, DATASET)
+    optimiser = settings.optimiser
+    count = len(staged.shorter)
+    if count < FEW:
+        tell(
+            f"{count} pictures are few: what all of them share, and what only one shows, may be "
+            f"told apart in place of classes. {FEW} or more are better; large ones can be cut up."
+        )
+    device = choose_device(project.params.training.device)
+    many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+    tell(
+        f"{count} pictures, {classes} classes: {optimiser.steps} steps of {optimiser.batch} crops "
+        f"of {optimiser.crop or project.params.datasets[DATASET].crop} px{many} on {device}, "
+        f"about {duration(seconds * len(seeds))}"
+    )
+    name, agreements = _train(project, seeds)
+    if staged.labels:
+        for seed in seeds:
+            found = project.evaluate(DATASET, METHOD, seed)["last"]
+            tell(f"seed {seed}: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} with the labels")
+    signals = _signals(project, name, out, agreements)
+    for sentence in signals:
+        tell(sentence)
+    weights = export_weights(
+        project.runs / name / "weights.safetensors",
+        out / "weights.safetensors",
+        describe_run(project, name).model_copy(update={"signals": signals}),
+    )
+    tell(f"weights and model card: {weights}")
+    words = ["infoseg", "segment", str(images), str(out / "segmented"), "--weights", str(weights)]
+    if labels:
+        words += ["--labels", str(labels)]
+    return f"now: {shlex.join(words)}"
+
+
+def _repository() -> Path:
+    """The repository worked in or, outside of one, that of this package."""
+    try:
+        return find_root()
+    except InfosegError:
+        return find_root(Path(__file__).parent)
+
+
+def _check_classes(classes: int | None) -> int:
+    if classes is None:
+        raise ParamsError("--classes is missing: say how many classes to find, 2 or more")
+    if classes < 2:
+        raise ParamsError(
+            f"--classes is {classes}: with fewer than two there is nothing to tell apart. Choose 2 "
+            "or more"
+        )
+    if classes > MAX_CLASSES:
+        raise ParamsError(f"--classes is {classes}; at most {MAX_CLASSES} can be shown apart")
+    return classes
+
+
+def _too_few(images: Path, count: int) -> DataError:
+    return DataError(
+        f"has {count} picture{'s' * (count != 1)} to train on, and InfoSeg learns by comparing "
+        "pictures with each other",
+        file=images,
+        advice=f"Use at least 2, better {FEW} or more; a large picture can be cut into pieces",
+    )
+
+
+def _name(images: Path) -> str:
+    """A folder's name as part of a path."""
+    name = images.resolve().stem if images.is_file() else images.resolve().name
+    return "".join(c if c.isalnum() or c in "_-" else "_" for c in name) or "pictures"
+
+
+def _quoted(text: str) -> str:
+    """A value of Hydra's override syntax."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
+
+
+def fitting(
+    staged: Staged, classes: int, settings: MethodSettings, crop: int, steps: int | None
+) -> list[str]:
+    """Overrides of the profile that the number and the size of the pictures ask for.
+
+    No batch is larger than the number of pictures, since none may hold a picture twice; no crop is
+    larger than the pictures, whose largest decides: smaller ones get a black border.
+    """
+    optimiser = settings.optimiser
+    crop = min(crop, max(staged.shorter))
+    place = f"methods.{METHOD}.optimiser"
+    found = [
+        f"datasets.{DATASET}.clusters={classes}",
+        f"datasets.{DATASET}.crop={crop}",
+        f"{place}.batch={min(optimiser.batch, len(staged.shorter))}",
+        f"{place}.crop={min(optimiser.crop or crop, crop)}",
+        "training.evaluations=0",  # labels, if any, are looked at once, at the end
+    ]
+    if steps is not None:
+        found.append(f"{place}.steps={steps}")
+    if staged.labels:
+        found.append(f"datasets.{DATASET}.labels={staged.labels}")
+        if staged.classes != classes:
+            found.append(f"datasets.{DATASET}.over_clustering=true")
+    return found
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def _fastest(project: Project, again: Callable[[list[str]], Params]) -> tuple[Project, float]:
+    """Choose one CPU thread or all of them by trying; returns the seconds all steps will take."""
+    device = choose_device(project.params.training.device)
+    tries = {project.params.training.threads}
+    if device.type == "cpu":
+        tries.add(available_cores())
+    found: list[tuple[float, int, Project]] = []
+    for threads in sorted(tries):
+        other = Project(
+            project.folder, again([f"training.threads={threads}"]), project.root, make_missing=True
+        )
+        found.append((_seconds_per_step(other), threads, other))
+    best = min(found)[:2]
+    # The fewest that are nearly as fast: others may want the cores.
+    seconds, _, chosen = next(one for one in found if one[0] <= 1.2 * best[0])
+    return chosen, seconds * chosen.params.method(METHOD, DATASET).optimiser.steps
+
+
+def _seconds_per_step(project: Project) -> float:
+    """Of a training's steps, measured on a method that is thrown away."""
+    training = project.params.training
+    settings = project.params.method(METHOD, DATASET)
+    with reproducible(training, 0) as device:
+        prepared = project.load(DATASET)
+        meta = prepared.meta
+        clusters = project.params.datasets[DATASET].clusters
+        info = DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
+        method = METHODS[settings.kind](settings, info).to(device)
+        data = project.crops(DATASET, method)
+        optimisation = Optimisation(method, data, training, 0, "")
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            optimisation.advance()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def _train(project: Project, seeds: Sequence[int]) -> tuple[str, list[float]]:
+    """Name of the run to export, and how far each seed agrees with the others."""
+    if len(seeds) == 1:
+        return project.train(DATASET, METHOD, seeds[0]).name, []
+    folder, agreements = train_restarts(project, DATASET, METHOD, seeds, "seed_agreement")
+    return folder.name, agreements
+
+
+def _signals(project: Project, name: str, out: Path, agreements: Sequence[float]) -> list[str]:
+    """Write signals.json of the exported weights; returns what it says, in words."""
+    training = project.params.training
+    with reproducible(training, 0) as device:
+        method, _ = load_weights(project.runs / name / "weights.safetensors", device)
+        data = project.crops(DATASET, method)
+        data.evaluated = evaluated_items(data)  # all pictures where none is labelled
+        found = label_free(method, data, training, 0)
+    told = [
+        f"Without labels: clusters are used evenly to {100 * found['usage_entropy']:.0f} %; labels "
+        f"agree by {found['flip_agreement']:.2f} with those of mirrored pictures and by "
+        f"{found['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)."
+    ]
+    if agreements:
+        found["seed_agreements"] = list(agreements)
+        listed = ", ".join(f"{value:.2f}" for value in agreements)
+        told.append(f"Seeds agree with the others by {listed}; the best one is kept.")
+    write_json(out / "signals.json", found)
+    return told

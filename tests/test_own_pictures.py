@@ -1,0 +1,507 @@
+"""Pictures as people have them: read, segmented whole and in tiles, trained on."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from helpers import build, method_settings
+from PIL import Image
+from test_segmentation import weights
+
+from infoseg.cli import main
+from infoseg.errors import DataError
+from infoseg.export import read_weights
+from infoseg.own_pictures import train_on_folder
+from infoseg.own_staging import stage
+from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
+from infoseg.segmentation import segment_files, segment_picture, working_size
+from infoseg.segmented import Segmented, sentences
+from infoseg.tiling import segment_tiled, tiles
+from infoseg.views import Views
+
+RED_LEFT = np.zeros((40, 60, 3), np.uint8)
+RED_LEFT[:, :30] = (200, 30, 20)
+RED_LEFT[:, 30:] = (20, 60, 190)
+RED_LEFT[:10, :, 1] += 60
+
+
+def near(found: np.ndarray, expected: np.ndarray, by: float = 6) -> bool:
+    assert found.dtype == np.uint8
+    assert found.shape == expected.shape
+    return np.abs(found.astype(int) - expected).mean() < by
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def save(kind: str, folder):
+    """RED_LEFT as one of the kinds of files; its path and what reading it has to give."""
+    image, grey = Image.fromarray(RED_LEFT), Image.fromarray(RED_LEFT).convert("L")
+    greys = np.asarray(grey)[..., None].repeat(3, 2)
+    wide = RED_LEFT.astype(np.uint16) << 8
+    bands = np.dstack([RED_LEFT, np.full((40, 60), 77, np.uint8)])
+    name = kind.replace(" ", "_") + {"j": ".jpg", "p": ".png", "t": ".tif"}[kind[0]]
+    path = folder / name
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    match kind:
+        case "jpeg RGB":
+            image.save(path, quality=95, subsampling=0)
+        case "jpeg grey":
+            grey.save(path, quality=95)
+            return path, greys
+        case "jpeg CMYK":
+            image.convert("CMYK").save(path, quality=98)
+        case "jpeg turned":
+            image.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+        case "png RGBA":
+            alpha = image.convert("RGBA")
+            alpha.putalpha(grey)
+            alpha.save(path)
+        case "png palette":
+            image.quantize(16).save(path)
+        case "png grey 16":
+            Image.fromarray(np.asarray(grey).astype(np.uint16) << 8).save(path)
+            return path, greys
+        case "png RGB 16":
+            import imagecodecs
+
+            path.write_bytes(imagecodecs.png_encode(wide))
+        case "tiff RGB":
+            tifffile.imwrite(path, RED_LEFT, photometric="rgb", compression="zlib")
+        case "tiff grey":
+            tifffile.imwrite(path, np.asarray(grey))
+            return path, greys
+        case "tiff white is zero":
+            tifffile.imwrite(path, 255 - np.asarray(grey), photometric="miniswhite")
+            return path, greys
+        case "tiff RGB 16":
+            tifffile.imwrite(path, wide, photometric="rgb")
+        case "tiff RGB 12 bits in 16":
+            tifffile.imwrite(path, RED_LEFT.astype(np.uint16) << 4, photometric="rgb")
+        case "tiff planar":
+            tifffile.imwrite(
+                path, np.moveaxis(RED_LEFT, 2, 0), photometric="rgb", planarconfig="separate"
+            )
+        case "tiff RGBIR":
+            tifffile.imwrite(path, bands, photometric="rgb", extrasamples=["unspecified"])
+        case "tiff RGBA":
+            tifffile.imwrite(path, bands, photometric="rgb", extrasamples=["unassalpha"])
+        case "tiff CMYK":
+            image.convert("CMYK").save(path)
+        case "tiff palette":
+            image.quantize(16).save(path)
+        case "tiff turned":
+            turned = np.ascontiguousarray(np.rot90(RED_LEFT))
+            tag = [(274, "H", 1, 6, True)]
+            tifffile.imwrite(path, turned, photometric="rgb", extratags=tag)
+        case "tiff pages":
+            with tifffile.TiffWriter(path) as writer:
+                writer.write(RED_LEFT, photometric="rgb")
+                writer.write(RED_LEFT[::-1], photometric="rgb")
+        case _:
+            raise AssertionError(kind)
+    return path, RED_LEFT
+
+
+KINDS = [
+    "jpeg RGB", "jpeg grey", "jpeg CMYK", "jpeg turned", "png RGBA", "png palette", "png grey 16",
+    "png RGB 16", "tiff RGB", "tiff grey", "tiff white is zero", "tiff RGB 16",
+    "tiff RGB 12 bits in 16", "tiff planar", "tiff RGBIR", "tiff RGBA", "tiff CMYK",
+    "tiff palette", "tiff turned", "tiff pages",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_shows_what_it_shows(tmp_path, kind):
+    path, expected = save(kind, tmp_path)
+    found = read_picture(path)
+    assert near(found, expected)
+    assert picture_size(path) == expected.shape[:2]
+    assert found.flags.writeable  # PyTorch warns of others
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_and_jpeg_are_turned_alike(tmp_path, orientation):
+    """Pillow's reading of EXIF orientations is the reference for that of TIFF's."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RED_LEFT).save(tmp_path / "a.png", exif=exif)
+    tag = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "b.tif", RED_LEFT, photometric="rgb", extratags=tag)
+    first, second = (read_picture(tmp_path / name) for name in ("a.png", "b.tif"))
+    assert np.array_equal(first, second)
+    assert picture_size(tmp_path / "b.tif") == second.shape[:2]
+
+
+def test_infrared_is_kept_for_weights_that_want_it(tmp_path):
+    path, _ = save("tiff RGBIR", tmp_path)
+    found = read_picture(path, channels=4)
+    assert found.shape == (40, 60, 4)
+    assert (found[..., 3] == 77).all()
+    for kind in ("png RGBA", "tiff RGB"):
+        path, _ = save(kind, tmp_path)
+        with pytest.raises(DataError, match="four|infrared"):
+            read_picture(path, channels=4)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    Image.fromarray(noise).save(whole, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:3000])
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    tifffile.imwrite(tmp_path / "cut.tif", noise, photometric="rgb")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "cut.tif").read_bytes()[:9000])
+    tifffile.imwrite(tmp_path / "float.tif", noise[..., 0].astype(np.float32))
+    tifffile.imwrite(tmp_path / "many.tif", np.zeros((9, 9, 7), np.uint8), planarconfig="contig")
+    for name in ("cut.jpg", "text.png", "empty.tif", "cut.tif", "float.tif", "many.tif"):
+        with pytest.raises(DataError, match=re.escape(name)) as told:
+            read_picture(tmp_path / name)
+        assert told.value.advice
+        assert "\n" not in str(told.value)
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path):
+    side = int(MOST_PIXELS**0.5) + 1
+    with tifffile.TiffWriter(tmp_path / "large.tif") as writer:
+        writer.write(np.zeros((1, 1), np.uint8))
+    content = bytearray((tmp_path / "large.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "large.tif") as tiff:
+        for name in ("ImageWidth", "ImageLength"):
+            tag = tiff.pages[0].tags[name]
+            size = 2 if tag.dtype == 3 else 4
+            content[tag.valueoffset : tag.valueoffset + size] = side.to_bytes(size, "little")
+    (tmp_path / "large.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"large\.tif: is 23,001 x 23,001 pixels.*Cut it"):
+        read_picture(tmp_path / "large.tif")
+
+
+def test_folders_that_cannot_be_meant(tmp_path):
+    with pytest.raises(DataError, match=r"missing: not found"):
+        find_pictures(tmp_path / "missing")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="folders inside it are not searched"):
+        find_pictures(tmp_path)
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
+        (tmp_path / "images" / name).touch()
+    assert [file.name for file in find_pictures(tmp_path / "images")] == ["a.JPG", "b.png"]
+    (tmp_path / "images" / "a.png").touch()
+    with pytest.raises(DataError, match=r"a\.png: has the same name as a\.JPG"):
+        find_pictures(tmp_path / "images")
+
+
+# ---- segmenting ----------------------------------------------------------------------------------
+
+
+def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Patches of three textures, large and small, so that labels have something to depend on."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 3, (-(-height // 24), -(-width // 24)))
+    regions = coarse.repeat(24, 0).repeat(24, 1)[:height, :width]
+    tones = np.array([[40, 60, 50], [200, 180, 220], [90, 200, 60]])[regions]
+    return (tones + rng.integers(-30, 31, tones.shape)).clip(0, 255).astype(np.uint8)
+
+
+def infoseg(**changes):
+    """InfoSeg with statistics of batch norm that are not those it starts with."""
+    method = build("infoseg", **changes)
+    method.train()
+    with torch.no_grad():
+        for first in range(0, 80, 8):
+            batch = np.stack([scene(64, 64, first + i) for i in range(8)])
+            method.scores(torch.from_numpy(batch).permute(0, 3, 1, 2) / 255)
+    return method.eval()
+
+
+NETWORK = method_settings("infoseg")["network"]
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        ((330, 420), {}),
+        ((301, 517), {"upsampling": "scores"}),
+        ((256, 320), {"scale": "unit"}),
+        ((290, 300), {"network": NETWORK | {"standardise": "image", "input": "grey"}}),
+        ((290, 300), {"network": NETWORK | {"block_a": "figure3", "norm_d": "layer"}}),
+    ],
+)
+def test_tiles_are_labelled_as_the_picture_in_one_piece(size, changes):
+    method = infoseg(**changes)
+    pixels = torch.from_numpy(scene(*size)).permute(2, 0, 1)
+    with torch.no_grad():
+        whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
+    assert len(np.unique(whole)) > 1
+    found = segment_tiled(method, pixels, tile=64, margin=64)
+    # Sums in another order; upsampled scores besides are the same to a rounding.
+    assert (found == whole).mean() > 0.999
+
+
+def test_tiles_with_an_h_each_would_not_share_their_clusters():
+    """What the two passes are for: were it otherwise, one pass would do."""
+    method = infoseg()
+    pixels = torch.from_numpy(scene(330, 420)).permute(2, 0, 1)
+    whole = segment_tiled(method, pixels, tile=64)
+    apart = np.empty_like(whole)
+    with torch.no_grad():
+        for part in tiles(330, 420, 64, 0):
+            image = pixels[None, :, *part.window].float() / 255
+            apart[part.window] = method.segment(Views(image))[0].numpy()
+    assert (apart == whole).mean() < 0.99
+
+
+@pytest.mark.parametrize("kind", ["iic", "kmeans", "infoseg_merged"])
+def test_other_methods_are_tiled_with_what_lies_around(kind):
+    method = build(kind).eval()
+    pixels = torch.from_numpy(scene(200, 230)).permute(2, 0, 1)
+    method.fit(iter([Views(pixels[None, :, :64, :64].float() / 255)]), 0)
+    found = segment_tiled(method, pixels, tile=64, margin=32)
+    with torch.no_grad():
+        whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
+    assert found.shape == whole.shape
+    # IIC's map is stretched to its window, other windows a little more; a merged InfoSeg's H is
+    # every window's own.
+    least = {"kmeans": 1, "iic": 0.8, "infoseg_merged": 0}[kind]
+    assert (found == whole).mean() >= least
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 333), (64, 64), (65, 700), (130, 31)])
+def test_tiles_cover_a_picture_once(height, width):
+    covered = np.zeros((height, width), int)
+    for part in tiles(height, width, 64, 32):
+        covered[part.top : part.bottom, part.left : part.right] += 1
+        y, x = part.inside
+        assert (y, x) == (min(part.top, 32), min(part.left, 32))
+    assert (covered == 1).all()
+
+
+def test_working_size():
+    assert working_size(600, 800, 96) == (96, 128)
+    assert working_size(60, 80, 96) == (60, 80)  # never up
+    assert working_size(600, 9, 96) == (600, 32)  # but to what the network needs
+    assert working_size(600, 800, None) == (600, 800)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Pictures of mixed kinds and sizes, and one that is none."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for kind in ("jpeg CMYK", "jpeg turned", "png RGBA", "tiff RGB 16", "tiff RGBIR"):
+        save(kind, folder)
+    Image.fromarray(scene(90, 70)).save(folder / "tall.png")
+    Image.fromarray(scene(50, 210)).save(folder / "wide.jpg")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
+    return folder
+
+
+def test_a_mixed_folder_is_segmented_and_shown(tmp_path, mixed, capsys):
+    path, method = weights(tmp_path, "kmeans")
+    out = tmp_path / "out"
+    assert main(["segment", str(mixed), str(out), "--weights", str(path), "--device", "cpu"]) == 1
+    said = capsys.readouterr()
+    assert "left out" in said.err and "broken.jpg" in said.err
+    assert re.search(r"7 pictures, about \d+ s\n", said.out)  # before it starts
+    assert said.out.index("about") < said.out.index("7 pictures segmented")
+    for file in find_pictures(mixed):
+        if file.stem == "broken":
+            continue
+        with Image.open(out / f"{file.stem}.png") as index:
+            assert index.mode == "P"
+            assert index.size[::-1] == picture_size(file)
+            assert index.getpalette()[:3] == [0x56, 0xB4, 0xE9]
+            assert np.asarray(index).max() < 3
+        with Image.open(out / f"{file.stem}_overlay.png") as overlay:
+            assert (overlay.mode, overlay.size[::-1]) == ("RGB", picture_size(file))
+    page = (out / "index.html").read_text()
+    assert "broken.jpg" in page and "mirror images agree by" in page
+    assert page.count("<figure>") == 7
+    assert not re.search(r"<script|(src|href)=\"(?!data:)", page)  # one file, that opens anywhere
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width > 4 * 288
+    told = json.loads((out / "signals.json").read_text())
+    assert told["pictures"] == 7 and list(told["left_out"]) == ["broken.jpg"]
+    assert sum(told["cluster_usage"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_results_are_not_taken_for_pictures(tmp_path):
+    path, _ = weights(tmp_path, "kmeans")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(scene(60, 80)).save(tmp_path / "in/a.png")
+    segment_files(tmp_path / "in", tmp_path / "out", path, device="cpu")
+    with pytest.raises(
+        DataError, match=r"a_overlay\.png: is named as|contact_sheet\.png: is named"
+    ):
+        segment_files(tmp_path / "out", tmp_path / "again", path, device="cpu")
+    assert not (tmp_path / "again").exists()
+
+
+def test_labels_measure_what_was_segmented(tmp_path):
+    path, method = weights(tmp_path, "kmeans")
+    pictures, labels = tmp_path / "pictures", tmp_path / "labels"
+    pictures.mkdir()
+    labels.mkdir()
+    for name in "ab":
+        shown = scene(60, 80, ord(name))
+        Image.fromarray(shown).save(pictures / f"{name}.png")
+        clusters = segment_picture(method, shown, 48)
+        truth = np.array([2, 0, 1], np.uint8)[clusters]  # renamed: the match has to find it
+        truth[:5] = 255
+        Image.fromarray(truth).save(labels / f"{name}.png")
+    done = segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
+    assert done.evaluation["pa"] == 100
+    assert done.evaluation["pixels"] == 2 * 55 * 80
+    assert "Pixel accuracy 100.0 %" in (tmp_path / "out/index.html").read_text()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "a.png")
+    with pytest.raises(DataError, match=r"labels/a\.png: is 4 x 4 pixels, its image is 80 x 60"):
+        segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
+    with pytest.raises(DataError, match="for none of the pictures"):
+        segment_files(pictures, tmp_path / "out", path, device="cpu", labels=tmp_path)
+
+
+def test_what_signals_say():
+    even = Segmented(usage=np.array([0.5, 0.3, 0.2]), flip_agreement=0.93)
+    assert sentences(even)[0] == "3 of 3 clusters hold more than 1 % of the pixels."
+    assert "agree by 0.93" in sentences(even)[1] and "do not depend" in sentences(even)[1]
+    sided = Segmented(usage=np.array([0.5, 0.5]), flip_agreement=0.2)
+    assert "so far they depend" in sentences(sided)[-1]
+    one = Segmented(usage=np.array([0.999, 0.001]), flip_agreement=0.0)
+    assert len(sentences(one)) == 2  # no word on flips, of which there is nothing to see
+    assert "1 of 2 clusters holds" in sentences(one)[0] and "more than 90 %" in sentences(one)[1]
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+QUICK = [
+    "methods.infoseg.network.width=0.05",
+    "methods.infoseg.network.features=8",
+    "methods.infoseg.optimiser.crop=32",
+]
+
+
+def pictures(folder, count: int, size=(48, 64)):
+    folder.mkdir()
+    for i in range(count):
+        Image.fromarray(scene(size[0], size[1] + i, i)).save(folder / f"p{i}.png")
+    return folder
+
+
+def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
+    for i in range(4):
+        Image.fromarray(scene(130, 100 + i, i)).save(mixed / f"p{i}.png")
+    said = []
+    command = train_on_folder(
+        mixed, 3, out=tmp_path / "out", steps=4, overrides=QUICK, tell=said.append
+    )
+    told = "\n".join(said)
+    assert "broken.jpg" in capsys.readouterr().err
+    # Eleven can be read, so no batch is larger; the largest of them has 100 px.
+    assert re.search(r"11 pictures, 3 classes: 4 steps of 11 crops of 32 px.*about \d+ s", told)
+    assert "11 pictures are few" in told and "Without labels" in told
+    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
+    assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
+    assert "Not measured" in read.text and "- Without labels: clusters" in read.text
+    assert read.text.startswith("# InfoSeg on mixed, seed 0")
+    assert {"flip_agreement", "usage_entropy"} <= set(
+        json.loads((tmp_path / "out/signals.json").read_text())
+    )
+    words = command.removeprefix("now: ").split()
+    assert words[:2] == ["infoseg", "segment"]
+    assert main([*words[1:], "--device", "cpu"]) == 1  # one picture is left out
+    assert (tmp_path / "out/segmented/p3.png").is_file()
+
+
+def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # outside of any repository
+    folder, labels = pictures(tmp_path / "in", 3), tmp_path / "truth"
+    labels.mkdir()
+    for i in range(3):
+        Image.fromarray(scene(48, 64 + i, i)[..., 0] // 128).save(labels / f"p{i}.png")
+    said = []
+    train_on_folder(
+        folder, 2, out=tmp_path / "out", labels=labels, steps=3, overrides=QUICK, tell=said.append
+    )
+    assert any(re.match(r"seed 0: PA \d", line) for line in said)
+    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
+    assert sorted(read.export.cluster_names) == ["class 0", "class 1"]
+    assert list(read.export.pa) == ["0"]
+
+
+def test_of_several_seeds_the_one_that_others_agree_with_is_kept(tmp_path):
+    said = []
+    folder, out = pictures(tmp_path / "it's ours", 4), tmp_path / "out"
+    how = {"steps": 2, "overrides": QUICK, "tell": said.append}
+    command = train_on_folder(folder, 2, out=out, seeds=range(3), **how)
+    assert "'" in command and any("2 steps" in line and "3 seeds" in line for line in said)
+    found = json.loads((out / "signals.json").read_text())["seed_agreements"]
+    read = read_weights(out / "weights.safetensors", torch.device("cpu"))
+    assert read.card.seed == int(np.argmax(found))
+    assert "Seeds agree with the others by" in read.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "1"], "--classes is 1: with fewer than two there is nothing to tell apart"),
+        (["--classes", "0"], "--classes is 0"),
+        (["--classes", "99"], "at most 27"),
+        ([], "--classes is missing: say how many"),
+        (["--classes", "3", "--restarts", "2"], "two are too few to choose among"),
+        (["--classes", "3", "--steps", "0"], "--steps is 0"),
+        (["--classes", "3", "--profile", "demo"], "leave --profile out"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_once(tmp_path, capsys, arguments, message):
+    folder = pictures(tmp_path / "in", 3)
+    out = tmp_path / "out"
+    assert main(["train", "--images", str(folder), "--out", str(out), *arguments]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_usual_form_still_wants_a_data_set_and_a_method(capsys):
+    assert main(["train", "coco_stuff3"]) == 1
+    assert "train what?" in capsys.readouterr().err
+    assert main(["train", "coco_stuff3", "infoseg", "--classes", "3"]) == 1
+    assert "--classes goes with --images" in capsys.readouterr().err
+
+
+def test_too_few_pictures(tmp_path):
+    folder = pictures(tmp_path / "in", 1)
+    with pytest.raises(DataError, match="has 1 picture to train on.*at least 2"):
+        train_on_folder(folder, 3, out=tmp_path / "out")
+    (folder / "q.png").write_text("no picture")
+    with pytest.raises(DataError, match="has 1 picture to train on"):
+        train_on_folder(folder, 3, out=tmp_path / "out")
+    said = []
+    Image.fromarray(scene(48, 64, 8)).save(folder / "q.png")
+    Image.fromarray(scene(48, 64, 9)).save(folder / "r.png")
+    train_on_folder(folder, 2, out=tmp_path / "out", steps=2, overrides=QUICK, tell=said.append)
+    assert "3 pictures are few" in said[0]
+
+
+def test_somebody_elses_folder_is_not_emptied(tmp_path):
+    folder = pictures(tmp_path / "pictures", 3)  # and --out is where it lies
+    with pytest.raises(DataError, match="is in the way"):
+        train_on_folder(folder, 2, out=tmp_path)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_staging_shrinks_and_leaves_out_the_smallest(tmp_path, capsys):
+    folder = pictures(tmp_path / "in", 2, (200, 300))
+    Image.fromarray(scene(20, 64)).save(folder / "tiny.png")
+    staged = stage(find_pictures(folder), tmp_path / "out", 96, None)
+    assert staged.shorter == [96, 96]
+    assert "tiny.png: is 64 x 20 pixels, fewer than the 32" in capsys.readouterr().err
+    again = stage(find_pictures(folder)[:1], tmp_path / "out", 96, None)
+    assert again.shorter == [96]
+    assert len(list((tmp_path / "out/images").iterdir())) == 1

@@ -1,0 +1,288 @@
+"""`infoseg export`: weights that say all about themselves, and what damage to them is called."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, build, method_settings
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from test_segmentation import picture, weights
+
+import infoseg.export
+from infoseg.cli import main
+from infoseg.errors import DataError
+from infoseg.export import EXPORT_FORMAT, LIMITS, Export, card_path, export_weights, read_weights
+from infoseg.export_run import _licences, export_run
+from infoseg.params import compose, parse_params
+from infoseg.project import Project
+from infoseg.provenance import code_hash
+from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
+from infoseg.segmentation import segment_files
+
+FACTS = Export(
+    format=EXPORT_FORMAT,
+    title="Trial",
+    data="nothing",
+    licence="none needed",
+    images=7,
+    labelled=5,
+    shorter_side=64,
+    cluster_names=["sky", None, "ground"],
+    pa={"0": 61.25, "1": 55.0},
+    miou=40.0,
+    constant_pa=51.0,
+    commit="abc",
+    signals=["Flips agree."],
+    limits=list(LIMITS),
+)
+
+
+@pytest.fixture
+def exported(tmp_path):
+    source, _ = weights(tmp_path, "infoseg")
+    return export_weights(source, tmp_path / "out/trial.safetensors", FACTS)
+
+
+def test_what_is_exported_is_read_back(tmp_path, exported):
+    read = read_weights(exported, CPU)
+    assert read.export == FACTS
+    assert read.shorter_side == 64
+    assert read.cluster_names() == ["cluster 0 (sky)", "cluster 1", "cluster 2 (ground)"]
+    assert read.text == card_path(exported).read_text()
+    for told in (
+        "61.2 %, after one match",
+        "61.2 (seed 0), 55.0 (seed 1); mean 58.1 ± 4.4",
+        "Licence: none needed",
+        "7 images (5 labelled",
+        '"tau": 0.8',
+        "- Flips agree.",
+        *LIMITS,
+    ):
+        assert told in read.text
+    before = load_weights(tmp_path / "w.safetensors", CPU)[0].state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in read.method.state_dict().items())
+    # The header alone says all: version, settings and card.
+    with safe_open(exported, "pt") as file:
+        header = json.loads(file.metadata()["infoseg"])
+    assert header["export"]["format"] == EXPORT_FORMAT
+    assert header["settings"] == method_settings("infoseg")
+    assert exported.stat().st_mode & 0o044 == 0o044
+
+
+def test_a_runs_own_weights_go_on_being_read(tmp_path):
+    path, _ = weights(tmp_path, "infoseg")
+    read = read_weights(path, CPU)
+    assert read.export is None
+    assert read.shorter_side == 48  # its crop
+    assert read.cluster_names() == ["cluster 0", "cluster 1", "cluster 2"]
+    # And what is exported is a run's weights to whoever knows nothing of exporting.
+    exported = export_weights(path, tmp_path / "e.safetensors", FACTS)
+    assert load_weights(exported, CPU)[1] == read.card
+
+
+def test_the_same_run_exports_the_same_bytes(tmp_path, exported):
+    again = export_weights(tmp_path / "w.safetensors", tmp_path / "again.safetensors", FACTS)
+    assert again.read_bytes() == exported.read_bytes()
+
+
+def changed(path, at: int, by: int = 1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= by
+    path.write_bytes(content)
+
+
+def test_every_damage_is_told(exported):
+    """Cut anywhere, or a bit changed anywhere: an error that names the file, or the same answer."""
+    whole = exported.read_bytes()
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    rng = np.random.default_rng(0)
+    for length in (0, 5, 8, 100, header, header + 4, len(whole) - 1):
+        exported.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"trial\.safetensors.*truncated.*Copy or download"):
+            read_weights(exported, CPU)
+    for at in rng.integers(header, len(whole), 10):
+        exported.write_bytes(whole)
+        changed(exported, int(at), 1 << int(rng.integers(8)))
+        with pytest.raises(DataError, match="is damaged: its weights are not those"):
+            read_weights(exported, CPU)
+    survived = 0
+    for at in rng.integers(0, header, 150):
+        exported.write_bytes(whole)
+        changed(exported, int(at), 1 << int(rng.integers(8)))
+        try:
+            read_weights(exported, CPU)
+            survived += 1  # a letter of the card's text, for instance
+        except DataError as error:
+            assert "trial.safetensors" in str(error)
+            assert error.advice
+    assert survived < 150
+
+
+def rewritten(path, **entries) -> None:
+    """The same file with other entries in its header; an ellipsis leaves one out."""
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["infoseg"]) | entries
+    told = {name: value for name, value in told.items() if value is not ...}
+    save_file(load_file(path), path, {"infoseg": json.dumps(told)})
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            {"export": FACTS.model_dump() | {"format": 9}},
+            f"has export format 9, this version reads {EXPORT_FORMAT}.*version of infoseg",
+        ),
+        ({"format": 9}, f"has weights format 9, this version reads {WEIGHTS_FORMAT}"),
+        ({"format": 9, "crop": ...}, "has weights format 9"),  # whatever else another version says
+        ({"crop": ...}, "cannot be read as weights .*crop"),
+        ({"export": "x"}, "damaged header"),
+        ({"export": []}, "damaged header"),
+        ({"export": {"format": EXPORT_FORMAT}}, "damaged header"),
+        ({"export": FACTS.model_dump() | {"cluster_names": ["a"]}}, "1 names for 3 clusters"),
+        ({"sha256": ...}, "damaged header"),
+        ({"sha256": "0"}, "is damaged: its weights are not those"),
+    ],
+)
+def test_headers_of_others(exported, entries, message):
+    rewritten(exported, **entries)
+    with pytest.raises(DataError, match=message) as told:
+        read_weights(exported, CPU)
+    assert "\n" not in str(told.value)
+
+
+def test_headers_that_are_no_description(exported):
+    for text in ("{", "[]", "[" * 100_000):
+        save_file({"a": torch.zeros(3)}, exported, {"infoseg": text})
+        with pytest.raises(DataError, match=r"trial\.safetensors: has a damaged header"):
+            read_weights(exported, CPU)
+
+
+def test_foreign_files(tmp_path, capsys):
+    save_file({"a": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "torch.pt")
+    Image.fromarray(picture()).save(tmp_path / "one.png")
+    for name, message in (
+        ("foreign.safetensors", "holds weights of another program"),
+        ("torch.pt", "is truncated or no safetensors file"),
+        ("one.png", "is truncated or no safetensors file"),
+        ("missing", "there are no weights"),
+        (".", "there are no weights"),
+    ):
+        arguments = ["segment", str(tmp_path / "one.png"), str(tmp_path / "out")]
+        assert main([*arguments, "--weights", str(tmp_path / name)]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and message in said and str(tmp_path / name) in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_come_with_the_repository(tmp_path, monkeypatch, capsys):
+    pictures = tmp_path / "one.png"
+    Image.fromarray(picture()).save(pictures)
+    monkeypatch.setattr(infoseg.export, "DEFAULT_WEIGHTS", tmp_path / "none.safetensors")
+    assert main(["segment", str(pictures), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "none.safetensors: there are no weights. This copy comes without them" in said
+    source, _ = weights(tmp_path, "infoseg")
+    shipped = export_weights(source, tmp_path / "shipped.safetensors", FACTS)
+    monkeypatch.setattr(infoseg.export, "DEFAULT_WEIGHTS", shipped)
+    assert main(["segment", str(pictures), str(tmp_path / "out"), "--device", "cpu"]) == 0
+    page = (tmp_path / "out/index.html").read_text()
+    assert "cluster 0 (sky)" in page and "with Trial." in page
+
+
+def test_what_ships_can_be_read_if_it_is_there():
+    path = infoseg.export.DEFAULT_WEIGHTS
+    if not path.exists():
+        pytest.skip("no weights are shipped with this copy")
+    read = read_weights(path, CPU)
+    assert read.export is not None
+    assert path.stat().st_size < 8e6
+    assert card_path(path).read_text() == read.text
+
+
+def test_exporting_over_the_run_itself_is_refused(tmp_path):
+    source, _ = weights(tmp_path, "infoseg")
+    before = source.read_bytes()
+    with pytest.raises(DataError, match="is the run's own file"):
+        export_weights(source, source, FACTS)
+    with pytest.raises(DataError, match=r"end in \.safetensors"):
+        export_weights(source, tmp_path / "w.bin", FACTS)
+    assert source.read_bytes() == before
+
+
+# ---- of a project --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Runs of the tiny profile as they lie on a disk, of which two of three seeds are evaluated."""
+    from helpers import ROOT
+
+    project = Project(tmp_path, parse_params(compose(ROOT / "conf", "tiny"), "tiny"), ROOT)
+    settings = project.params.method("infoseg", "coco_stuff3").model_dump()
+    method = build("infoseg", **{k: settings[k] for k in settings if k not in ("kind", "title")})
+    for seed, pa in ((0, 60.0), (1, 50.0), (2, None)):
+        name = f"coco_stuff3-infoseg-{seed}"
+        card = Card(
+            format=WEIGHTS_FORMAT, dataset="coco_stuff3", method="infoseg", seed=seed, step=30,
+            settings=settings, clusters=3, channels=3, mean=[0.4, 0.5, 0.6], std=[0.2] * 3,
+            crop=64, classes=["sky", "ground", "plant"], superpixels=None,
+        )  # fmt: skip
+        save_weights(project.runs / name / "weights.safetensors", method.state_dict(), card)
+        (project.runs / name / "provenance.json").write_text('{"git": {"commit": "c0ffee"}}')
+        if pa is not None:
+            last = {"pa": pa, "miou": 30.0, "constant_pa": 44.0, "match": {}}
+            last["match"] = {"0": "sky", "1": "plant", "2": "ground"}
+            made = {"settings": settings, "code_sha256": code_hash()}
+            folder = project.runs / "evaluations"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{name}.json").write_text(json.dumps({"last": last, "made_with": made}))
+    return project
+
+
+def test_a_run_of_a_project_is_exported(tmp_path, project):
+    path = export_run(project, "coco_stuff3-infoseg-1", tmp_path / "e.safetensors")
+    read = read_weights(path, CPU)
+    assert read.export.pa == {"0": 60.0, "1": 50.0}
+    assert read.export.cluster_names == ["sky", "plant", "ground"]
+    assert read.export.commit == "c0ffee"
+    assert "Pixel accuracy of these weights: 50.0 %" in read.text
+    assert "scenes drawn by" in read.text and "MIT" in read.text
+    assert "expect little on photographs" in read.text
+    assert "coco_stuff3" in read.card.dataset
+    Image.fromarray(picture(120, 100)).save(tmp_path / "one.png")
+    assert segment_files(tmp_path / "one.png", tmp_path / "out", path, device="cpu").done == ["one"]
+
+
+def test_a_run_that_was_not_evaluated_has_no_accuracy(tmp_path, project):
+    """Not even its sisters': they are other weights."""
+    path = export_run(project, "coco_stuff3-infoseg-2", tmp_path / "e.safetensors")
+    read = read_weights(path, CPU)
+    assert read.export.pa == {} and read.export.cluster_names is None
+    assert "Not measured" in read.text
+
+
+def test_evaluations_of_older_settings_are_left_out(tmp_path, project):
+    file = project.runs / "evaluations/coco_stuff3-infoseg-0.json"
+    told = json.loads(file.read_text())
+    told["made_with"]["settings"]["optimiser"]["steps"] = 99
+    file.write_text(json.dumps(told))
+    path = export_run(project, "coco_stuff3-infoseg-1", tmp_path / "e.safetensors")
+    assert read_weights(path, CPU).export.pa == {"1": 50.0}
+
+
+def test_an_unknown_run_is_answered_with_those_there_are(project):
+    with pytest.raises(DataError, match="no such run. There are: coco_stuff3-infoseg-0, "):
+        export_run(project, "coco_stuff3-infoseg-7")
+
+
+def test_licences_of_official_files_stand_where_they_are_collected():
+    assert any("CC BY 4.0" in one for one in _licences("cocostuff"))
+    assert any("ISPRS" in one for one in _licences("potsdam"))

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from infoseg.data.prepare import available_cores
 from infoseg.devices import choose_device, reproducible
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
-from infoseg.files import find_root, write_json
+from infoseg.files import find_root, make_folder, write_json
 from infoseg.methods import METHODS, DataInfo
 from infoseg.own_staging import Staged, stage
 from infoseg.params import FolderParams, MethodSettings, Params, load_params
@@ -118,6 +119,16 @@ def train_on_folder(
     if labels:
         words += ["--labels", str(labels)]
     return f"now: {shlex.join(words)}"
+
+
+def example_pictures(count: int = 24) -> Path:
+    """A folder of rendered scenes as PNGs, to try it out with: build/notebooks/pictures."""
+    project = Project.open("tiny")
+    prepared, folder = project.load("coco_stuff3"), project.folder / "pictures"
+    make_folder(folder)
+    for i in range(min(count, len(prepared))):
+        Image.fromarray(prepared.image(i)).save(folder / f"scene-{i:02d}.png")
+    return folder
 
 
 def _repository() -> Path:

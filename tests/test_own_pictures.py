@@ -17,9 +17,10 @@ from test_segmentation import weights
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export import read_weights
-from infoseg.own_pictures import train_on_folder
+from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.own_staging import stage
 from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
+from infoseg.project import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.segmented import Segmented, sentences
 from infoseg.tiling import segment_tiled, tiles
@@ -505,3 +506,15 @@ def test_staging_shrinks_and_leaves_out_the_smallest(tmp_path, capsys):
     again = stage(find_pictures(folder)[:1], tmp_path / "out", 96, None)
     assert again.shorter == [96]
     assert len(list((tmp_path / "out/images").iterdir())) == 1
+
+
+def test_example_pictures_are_scenes_of_the_tiny_profile(tmp_path, monkeypatch):
+    made = Project.open("tiny")
+    monkeypatch.setattr(
+        Project, "open", lambda profile: Project(tmp_path, made.params, made.root, True)
+    )
+    folder = example_pictures(3)
+    names = [f"scene-0{i}.png" for i in range(3)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    prepared = Project.open("tiny").load("coco_stuff3")
+    assert (np.asarray(Image.open(folder / names[2])) == prepared.image(2)).all()

@@ -61,8 +61,12 @@ bench: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PYTHON) -m venv .venv || \
+	  { echo "There is no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing packages into .venv; a few minutes"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock || \
+	  { echo "The packages of requirements.lock could not be installed; the lines above say why. Behind" \
+	    "a proxy set HTTPS_PROXY, with an index of your own PIP_INDEX_URL, and run make again"; exit 1; }
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 

@@ -22,7 +22,9 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / "params.yaml").exists() and (folder / "conf").is_dir():
             return folder
-    raise InfosegError(f"{start} is not inside the repository (no params.yaml and conf/ above it)")
+    raise InfosegError(
+        f"{start} is not inside the repository (no params.yaml and conf/ above it): go there first"
+    )
 
 
 @contextmanager

@@ -1,0 +1,140 @@
+"""What may go wrong at first: each is done, what is said held against docs/troubleshooting.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clones import ROOT
+from disks import disk_over
+from PIL import Image
+from promises import FAULTS, matches, promised
+
+ROWS = promised(FAULTS, "At first")
+SHOWN: set[str] = set()
+
+
+@pytest.fixture
+def told():
+    """told(row, output): one line of the output is what the page says."""
+
+    def check(row: str, output: str) -> None:
+        message, advice = ROWS[row]
+        assert advice
+        assert any(matches(message, line) for line in output.splitlines()), output
+        SHOWN.add(row)
+
+    return check
+
+
+def run(*words: object, cwd: Path, check: bool = False, **variables: str) -> str:
+    done = subprocess.run(
+        list(map(str, words)),
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (done.returncode == 0) == check, done.stdout
+    return done.stdout
+
+
+def infoseg(*words: object, cwd: Path, **options) -> str:
+    return run(sys.executable, "-m", "infoseg", *words, cwd=cwd, **options)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    draw, folder = np.random.default_rng(0), tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        picture = draw.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path) -> Path:
+    """What `make` needs of a checkout, and no environment."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+def test_an_old_python(bare, tmp_path, told):
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")  # what the check of its version ends with
+    old.chmod(0o755)
+    told("Python is too old", run("make", "test", f"PYTHON={old}", cwd=bare))
+
+
+def test_packages_that_cannot_be_had(bare, told):
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    nowhere |= {"PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
+    nowhere |= {"PIP_CONFIG_FILE": os.devnull}
+    told("packages cannot be had", run("make", "test", cwd=bare, **nowhere))
+    assert not (bare / ".venv/.ready").exists()  # begun again next time
+
+
+def test_another_folder(tmp_path, told):
+    told("a command in another folder", infoseg("prepare", cwd=tmp_path))
+    # The first code of a notebook.
+    code = "from infoseg.project import Project\nProject.open('tiny')"
+    output = run(sys.executable, "-c", code, cwd=tmp_path)
+    last = output.splitlines()[-1].removeprefix("infoseg.errors.")
+    told("a notebook from another folder", last)
+
+
+@pytest.mark.parametrize(
+    ("row", "folder", "classes"),
+    [("a folder that is not there", "elsewhere", 3), ("one class", "pictures", 1)],
+)
+def test_what_cannot_be_meant(pictures, told, row, folder, classes):
+    words = ["--images", folder, "--classes", classes]
+    told(row, infoseg("train", *words, cwd=pictures.parent))
+
+
+def test_labels_of_another_size(pictures, tmp_path, told):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for file in pictures.iterdir():
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(labels / file.name)
+    output = infoseg("segment", pictures, tmp_path / "out", "--labels", labels, cwd=tmp_path)
+    told("labels of another size", output)
+
+
+def test_three_pictures_are_trained_on_with_a_warning(pictures, tmp_path, told):
+    words = ["--images", pictures, "--classes", 2, "--steps", 2, "--out", tmp_path / "out"]
+    told("three pictures", infoseg("train", *words, cwd=tmp_path, check=True))
+    assert (tmp_path / "out/weights.safetensors").exists()
+
+
+def test_no_room(pictures, tmp_path, told):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with disk_over(folder, "1m") as disk:
+        disk.fill()
+        told("a full disk", infoseg("segment", pictures, folder / "out", cwd=tmp_path))
+
+
+def test_a_cmyk_picture_needs_no_message(pictures, tmp_path):
+    draw = np.random.default_rng(1)
+    Image.fromarray(draw.integers(0, 256, (48, 64, 4), dtype=np.uint8), "CMYK").save(
+        pictures / "print.jpg"
+    )
+    output = infoseg("segment", pictures, tmp_path / "out", cwd=tmp_path, check=True)
+    assert "4 pictures segmented" in output and (tmp_path / "out/print_overlay.png").exists()
+
+
+def test_every_row_of_the_page_was_shown():
+    """Last, and about the others: a disk could not be mounted everywhere."""
+    if len(SHOWN) < 2:
+        pytest.skip("goes with the other tests of this file")
+    assert set(ROWS) - {"a full disk"} == SHOWN - {"a full disk"}

@@ -10,14 +10,15 @@ section   function        what it draws                         what computes it
 4.3       `two_bounds`    Eq. 7 beside DV                       `jsd_lower_bound`, `dv_lower_bound`
 4.3       `pairs`         Eq. 8 under every reading             `negative_scores`, `infoseg_loss`
 5         `watch`         the training, every few steps         `Optimisation`
+5         `data_flow`     Figure 2 for the picture              `look_inside`
 
 Nothing here computes a loss or a segmentation of its own; `Tour` holds a picture and a network.
 """
 
 from infoseg.tour.bounds import two_bounds
-from infoseg.tour.learning import take_steps, watch
+from infoseg.tour.learning import data_flow, take_steps, watch
 from infoseg.tour.maps import label_maps
-from infoseg.tour.pairs import pairs
+from infoseg.tour.readings import pairs
 from infoseg.tour.segmentation import assignments, by_colour, label_steps, score_maps, temperatures
 from infoseg.tour.start import Tour
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tour",
     "assignments",
     "by_colour",
+    "data_flow",
     "label_maps",
     "label_steps",
     "pairs",

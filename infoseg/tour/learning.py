@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from infoseg.devices import reproducible
 from infoseg.evaluation import confusions, match_clusters, pixel_accuracy
+from infoseg.reporting.data_flow import figure2
 from infoseg.reporting.palette import IGNORED, UNMATCHED, colourise, legend_handles
 from infoseg.reporting.placing import placed_axes
 from infoseg.reporting.style import ACCENT, COMPACT_LEGEND, INK, new_figure, theme
@@ -82,17 +83,30 @@ def take_steps(tour: Tour, steps: int) -> None:
         pass
 
 
-def watch(tour: Tour, steps: int) -> None:
-    """Train the tour's network, and draw the film anew in place at every frame, while it grows."""
+def watch(tour: Tour, steps: int) -> Film:
+    """Train the tour's network, and draw the film anew in place at every frame, while it grows.
+
+    Returns the film; outside of a notebook nothing is drawn.
+    """
     from IPython.display import display
 
     handle = None
-    for film in frames(tour, steps):
-        figure = draw(film, tour)
-        if handle is None:
-            handle = display(figure, display_id=True)
-        elif handle:  # none outside of a notebook
-            handle.update(figure)
+    for number, film in enumerate(frames(tour, steps)):
+        if number == 0:
+            handle = display(draw(film, tour), display_id=True)
+        elif handle:  # None outside of a notebook
+            handle.update(draw(film, tour))
+    return film
+
+
+def data_flow(tour: Tour, film: Film) -> Figure:
+    """Figure 2 of the paper for the picture: X, L, V, its labels and S, classes named by the film's
+    match."""
+    x = tour.inside
+    match = [tour.classes[c] if c >= 0 else None for c in film.match]
+    return figure2(
+        x.picture, x.local, x.probabilities, x.labels, x.assigned, list(tour.classes), match
+    )
 
 
 def draw(film: Film, tour: Tour, columns: int = FRAMES) -> Figure:

@@ -19,7 +19,9 @@ def commands(page: str) -> list[list[str]]:
     """Every `infoseg …` of a page, continuation by `&&` and loop variables resolved."""
     text = (ROOT / page).read_text(encoding="utf-8")
     fenced = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    inline = re.findall(r"`(infoseg [^`|…>]+)[^`]*`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    inline = re.findall(
+        r"`(infoseg [^`|…>]+)[^`]*`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    )
     found = re.findall(r"infoseg [^\n&#>]+", fenced) + [" ".join(one.split()) for one in inline]
     named = {"$row": "jsd_hard", "$seed": "1"}
     return [[named.get(word, word) for word in shlex.split(one)[1:]] for one in found]

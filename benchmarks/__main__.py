@@ -149,7 +149,7 @@ def main() -> int:
     write_json(path, content)
     measured = device.type == "cuda"
     rows = content["parts"].get("methods", {}).get("rows", [])
-    frame = hours.hours(rows, measured) if {"infoseg"} <= {r["method"] for r in rows} else None
+    frame = hours.hours(rows, measured) if rows else None
     path.with_suffix(".md").write_text(table(content, frame, measured), encoding="utf-8")
     plot(content, path.with_suffix(".png"))
     print(path.with_suffix(".md").read_text())

@@ -75,7 +75,7 @@ def _measure(folder: Path, repeats: int) -> dict[str, Any]:
             "-m",
             "infoseg.notebooks",
             "run",
-            "build/notebooks/02_train.ipynb",
+            "build/02_train.ipynb",
             *notebook,
         ],
         "its stage": [*python, "-m", "dvc", "repro", "--quiet", "-s", "-f", f"train@{RUN}"],

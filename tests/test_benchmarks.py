@@ -22,6 +22,7 @@ from benchmarks.workload import make_data, make_method, paper_params
 from infoseg import cli
 from infoseg.evaluation import evaluate
 from infoseg.losses import ObjectiveSettings, infoseg_loss
+from infoseg.params import Run
 
 CPU = torch.device("cpu")
 SMALL = ["methods.infoseg.network.width=0.05", "methods.infoseg.network.features=16"]
@@ -135,6 +136,17 @@ def test_hours_are_images_over_images_per_second():
     assert assumed.loc["Table 1", "infoseg", "potsdam"].hours * rate == pytest.approx(
         made.hours * 1000
     )
+
+
+def test_a_data_set_that_was_not_timed_goes_by_the_area_of_its_crops():
+    params = paper_params()
+    rates = {("infoseg", "coco_stuff3"): 1000.0}
+
+    def rate(method, dataset):
+        return hours._rate(rates, Run(dataset=dataset, method=method, seed=0), params)
+
+    assert rate("infoseg", "coco_stuff3") == rate("jsd_hard", "coco_stuff") == 1000
+    assert rate("infoseg", "potsdam") == pytest.approx(1000 * (128 / 200) ** 2)
 
 
 def test_the_idle_share_is_what_no_kernel_covers():

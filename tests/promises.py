@@ -12,6 +12,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 HEAD = "| {} | The message says | What to do |\n|---|---|---|\n"
 FAULTS = ROOT / "docs/troubleshooting.md"
+#: What heads the first column of its tables.
+FIRST = ("At first", "What happened")
 
 
 def promised(page: Path, first: str) -> dict[str, tuple[str, str]]:
@@ -23,6 +25,11 @@ def promised(page: Path, first: str) -> dict[str, tuple[str, str]]:
             assert wrong not in rows, f"{wrong} stands twice in {page.name}"
             rows[wrong] = _code(message), advice
     return rows
+
+
+def troubles() -> dict[str, tuple[str, str]]:
+    """All rows of docs/troubleshooting.md."""
+    return {name: row for first in FIRST for name, row in promised(FAULTS, first).items()}
 
 
 def _code(cell: str) -> str:
@@ -45,7 +52,7 @@ class Told:
         self.faults: set[str] = set()
 
     def __call__(self, fault: str, output: str) -> str:
-        message, advice = promised(FAULTS, "What happened")[fault]
+        message, advice = troubles()[fault]
         assert advice, f"{fault}: the page does not say what to do"
         lines = [line for line in output.splitlines() if matches(message, line)]
         assert lines, f"docs: {message}\nsaid: {output}"

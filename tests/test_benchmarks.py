@@ -13,8 +13,6 @@ import pytest
 import torch
 from helpers import OBJECTIVE, ROOT
 
-sys.path.insert(0, str(ROOT))
-
 from benchmarks import hours, student, traces, training
 from benchmarks.measure import Rates, exponent, flops_of, interleaved, measure_rates
 from benchmarks.report import plot, table

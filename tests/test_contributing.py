@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 
 import pytest
 import yaml
 from helpers import ROOT
 
+from benchmarks import __main__ as benchmarks
 from infoseg.cli import _parser
 from infoseg.params import compose, load_params
-
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import __main__ as benchmarks
 
 PAGES = ("CONTRIBUTING.md", "docs/todo.md")
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from disks import contents, disk_over, file_limit
 from helpers import one_data_set, random_images, write_prepared
-from promises import FAULTS, ROOT, TESTED, faults, promised
+from promises import ROOT, TESTED, faults, troubles
 
 from infoseg.cli import main
 from infoseg.errors import StorageError
@@ -388,6 +388,7 @@ def test_a_disk_that_fills_up_while_a_notebook_runs(tmp_path, book, told):
 
 
 def test_every_row_of_the_page_is_a_tests():
-    import test_faults_pipeline  # noqa: F401  it has the other rows
+    import test_faults_pipeline  # noqa: F401  these have the other rows
+    import test_newcomers  # noqa: F401
 
-    assert set(promised(FAULTS, "What happened")) == TESTED
+    assert set(troubles()) == TESTED

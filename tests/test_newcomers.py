@@ -12,23 +12,7 @@ import pytest
 from clones import ROOT
 from disks import disk_over
 from PIL import Image
-from promises import FAULTS, matches, promised
-
-ROWS = promised(FAULTS, "At first")
-SHOWN: set[str] = set()
-
-
-@pytest.fixture
-def told():
-    """told(row, output): one line of the output is what the page says."""
-
-    def check(row: str, output: str) -> None:
-        message, advice = ROWS[row]
-        assert advice
-        assert any(matches(message, line) for line in output.splitlines()), output
-        SHOWN.add(row)
-
-    return check
+from promises import faults
 
 
 def run(*words: object, cwd: Path, check: bool = False, **variables: str) -> str:
@@ -68,6 +52,7 @@ def bare(tmp_path) -> Path:
     return folder
 
 
+@faults("Python is too old")
 def test_an_old_python(bare, tmp_path, told):
     old = tmp_path / "python3.9"
     old.write_text("#!/bin/sh\nexit 1\n")  # what the check of its version ends with
@@ -75,6 +60,7 @@ def test_an_old_python(bare, tmp_path, told):
     told("Python is too old", run("make", "test", f"PYTHON={old}", cwd=bare))
 
 
+@faults("packages cannot be had")
 def test_packages_that_cannot_be_had(bare, told):
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     nowhere |= {"PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
@@ -83,6 +69,7 @@ def test_packages_that_cannot_be_had(bare, told):
     assert not (bare / ".venv/.ready").exists()  # begun again next time
 
 
+@faults("a command in another folder", "a notebook from another folder")
 def test_another_folder(tmp_path, told):
     told("a command in another folder", infoseg("prepare", cwd=tmp_path))
     # The first code of a notebook.
@@ -93,14 +80,16 @@ def test_another_folder(tmp_path, told):
 
 
 @pytest.mark.parametrize(
-    ("row", "folder", "classes"),
+    ("fault", "folder", "classes"),
     [("a folder that is not there", "elsewhere", 3), ("one class", "pictures", 1)],
 )
-def test_what_cannot_be_meant(pictures, told, row, folder, classes):
+@faults("a folder that is not there", "one class")
+def test_what_cannot_be_meant(pictures, told, fault, folder, classes):
     words = ["--images", folder, "--classes", classes]
-    told(row, infoseg("train", *words, cwd=pictures.parent))
+    told(fault, infoseg("train", *words, cwd=pictures.parent))
 
 
+@faults("labels of another size")
 def test_labels_of_another_size(pictures, tmp_path, told):
     labels = tmp_path / "labels"
     labels.mkdir()
@@ -110,12 +99,14 @@ def test_labels_of_another_size(pictures, tmp_path, told):
     told("labels of another size", output)
 
 
+@faults("three pictures")
 def test_three_pictures_are_trained_on_with_a_warning(pictures, tmp_path, told):
     words = ["--images", pictures, "--classes", 2, "--steps", 2, "--out", tmp_path / "out"]
     told("three pictures", infoseg("train", *words, cwd=tmp_path, check=True))
     assert (tmp_path / "out/weights.safetensors").exists()
 
 
+@faults("a full disk")
 def test_no_room(pictures, tmp_path, told):
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -131,10 +122,3 @@ def test_a_cmyk_picture_needs_no_message(pictures, tmp_path):
     )
     output = infoseg("segment", pictures, tmp_path / "out", cwd=tmp_path, check=True)
     assert "4 pictures segmented" in output and (tmp_path / "out/print_overlay.png").exists()
-
-
-def test_every_row_of_the_page_was_shown():
-    """Last, and about the others: a disk could not be mounted everywhere."""
-    if len(SHOWN) < 2:
-        pytest.skip("goes with the other tests of this file")
-    assert set(ROWS) - {"a full disk"} == SHOWN - {"a full disk"}

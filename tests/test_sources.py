@@ -205,12 +205,17 @@ def test_a_group_that_needs_what_is_not_there_is_refused():
         Sources.model_validate(tree)
 
 
+CURATED = Path(os.environ.get("INFOSEG_CURATED", ""))
+
+
+@pytest.mark.skipif(
+    CURATED.name != "curated" or not CURATED.is_dir(),
+    reason="INFOSEG_CURATED names no folder `curated` with IIC's published lists",
+)
 def test_the_published_lists_resolve(tmp_path):
-    shared = Path(__file__).parent.parent.parent / "shared"
-    if not (shared / "curated").is_dir():
-        pytest.skip("IIC's published lists are not at hand")
-    found = resolve("curated", shared, tmp_path, download=False, progress=False)
-    assert [f.path for f in found] == [shared] * 4
+    raw = CURATED.parent
+    found = resolve("curated", raw, tmp_path, download=False, progress=False)
+    assert [f.path for f in found] == [raw] * 4
 
 
 # ---- finding -------------------------------------------------------------------------------------

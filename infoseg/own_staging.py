@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from infoseg.errors import DataError, visible
 from infoseg.files import make_folder, write_json, write_whole
 from infoseg.own_labels import Labels
 from infoseg.pictures import read_picture, resized
-from infoseg.segmentation import SMALLEST
+from infoseg.segmentation import SMALLEST, working_size
 
 #: Says that a folder is ours to empty.
 _MARK = ".written-by-infoseg"
@@ -69,8 +68,7 @@ def stage(
             tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
             continue
         height, width = picture.shape[:2]
-        scale = min(1.0, (shorter_side or math.inf) / min(height, width))
-        size = (max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale)))
+        size = working_size(height, width, shorter_side)
         _save(Image.fromarray(resized(picture, size)), folder / "images" / f"{file.stem}.png")
         shorter.append(min(size))
         if known and file.stem in known.maps:

@@ -28,7 +28,7 @@ from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
 from infoseg.segmentation_page import write_contact_sheet, write_page
 from infoseg.segmented import Segmented, counted, duration, signals
 from infoseg.selection import agreement
-from infoseg.tiling import LARGEST, segment_tiled
+from infoseg.tiling import LARGEST, device_of, segment_tiled
 from infoseg.views import Views
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
@@ -69,7 +69,7 @@ def segment_picture(
     pixels = torch.from_numpy(np.require(small, requirements="CW")).permute(2, 0, 1)
     if method.sees.regions:
         ids = superpixels(small, regions)
-        device = next(method.buffers()).device
+        device = device_of(method)
         on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
         image = pixels[None].to(device).float() / 255
         views = Views(image, regions=on_device, region_count=region_count(ids))

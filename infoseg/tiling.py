@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -103,9 +104,15 @@ def segment_tiled(
     return labels
 
 
+def device_of(method: Method) -> torch.device:
+    """Where a method's weights are; the CPU for one that has none."""
+    weights = chain(method.parameters(), method.buffers())
+    return next((x.device for x in weights), torch.device("cpu"))
+
+
 def _image(method: Method, pixels: Tensor) -> Tensor:
     """(C, H, W) uint8 → (1, C, H, W) in 0..1 on the method's device."""
-    return pixels.to(next(method.buffers()).device)[None].float() / 255
+    return pixels.to(device_of(method))[None].float() / 255
 
 
 def _pools(network: Network) -> bool:
@@ -142,7 +149,7 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
     )
     for part in parts:
         bar.update()
-        own = _own(network.block_b[0](patches(part)), part, step, height, width)
+        own = _own(network.block_b[0](patches(part)), part, step)
         total = total + own.sum((2, 3), keepdim=True).double()
         positions += own.shape[2] * own.shape[3]
     pooled = (total / positions).to(next(network.parameters()).dtype)
@@ -159,7 +166,7 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
         local = network.block_c_local(patches(part))
         local = F.normalize(local.float(), dim=1) if method.scale == "unit" else local
         scores = class_scores(local.flatten(2), glob, method.objective.score_factor)
-        own = _own(scores.unflatten(-1, local.shape[-2:]), part, network.stride, height, width)
+        own = _own(scores.unflatten(-1, local.shape[-2:]), part, network.stride)
         y, x = part.top // network.stride, part.left // network.stride
         whole[:, y : y + own.shape[2], x : x + own.shape[3]] = own[0].float().cpu()
     bar.close()
@@ -170,11 +177,11 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
     return F.interpolate(labels, (height, width), mode="nearest")[0, 0].byte().numpy()
 
 
-def _own(maps: Tensor, part: Tile, step: int, height: int, width: int) -> Tensor:
+def _own(maps: Tensor, part: Tile, step: int) -> Tensor:
     """What of a window's map (1, X, U, V), a position every `step` pixels, is the tile's own."""
     y, x = (start // step for start in part.inside)
-    rows = (height if part.bottom == height else part.bottom) // step - part.top // step
-    columns = (width if part.right == width else part.right) // step - part.left // step
+    rows = part.bottom // step - part.top // step
+    columns = part.right // step - part.left // step
     return maps[:, :, y : y + rows, x : x + columns]
 
 

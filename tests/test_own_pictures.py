@@ -17,13 +17,14 @@ from test_segmentation import weights
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export import read_weights
+from infoseg.methods import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.own_staging import stage
 from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
 from infoseg.project import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.segmented import Segmented, sentences
-from infoseg.tiling import segment_tiled, tiles
+from infoseg.tiling import device_of, segment_tiled, tiles
 from infoseg.views import Views
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
@@ -518,3 +519,17 @@ def test_example_pictures_are_scenes_of_the_tiny_profile(tmp_path, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == names
     prepared = Project.open("tiny").load("coco_stuff3")
     assert (np.asarray(Image.open(folder / names[2])) == prepared.image(2)).all()
+
+
+def test_a_method_without_weights_is_applied_on_the_cpu():
+    class Halves(Method):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+        def segment_with_entropy(self, views):
+            return (views.images[:, 0] > 0.5).long(), None
+
+    picture = np.zeros((40, 50, 3), np.uint8)
+    picture[:, 25:] = 255
+    assert device_of(Halves()) == torch.device("cpu")
+    assert (segment_picture(Halves(), picture, None) == picture[..., 0] // 255).all()

@@ -30,6 +30,7 @@ SMALL = ["methods.infoseg.network.width=0.05", "methods.infoseg.network.features
 def small(monkeypatch):
     """The paper's settings but for the width of InfoSeg and crops of 40 px."""
     words = [*SMALL, "datasets.coco_stuff3.crop=40", "training.threads=1"]
+    words += ["methods.doersch.width=0.05", "methods.doersch.head_width=8"]
     params = paper_params(words)
     for module in (training, hours):
         monkeypatch.setattr(module, "paper_params", lambda: params)

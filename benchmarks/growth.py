@@ -38,9 +38,10 @@ def exponents(device: torch.device, scale: int, repeats: int) -> dict[str, dict[
         method = make_method(params, "random_cnn", "coco_stuff3", device)
         return lambda: confusions(method, data, 8)
 
+    least = max(2, scale // 2)  # Eq. 8 pairs pictures
     questions: dict[str, tuple[Sequence[int], Callable[[int], Callable[[], object]]]] = {
         "step of InfoSeg, batch": (
-            [scale // 2, scale, 2 * scale],
+            [least, 2 * least, 4 * least],
             lambda n: step("infoseg", n),
         ),
         "step of InfoSeg, side of the crop": ([64, 96, 128], lambda n: step("infoseg", scale, n)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from voluptuous import Invalid
 
 from infoseg.errors import InfosegError
 from infoseg.files import write_whole
+from infoseg.lock_entries import split
 
 LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 ASIDE = Path("build/dvc.lock.damaged")
@@ -58,8 +58,8 @@ def sort_lock(stages: Sequence[str]) -> None:
     byte; a dvc.lock of any other form is left alone.
     """
     head, mark, body = LOCK.read_text(encoding="utf-8").partition("stages:\n")
-    first, *entries = re.split(r"^(?=  \S)", body, flags=re.MULTILINE)
-    if not mark or first:
+    entries = split(body)
+    if not mark or "".join(entries) != body:
         return
     place = {stage: number for number, stage in enumerate(stages)}
     names = {entry: entry.partition("\n")[0].strip().removesuffix(":") for entry in entries}

@@ -257,7 +257,10 @@ def _kernel(arguments: Sequence[str]) -> int:
 def _dvc(arguments: Sequence[str]) -> int:
     from dvc.cli import main
 
-    return main(list(arguments))
+    from infoseg.lock_entries import by_entries
+
+    with by_entries():
+        return main(list(arguments))
 
 
 TASKS = {"notebooks": _notebooks, "kernel": _kernel, "dvc": _dvc}

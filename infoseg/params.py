@@ -291,7 +291,6 @@ def explain(error: ValidationError, prefix: str, origin: str) -> str:
         parts = [str(part) for part in finding["loc"]]
         kinds = {
             "coco_scenes", "potsdam_scenes", "local", "official",
-            "coco_stuff", "coco_persons", "folder", "potsdam",
         }  # fmt: skip
         parts = [part for i, part in enumerate(parts) if not (i == 2 and part in kinds)]
         parts = [part for part in parts if part != "[key]"]  # pydantic's word for a bad one

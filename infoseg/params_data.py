@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
 
 
 class Strict(BaseModel):
@@ -121,6 +131,7 @@ class DatasetParams(Strict):
     methods that need them then refuse the data set.
     """
 
+    kind: str
     title: Title
     source: str
     clusters: Positive
@@ -206,7 +217,34 @@ class FolderParams(DatasetParams):
     shorter_side: Positive | None
 
 
-Dataset = Annotated[
-    CocoStuffParams | CocoPersonsParams | PotsdamParams | FolderParams,
-    Field(discriminator="kind"),
-]
+#: Settings of the kinds that come with the package.
+KINDS: dict[str, type[DatasetParams]] = {
+    "coco_persons": CocoPersonsParams,
+    "coco_stuff": CocoStuffParams,
+    "folder": FolderParams,
+    "potsdam": PotsdamParams,
+}
+
+
+def added_reader(kind: str) -> Any:
+    """`READER` of `infoseg/data/KIND.py`, the `infoseg.data.prepare.Reader` of a kind that was
+    added; None without one."""
+    name = f"infoseg.data.{kind}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", kind) or importlib.util.find_spec(name) is None:
+        return None
+    return getattr(importlib.import_module(name), "READER", None)
+
+
+def _by_kind(raw: Any) -> Any:
+    if not isinstance(raw, dict):
+        return raw  # a data set already, or left for validation to complain about
+    kind = str(raw.get("kind"))
+    if kind in KINDS:
+        return KINDS[kind].model_validate(raw)
+    reader = added_reader(kind)
+    if reader is None:
+        raise ValueError(f"kind '{kind}' is not among {sorted(KINDS)}")
+    return reader.settings.model_validate(raw)
+
+
+Dataset = Annotated[SerializeAsAny[DatasetParams], BeforeValidator(_by_kind)]

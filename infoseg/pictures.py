@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from PIL import ExifTags, Image, ImageOps
 
+from infoseg.data.folder import files_by_stem
 from infoseg.errors import DataError
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -38,17 +39,7 @@ def find_pictures(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise DataError("not found", file=source, advice="Check the path of the pictures")
-    found: dict[str, Path] = {}
-    for file in sorted(source.iterdir()):
-        if file.suffix.lower() not in ENDINGS or file.name.startswith(".") or not file.is_file():
-            continue
-        if file.stem in found:
-            raise DataError(
-                f"has the same name as {found[file.stem].name}",
-                file=file,
-                advice="Rename one of the two: what is written is named after the picture",
-            )
-        found[file.stem] = file
+    found = files_by_stem(source, ENDINGS)
     if not found:
         inside = any(p.is_dir() for p in source.iterdir())
         raise DataError(

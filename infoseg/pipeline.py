@@ -1,8 +1,8 @@
 """`make repro`: the DVC pipeline with several stages side by side.
 
 DVC runs one stage after the other. This module asks it for what is out of date and hands stages
-that do not depend on each other to several `dvc repro` processes, phase by phase, then ends in a
-plain `dvc repro`, which does the rest and finds everything else done. Every number of jobs gives
+that do not depend on each other to several `dvc repro` processes (`infoseg.schedule`), then ends in
+a plain `dvc repro`, which does the rest and finds everything else done. Every number of jobs gives
 the same files: a run's threads are fixed by `training.threads`.
 
 A stage that fails stops what depends on it and nothing else; all that failed is told at the end.
@@ -22,9 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
@@ -32,20 +30,9 @@ from infoseg import warm
 from infoseg.dvc_files import mend, sort_lock
 from infoseg.errors import InfosegError
 from infoseg.params import load_params
-from infoseg.slots import SHORT, Slots
+from infoseg.schedule import Chain, Failure, Schedule, chains
+from infoseg.slots import Slots
 
-#: Phases of stages whose instances are independent of each other; a stage that follows an instance
-#: of the same key runs right behind it, in the same process.
-PHASES: dict[str, dict[str, str | None]] = {
-    "sources": {"data": None},
-    "data sets": {"prepare": None},
-    "trainings": {
-        "train": "evaluate",
-        "repeat": "evaluate_repeat",
-        "ablate": "evaluate_ablate",
-        "explore": "evaluate_explore",
-    },
-}
 LOGS = Path("build/logs")
 LOCK = Path("build/repro.lock")
 
@@ -55,20 +42,15 @@ GRACE = 30
 TOLD_BY_OTHERS = re.compile(r"infoseg\.warm (serve|kernel) |ipykernel_launcher")
 
 
-class Failure(NamedTuple):
-    stage: str
-    account: str
-
-
 def _dvc(*words: str, variables: Mapping[str, str] | None = None, **options):
     # Forked from the server of `infoseg.warm` where there is one, as stages are.
     command = [sys.executable, "-m", "infoseg.warm", "dvc", *words]
     return subprocess.run(command, text=True, env={**os.environ, **(variables or {})}, **options)
 
 
-def _changed() -> set[str]:
-    """Names of the stages DVC holds to be out of date."""
-    done = _dvc("status", "--json", capture_output=True)
+def _changed(stages: Sequence[str]) -> set[str]:
+    """Names of the stages, of all if none is given, that DVC holds to be out of date."""
+    done = _dvc("--wait-for-lock", "status", "--json", *stages, capture_output=True)
     if done.returncode:
         raise InfosegError(f"`dvc status` failed:\n{done.stderr}")
     return set(json.loads(done.stdout))
@@ -81,49 +63,22 @@ def _stages() -> list[str]:
     return done.stdout.split()
 
 
-def _chains(
-    phase: dict[str, str | None], stages: Sequence[str], changed: set[str]
-) -> list[list[str]]:
-    """[stage, the one that follows it] for every instance either of whose stages is out of date."""
-    chains = []
-    for stage in stages:
-        name, _, key = stage.partition("@")
-        if name in phase:
-            follower = phase[name]
-            chain = [stage, *([f"{follower}@{key}"] if follower else [])]
-            if changed & set(chain):
-                chains.append(chain)
-    # Long trainings first: what is left for the end is short, and all workers end together.
-    return sorted(chains, key=lambda chain: any(f"-{name}" in chain[0] for name in SHORT))
-
-
-def waits_for(stage: str, inputs: Mapping[str, str]) -> str | None:
-    """The stage of an earlier phase that a stage needs. inputs: source by data set."""
-    name, _, key = stage.partition("@")
-    if name == "data":
-        return None
-    if name == "prepare":
-        return f"data@{inputs[key]}"
-    dataset = max((known for known in inputs if key.startswith(f"{known}-")), key=len)
-    return f"prepare@{dataset}"
-
-
-def _run_chain(chain: Sequence[str], slots: Slots) -> Failure | None:
+def _run_chain(chain: Chain, slots: Slots) -> Failure | None:
     """Run a stage and what follows it; returns an account of the failure, if any."""
-    log = LOGS / f"{chain[0].replace('@', '-')}.log"
+    log = LOGS / f"{chain.name.replace('@', '-')}.log"
     began = time.monotonic()
     with slots.taken() as variables, log.open("w") as file:
         # -s: these stages alone; what is upstream of them was done before.
-        words = ["--wait-for-lock", "repro", "-s", *chain]
+        words = ["--wait-for-lock", "repro", "-s", *chain.stages]
         streams = {"stdout": file, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         done = _dvc(*words, variables=variables, **streams)
     took = time.monotonic() - began
     told = _red("failed") if done.returncode else "done"
-    print(f"  {chain[0]:45} {told} {took:6.0f} s", flush=True)
+    print(f"  {chain.name:45} {told} {took:6.0f} s", flush=True)
     if not done.returncode:
         return None
     tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-    return Failure(chain[0], f"failed; the end of {log}:\n{tail}")
+    return Failure(chain.name, f"failed; the end of {log}:\n{tail}")
 
 
 def _red(text: str) -> str:
@@ -210,46 +165,29 @@ def _is_server(process: psutil.Process) -> bool:
 
 
 def _run(slots: Slots, inputs: Mapping[str, str]) -> int:
-    failures: dict[str, Failure] = {}
     stages = _stages()
     if slots.jobs > 1:
         # The copies of the notebooks and the list of sources that stages depend on; seconds.
         if code := _dvc("repro", "--quiet", "strip", "code").returncode:
             return code
-        for name, phase in PHASES.items():
-            chains, left = [], []
-            for chain in _chains(phase, stages, _changed()):
-                before = waits_for(chain[0], inputs)
-                (left if before in failures else chains).append(chain)
-            for chain in left:
-                failures[chain[0]] = Failure(
-                    chain[0], f"not begun, since {waits_for(chain[0], inputs)} failed"
-                )
-            if chains:
-                print(f"{name}: {len(chains)}, {slots} (logs in {LOGS})", flush=True)
-            for failure in _side_by_side(chains, slots):
-                failures[failure.stage] = failure
-    if failures:
-        for failure in failures.values():
-            print(f"\ninfoseg: {_red(failure.stage)} {failure.account}", file=sys.stderr)
-        print(f"\ninfoseg: {len(failures)} stages are not done", file=sys.stderr)
-        return 1
+        schedule = Schedule(chains(stages, inputs), _changed)
+        if left := str(schedule):
+            print(f"{left}, {slots} (logs in {LOGS})", flush=True)
+        try:
+            schedule.run(lambda chain: _run_chain(chain, slots), slots.jobs)
+        except KeyboardInterrupt:
+            _end_all()
+            raise
+        if failures := schedule.failures:
+            for failure in failures.values():
+                print(f"\ninfoseg: {_red(failure.stage)} {failure.account}", file=sys.stderr)
+            print(f"\ninfoseg: {len(failures)} stages are not done", file=sys.stderr)
+            return 1
     if code := _dvc("repro").returncode:
         return code
     sort_lock(stages)
     finish()
     return 0
-
-
-def _side_by_side(chains: Sequence[Sequence[str]], slots: Slots) -> list[Failure]:
-    with ThreadPoolExecutor(slots.jobs) as pool:
-        try:
-            found = pool.map(lambda chain: _run_chain(chain, slots), chains)
-            return [failure for failure in found if failure]
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _end_all()
-            raise
 
 
 def finish() -> None:

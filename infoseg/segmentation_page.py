@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from infoseg.export import Weights
 from infoseg.files import write_whole
-from infoseg.reporting.page import CSS
+from infoseg.reporting.page import CSS, HEAD
 from infoseg.reporting.palette import class_colours
 from infoseg.segmented import Segmented, sentences
 
@@ -28,19 +28,12 @@ _STYLE = """
           border: 1px solid var(--line); vertical-align: -.1em; }
 """
 
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Segmented pictures</title>
-<style>{{ css }}</style>
-</head>
-<body>
+_TEMPLATE = (
+    HEAD
+    + """<body>
 <header>
-<h1>Segmented pictures</h1>
-<p class="soft">{{ done }} picture{{ "s" if done != 1 }} in {{ seconds }} s, with {{ title }}.</p>
+<h1>{{ title }}</h1>
+<p class="soft">{{ done }} picture{{ "s" if done != 1 }} in {{ seconds }} s, with {{ weights }}.</p>
 </header>
 <main>
 {% if left_out %}
@@ -77,20 +70,23 @@ src="{{ one[2] }}" alt="{{ one[0] }}, coloured by cluster"></div>
 </body>
 </html>
 """
+)
 
 
 def write_page(path: Path, result: Segmented, read: Weights) -> Path:
     """One HTML file without script or outside resource: signals, accuracy, pictures."""
     from jinja2 import Environment  # deferred: not needed where nothing is drawn
+    from markupsafe import Markup
 
     colours = ["#" + bytes(c).hex() for c in class_colours(len(result.usage))]
     shares = [f"{100 * share:.1f}" for share in result.usage]
     card, export = read.card, read.export
     fill: dict[str, Any] = {
-        "css": CSS + _STYLE,
+        "css": Markup(CSS + _STYLE),  # ours, and quotes in it must stay
         "done": len(result.done),
         "seconds": max(1, round(result.seconds)),
-        "title": export.title if export else f"{card.method} on {card.dataset}, seed {card.seed}",
+        "title": "Segmented pictures",
+        "weights": export.title if export else f"{card.method} on {card.dataset}, seed {card.seed}",
         "left_out": result.left_out,
         "evaluation": result.evaluation,
         "sentences": sentences(result),

@@ -10,12 +10,7 @@ from typing import get_args
 import pytest
 
 from infoseg.data.prepare import READERS, available_cores, prepare
-from infoseg.params_data import Dataset, DatasetParams
-
-KINDS = {
-    get_args(model.model_fields["kind"].annotation)[0]: model
-    for model in get_args(get_args(Dataset)[0])
-}
+from infoseg.params_data import KINDS, DatasetParams
 
 SETTINGS = {
     "title": "T",
@@ -43,6 +38,8 @@ SETTINGS = {
 
 def test_every_kind_has_a_reader():
     assert READERS.keys() == KINDS.keys()
+    for kind, model in KINDS.items():
+        assert get_args(model.model_fields["kind"].annotation) == (kind,)
 
 
 @pytest.mark.parametrize("kind", KINDS)

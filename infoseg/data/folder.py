@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -72,8 +72,8 @@ def prepare_folder(
         raise ValueError(f"channels must be 3 or 4, not {channels}")
     if shorter_side is not None and shorter_side < 1:
         raise ValueError(f"shorter_side must be at least 1, not {shorter_side}")
-    pictures = _by_id(raw / "images", _ENDINGS)
-    maps = {} if labels is None else _by_id(raw / labels, {".png"})
+    pictures = _some_files(raw / "images", _ENDINGS)
+    maps = {} if labels is None else _some_files(raw / labels, {".png"})
     description = raw / "dataset.json"
     if classes is None:
         classes = [] if labels is None else _read_classes(description, labels)
@@ -130,13 +130,14 @@ def prepare_folder(
         )  # fmt: skip
 
 
-def _by_id(folder: Path, endings: set[str]) -> dict[str, Path]:
-    """Return the files of a folder by their name without ending, sorted by it."""
-    if not folder.is_dir():
-        raise DataError("folder not found", file=folder, advice="Create it, or check the path")
+def files_by_stem(folder: Path, endings: Collection[str]) -> dict[str, Path]:
+    """The files of a folder by their name without its ending, sorted by it; hidden ones left out.
+
+    Raises DataError for two that differ in their endings alone.
+    """
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir(), key=lambda file: (file.stem, file.name)):
-        if file.suffix.lower() not in endings or file.name.startswith("."):
+        if file.suffix.lower() not in endings or file.name.startswith(".") or not file.is_file():
             continue
         if file.stem in files:
             raise DataError(
@@ -145,6 +146,13 @@ def _by_id(folder: Path, endings: set[str]) -> dict[str, Path]:
                 advice="Rename one of the two",
             )
         files[file.stem] = file
+    return files
+
+
+def _some_files(folder: Path, endings: Collection[str]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError("folder not found", file=folder, advice="Create it, or check the path")
+    files = files_by_stem(folder, endings)
     if not files:
         raise DataError(f"holds no file ending in {', '.join(sorted(endings))}", file=folder)
     return files

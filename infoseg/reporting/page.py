@@ -124,18 +124,23 @@ footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--line
 }
 """
 
-TEMPLATE = """<!DOCTYPE html>
+#: Of every page: `title` and `css` are filled in.
+HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{{ c.title }}</title>
+<title>{{ title }}</title>
 <style>{{ css }}</style>
 </head>
-<body>
+"""
+
+TEMPLATE = (
+    HEAD
+    + """<body>
 <header>
-<h1>{{ c.title }}</h1>
+<h1>{{ title }}</h1>
 <p class="soft">Profile <code>{{ c.profile }}</code>: {{ c.description }}</p>
 </header>
 <main>
@@ -282,3 +287,4 @@ all that changes when the same thing is made again.</p>
 </body>
 </html>
 """
+)

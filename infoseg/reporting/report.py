@@ -126,6 +126,7 @@ def render_report(content: ReportContent) -> str:
     warning = DEMO if content.is_demo else None if content.papers_data else OTHER_DATA
     return environment.from_string(TEMPLATE).render(
         c=content,
+        title=content.title,
         css=Markup(CSS),  # ours, and quotes in it must stay
         warning=warning,
         summary=_summary(content),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,25 +19,44 @@ if TYPE_CHECKING:
     from infoseg.project import Project
 
 
-def train_and_show(project: Project, dataset: str, wanted: str, seed: int, *methods: str) -> None:
-    """Train those of `methods` that are wanted, and show the signal and eight segmentations.
+class Sections:
+    """The sections of notebook 2: each trains what is wanted of the methods it is about.
 
     wanted: a method of `conf/`, or "all". A variant of a method (`infoseg_eq8`) belongs to the
-    section of its kind. Prints a line where nothing here is wanted.
+    section of its kind.
     """
-    from IPython.display import display
 
-    kind = None if wanted == "all" else project.params.method(wanted, dataset).kind
-    chosen = methods if kind is None else [wanted] if kind in methods else []
-    if not chosen:
-        print("Not part of this run.")
-    for method in chosen:
-        run = Run(dataset=dataset, method=method, seed=seed)
-        project.train(dataset, method, seed)
-        title = project.params.method(method, dataset).title
-        display(training_curve(project.history(run), title=f"{title}, {run.key}"))
-        if project.load(dataset).index["labelled"].any():  # pictures are shown beside annotations
-            display(segments(project.clusters(run), dataset, title))
+    def __init__(self, project: Project, dataset: str, wanted: str, seed: int):
+        self.project, self.dataset, self.wanted, self.seed = project, dataset, wanted, seed
+        self.seen: set[str] = set()
+
+    def __call__(self, *methods: str) -> None:
+        """Train those of `methods` that are wanted; show the signal and eight segmentations."""
+        self.seen.update(methods)
+        alone = [self.wanted] if self.wanted != "all" and self._kind(self.wanted) in methods else []
+        self._show(methods if self.wanted == "all" else alone)
+
+    def others(self) -> None:
+        """The section of what had none before: of the profile's methods, where all are wanted."""
+        asked = self.project.params.profile.methods if self.wanted == "all" else [self.wanted]
+        self._show([method for method in asked if self._kind(method) not in self.seen])
+
+    def _kind(self, method: str) -> str:
+        return self.project.params.method(method, self.dataset).kind
+
+    def _show(self, methods: Sequence[str]) -> None:
+        from IPython.display import display
+
+        project, dataset = self.project, self.dataset
+        if not methods:
+            print("Not part of this run.")
+        for method in methods:
+            run = Run(dataset=dataset, method=method, seed=self.seed)
+            project.train(dataset, method, self.seed)
+            title = project.params.method(method, dataset).title
+            display(training_curve(project.history(run), title=f"{title}, {run.key}"))
+            if project.load(dataset).index["labelled"].any():  # shown beside annotations
+                display(segments(project.clusters(run), dataset, title))
 
 
 #: A chart of more candidates than these shows those of later rounds alone.

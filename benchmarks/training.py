@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import student
 from benchmarks.measure import Rates, flops_of, interleaved
+from benchmarks.undone import channels_first, unfused
 from benchmarks.workload import make_data, make_method, optimisation, paper_params
 from infoseg.correlation import leave_uncompiled
 from infoseg.training import Optimisation
@@ -120,8 +121,8 @@ def choices(device: torch.device, batch: int, repeats: int, compiled: bool) -> d
     first = variant()
     variants: dict[str, Callable[[], object]] = {"as trained": first.advance}
     variants["float32"] = variant(precision="float32").advance
-    variants["channels first"] = _channels_first(variant())
-    variants["Adam not fused"] = _unfused(variant())
+    variants["channels first"] = channels_first(variant()).advance
+    variants["Adam not fused"] = unfused(variant()).advance
     variants["loss read at every step"] = variant(log_every=1).advance
     for name in ("infoseg_eq8", "log_sum_exp"):
         marginal = params.method(name, "coco_stuff3").objective.marginal
@@ -130,22 +131,3 @@ def choices(device: torch.device, batch: int, repeats: int, compiled: bool) -> d
         leave_uncompiled()
         variants["compiled"] = variant(compile=True).advance
     return interleaved(variants, device, repeats, warm_up=3, calls=_calls(device))
-
-
-def _channels_first(made: Optimisation) -> Callable[[], object]:
-    made.method.to(memory_format=torch.contiguous_format)
-    loss = made.loss_of
-
-    def contiguous(views: Any, generator: torch.Generator) -> torch.Tensor:
-        images = views.images.contiguous(memory_format=torch.contiguous_format)
-        return loss(type(views)(images, views.mask, views.regions, views.region_count), generator)
-
-    made.loss_of = contiguous
-    return made.advance
-
-
-def _unfused(made: Optimisation) -> Callable[[], object]:
-    rate = made.settings.learning_rate
-    made.adam = torch.optim.Adam(made.method.parameters(), lr=rate)
-    made.schedule = torch.optim.lr_scheduler.LambdaLR(made.adam, lambda step: 1.0)
-    return made.advance

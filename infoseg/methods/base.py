@@ -1,7 +1,7 @@
 """The interface behind which every row of Table 1 stands.
 
-Training, evaluation, tables and figures know nothing of a method but this. To add one: a file with
-a `Settings` and a `Method`, and a line in `infoseg/methods/__init__.py`.
+Training, evaluation, tables and figures know nothing of a method but this. To add one: a file here
+with a `Settings` and a `Method`, and its name and settings in a profile (docs/adding.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infoseg.data.folder import _read_classes
+from infoseg.data.folder import read_classes
 from infoseg.data.imaging import check_size, read_labels
 from infoseg.errors import DataError
 from infoseg.evaluation import summarise
@@ -33,7 +33,7 @@ class Labels:
                 file=folder,
                 advice="Name label maps after the pictures, with the ending .png",
             )
-        self.names = _read_classes(folder.parent / "dataset.json", folder.name)
+        self.names = read_classes(folder.parent / "dataset.json", folder.name)
         self.counts: dict[str, np.ndarray] = {}
         self.annotations: dict[str, np.ndarray] = {}
 

@@ -95,10 +95,12 @@ def train_on_folder(
             f"told apart in place of classes. {FEW} or more are better; large ones can be cut up."
         )
     device = choose_device(project.params.training.device)
+    side = optimiser.crop or project.params.datasets[DATASET].crop
+    bands = " of RGB and infrared" if staged.channels == 4 else ""
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     tell(
-        f"{count} pictures, {classes} classes: {optimiser.steps} steps of {optimiser.batch} crops "
-        f"of {optimiser.crop or project.params.datasets[DATASET].crop} px{many} on {device}, "
+        f"{count} pictures{bands}, {classes} classes: {optimiser.steps} steps of "
+        f"{optimiser.batch} crops of {side} px{many} on {device}, "
         f"about {duration(seconds * len(seeds))}"
     )
     name, agreements = _train(project, seeds)
@@ -186,6 +188,7 @@ def fitting(
     found = [
         f"datasets.{DATASET}.clusters={classes}",
         f"datasets.{DATASET}.crop={crop}",
+        f"datasets.{DATASET}.channels={staged.channels}",
         f"{place}.batch={min(optimiser.batch, len(staged.shorter))}",
         f"{place}.crop={min(optimiser.crop or crop, crop)}",
         "training.evaluations=0",  # labels, if any, are looked at once, at the end

@@ -210,9 +210,11 @@ class PotsdamParams(DatasetParams):
 
 
 class FolderParams(DatasetParams):
-    """Any folder of images; labels is the name of its label folder, or null."""
+    """Any folder of images. labels: the name of its label folder, or null. channels: 3 for RGB, 4
+    for TIFFs of four 8-bit bands, RGB and infrared."""
 
     kind: Literal["folder"]
+    channels: Literal[3, 4]
     labels: str | None
     shorter_side: Positive | None
 

@@ -124,6 +124,21 @@ def read_picture(file: Path, channels: int = 3) -> np.ndarray:
     return np.require(pixels, requirements="CW")
 
 
+def has_infrared(file: Path) -> bool:
+    """Whether this is a TIFF of four bands the last of which is not said to be alpha.
+
+    Raises DataError for a file that cannot be read.
+    """
+    with _strictly(file):
+        if not _is_tiff(file):
+            return False
+        with tifffile.TiffFile(file) as tiff:
+            page = tiff.pages[0]
+            alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
+            rgb = page.photometric == tifffile.PHOTOMETRIC.RGB
+            return rgb and page.samplesperpixel == 4 and not alpha & set(page.extrasamples)
+
+
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture (H, W, C) uint8 at (height, width), as the preparation of folders resizes: areas
     are averaged where it becomes smaller, bilinear where larger."""

@@ -20,7 +20,13 @@ from infoseg.export import read_weights
 from infoseg.methods import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.own_staging import stage
-from infoseg.pictures import MOST_PIXELS, find_pictures, picture_size, read_picture
+from infoseg.pictures import (
+    MOST_PIXELS,
+    find_pictures,
+    has_infrared,
+    picture_size,
+    read_picture,
+)
 from infoseg.project import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.segmented import Segmented, sentences
@@ -419,6 +425,41 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     assert words[:2] == ["infoseg", "segment"]
     assert main([*words[1:], "--device", "cpu"]) == 1  # one picture is left out
     assert (tmp_path / "out/segmented/p3.png").is_file()
+
+
+def infrared(folder, count: int):
+    folder.mkdir()
+    for i in range(count):
+        bands = np.dstack([scene(48, 64, i), scene(48, 64, i)[..., :1]])
+        tifffile.imwrite(folder / f"p{i}.tif", bands, photometric="rgb", extrasamples=[0])
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["tiff RGBIR", "tiff RGBA", "tiff RGB", "tiff CMYK", "png RGBA"])
+def test_a_fourth_band_is_infrared_unless_it_is_said_to_be_another(kind, tmp_path):
+    assert has_infrared(save(kind, tmp_path)[0]) == (kind == "tiff RGBIR")
+
+
+def test_pictures_of_rgb_and_infrared_are_learnt_from_with_all_four_bands(tmp_path, capsys):
+    folder, said = infrared(tmp_path / "in", 3), []
+    (folder / "broken.tif").write_bytes(b"II*\0")
+    command = train_on_folder(
+        folder, 2, out=tmp_path / "out", steps=3, overrides=QUICK, tell=said.append
+    )
+    assert any(line.startswith("3 pictures of RGB and infrared, 2 classes") for line in said)
+    assert "broken.tif" in capsys.readouterr().err
+    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
+    assert read.card.channels == 4
+    (folder / "broken.tif").unlink()
+    assert main([*command.removeprefix("now: infoseg ").split(), "--device", "cpu"]) == 0
+
+
+def test_one_picture_without_infrared_makes_all_of_them_rgb(tmp_path):
+    folder = infrared(tmp_path / "in", 2)
+    Image.fromarray(scene(48, 64, 5)).save(folder / "q.png")
+    staged = stage(find_pictures(folder), tmp_path / "out", None, None)
+    assert staged.channels == 3
+    assert read_picture(tmp_path / "out/images/p0.png").shape == (48, 64, 3)
 
 
 def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):

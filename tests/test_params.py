@@ -64,6 +64,7 @@ RAW: dict[str, Any] = {
         },
         "pictures": {
             "kind": "folder",
+            "channels": 3,
             "title": "Pictures",
             "source": "mine",
             "labels": None,

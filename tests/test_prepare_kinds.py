@@ -33,6 +33,7 @@ SETTINGS = {
     "crowd": "person",
     "images": 99,
     "labels": "labels3",
+    "channels": 4,
 }
 
 

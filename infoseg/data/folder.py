@@ -76,7 +76,7 @@ def prepare_folder(
     maps = {} if labels is None else _some_files(raw / labels, {".png"})
     description = raw / "dataset.json"
     if classes is None:
-        classes = [] if labels is None else _read_classes(description, labels)
+        classes = [] if labels is None else read_classes(description, labels)
     if labels is not None and not classes:
         raise DataError(
             f"no class names for the label folder {labels!r}",
@@ -119,6 +119,7 @@ def prepare_folder(
             "protocol": "folder",
             "labels": labels,
             "shorter_side": shorter_side,
+            "channels": channels,
             "on_bad_input": on_bad_input,
         },
         sources={"dataset.json": description} if description.is_file() else {},
@@ -158,8 +159,11 @@ def _some_files(folder: Path, endings: Collection[str]) -> dict[str, Path]:
     return files
 
 
-def _read_classes(description: Path, labels: str) -> list[str]:
-    """Return the class names of a label folder in label order; empty without a description."""
+def read_classes(description: Path, labels: str) -> list[str]:
+    """Class names of a label folder in label order; empty where `dataset.json` is not there.
+
+    Raises DataError for one that does not describe them.
+    """
     if not description.is_file():
         return []
     try:

@@ -2,6 +2,7 @@
 # make test    the tests, notebooks included;  make test-full adds the slow ones,
 #              make test-slurm is trainings under a Slurm on this machine,
 #              make test-browser is every notebook in JupyterLab and Chromium
+# make setup   the environment alone, in .venv; every other target makes it first
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
 # auto: one run per GPU (more: execution.runs_per_gpu); without any, one per core, four at most.
@@ -17,7 +18,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: repro test test-full test-slurm test-browser lab lint bench clean
+.PHONY: setup repro test test-full test-slurm test-browser lab lint bench clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -49,6 +50,8 @@ lint: $(READY)
 	ruff check .
 	ruff format --check .
 	python -m infoseg.notebooks check notebooks/*.ipynb
+
+setup: $(READY)
 
 lab: $(READY)
 	jupyter lab

@@ -22,6 +22,8 @@ PANEL = "[...window.jupyterapp.shell.widgets('main')].find(w => w.context)"
 READY = f"{PANEL}.context.isReady && {PANEL}.sessionContext.session.kernel.status === 'idle'"
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CODE = f"{PANEL}.context.model.toJSON().cells.filter(c => c.cell_type === 'code')"
+#: What holds the cells; and the most pixels of it that are drawn.
+INNER, TALLEST = ".jp-WindowedPanel-inner", 16_000
 ERRORS = f"{CODE}.flatMap(c => c.outputs).filter(o => o.output_type === 'error')"
 
 
@@ -59,6 +61,11 @@ def test_run_all_ends_without_an_error(lab, page, name):
     assert counts and None not in counts
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for width in (1280, 800):
+        # As tall as the notebook, which shows no more cells than there is room for.
         page.resize(width)
-        page.ask("new Promise(r => setTimeout(r, 1500, true))")
+        for _ in range(2):
+            page.ask("new Promise(r => setTimeout(r, 1500, true))")
+            tall = page.ask(f"{PANEL}.content.outerNode.querySelector('{INNER}').scrollHeight")
+            page.resize(width, min(200 + tall, TALLEST))
+        page.ask("new Promise(r => setTimeout(r, 2000, true))")
         page.screenshot(SCREENSHOTS / f"{name.removesuffix('.ipynb')}-{width}.png")

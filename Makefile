@@ -24,16 +24,16 @@ READY := .venv/.ready
 repro: $(READY)
 	python -m infoseg.pipeline --jobs $(JOBS)
 
-# A file's tests stay together and in order; the longest file is handed out first.
-WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
+# The tests, and every notebook from top to bottom on what it makes on the spot, whose outputs are
+# compared where tagged. Two at a time; tests/conftest.py says what stays together.
+PYTEST = rm -rf build/notebooks && python -m pytest tests notebooks --nbval-lax --nbval-current-env \
+  -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(READY)
-	python -m pytest tests $(WORKERS) -m "not slow and not slurm and not browser"
-	$(NBVAL)
+	$(PYTEST) -m "not slow and not slurm and not browser"
 
 test-full: $(READY)
-	python -m pytest tests $(WORKERS) -m "not slurm and not browser"
-	$(NBVAL)
+	$(PYTEST) -m "not slurm and not browser"
 
 # As root, with Debian's slurm-wlm and munge.
 test-slurm: $(READY)
@@ -42,9 +42,6 @@ test-slurm: $(READY)
 # With Debian's chromium. Screenshots are left in build/screenshots.
 test-browser: $(READY)
 	python -m pytest tests/test_browser.py -m browser
-
-# Every notebook, top to bottom, on what it makes on the spot; outputs are compared where tagged.
-NBVAL = rm -rf build/notebooks && python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: $(READY)
 	ruff check .

@@ -6,6 +6,7 @@ import signal
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
@@ -16,5 +17,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """The pipeline's minutes first: the other workers do the rest beside them."""
-    items.sort(key=lambda item: item.path.stem != "test_pipeline")
+    """What takes minutes first: the other workers do the rest beside it.
+
+    A file's tests stay together and in order, and notebooks too: they share what they make.
+    """
+    for item in items:
+        notebook = item.path.suffix == ".ipynb"
+        item.add_marker(pytest.mark.xdist_group("notebooks" if notebook else item.path.stem))
+    items.sort(key=lambda item: (item.path.stem != "test_pipeline", item.path.suffix != ".ipynb"))

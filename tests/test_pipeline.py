@@ -85,6 +85,7 @@ def test_making_a_run_again_gives_the_same_bytes(clone):
     assert clone.lock == before
 
 
+@pytest.mark.slow
 def test_tables_figures_and_report_made_again_have_the_same_bytes(clone):
     # The first ones came from forks of one process, these from processes of their own.
     results = clone.path / "results/tiny"

@@ -9,6 +9,7 @@ test_sources. The report escapes what it is told: test_report.
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ import torch
 import yaml
 from helpers import one_data_set, write_prepared
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from test_segmentation import weights
 
@@ -41,6 +43,7 @@ from infoseg.errors import DataError, ParamsError
 from infoseg.examples import read_examples
 from infoseg.notebooks import KERNEL, run
 from infoseg.params import compose, load_params, parse_params
+from infoseg.params_data import Dataset
 from infoseg.reporting.charts import class_report
 from infoseg.reporting.figures import confusion_heatmap
 from infoseg.reporting.style import save_figure
@@ -62,6 +65,9 @@ NETWORK = {
 #: Who may use which of them. The sockets of `warm` are checked one by one below.
 ALLOWED = {
     "infoseg/data/download.py": {"http", "requests", "urllib3"},
+    # The package's own modules: its files, and the one a checked word names (tested below).
+    "infoseg/methods/__init__.py": {"importlib.import_module"},
+    "infoseg/params_data.py": {"importlib.import_module"},
     "infoseg/warm.py": {"socket", "__import__"},
 }
 CALLS = {
@@ -159,6 +165,17 @@ def test_the_source_makes_no_code_of_data_and_uses_the_network_in_one_module():
     read = dict(sources())
     assert ALLOWED.keys() <= read.keys() and len(read) > 100
     assert [found for name, text in read.items() for found in findings(text, name)] == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["os.path", "..sources", "", "a/b", "Scenes", "no_such", "sources"]
+)
+def test_a_kind_of_data_set_names_a_reader_of_the_package_or_nothing(kind, monkeypatch):
+    imported = []
+    monkeypatch.setattr(importlib, "import_module", lambda name: imported.append(name))
+    with pytest.raises(ValidationError, match="is not among"):
+        TypeAdapter(Dataset).validate_python({"kind": kind})
+    assert imported == (["infoseg.data.sources"] if kind == "sources" else [])
 
 
 def test_the_module_that_downloads_is_imported_in_one_place_alone():

@@ -27,7 +27,7 @@ repro: $(READY)
 # The tests, and every notebook from top to bottom on what it makes on the spot, whose outputs are
 # compared where tagged. Two at a time; tests/conftest.py says what stays together.
 PYTEST = rm -rf build/notebooks && python -m pytest tests notebooks --nbval-lax --nbval-current-env \
-  -n 2 --dist loadgroup --no-loadscope-reorder
+  -n 2 --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not slurm and not browser"

@@ -66,6 +66,8 @@ def test_run_all_ends_without_an_error(lab, page, name):
         for _ in range(2):
             page.ask("new Promise(r => setTimeout(r, 1500, true))")
             tall = page.ask(f"{PANEL}.content.outerNode.querySelector('{INNER}').scrollHeight")
+            page.ask(f"{PANEL}.content.activeCellIndex = 0")
             page.resize(width, min(200 + tall, TALLEST))
+            page.ask(f"{PANEL}.content.outerNode.scrollTop = 0")
         page.ask("new Promise(r => setTimeout(r, 2000, true))")
         page.screenshot(SCREENSHOTS / f"{name.removesuffix('.ipynb')}-{width}.png")

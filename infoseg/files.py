@@ -94,6 +94,17 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def clear_leftovers(folder: Path, *stems: str) -> None:
+    """Remove what `write_whole` left of files named `stem.*` where it was killed.
+
+    For names that nobody else is writing now.
+    """
+    for stem in stems:
+        for temporary in folder.glob(f".{stem}.*.tmp"):
+            with suppress(OSError):
+                temporary.unlink()
+
+
 def sync_folder(path: Path) -> None:
     """Make sure that a rename in a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from infoseg import warm
 from infoseg.errors import InfosegError, ParamsError, StorageError, is_out_of_memory, memory_advice
-from infoseg.files import storing, write_whole
+from infoseg.files import clear_leftovers, storing, write_whole
 from infoseg.kernels import Kernel, Stopped
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     running = target.with_suffix(".running.ipynb")
     with storing(running):
         running.unlink(missing_ok=True)  # an earlier run's
+    clear_leftovers(target.parent, target.stem)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("papermill").setLevel(logging.INFO)
     # The empty profile is params.yaml as it stands.

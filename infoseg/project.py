@@ -29,7 +29,7 @@ from infoseg.devices import choose_device, choose_precision, peak_memory, reprod
 from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT, evaluate
 from infoseg.examples import Examples, make_examples, read_examples, write_examples
-from infoseg.files import find_root, read_json, write_csv, write_json
+from infoseg.files import clear_leftovers, find_root, read_json, write_csv, write_json
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Run, load_params
 from infoseg.project_data import ProjectData
@@ -138,6 +138,7 @@ class Project(ProjectData):
             classes=list(meta.classes),
             superpixels=self._dataset(dataset).superpixels if model.sees.regions else None,
         )
+        clear_leftovers(folder, "weights", "best", "history", "timing", "provenance")
         save_weights(folder / "weights.safetensors", trained.last, card)
         best = card.model_copy(update={"step": trained.best_step})
         save_weights(folder / "best.safetensors", trained.best, best)

@@ -76,8 +76,12 @@ def test_executing_twice_gives_the_same_bytes_and_passes_parameters(tmp_path, ca
         'profile = "tiny"\nn = 1',
         "import sys, time\nprint(repr(profile), n + 1)\nprint(time.time(), file=sys.stderr)",
     )
+    # What a kill leaves of this notebook is gone afterwards, and of another one it is not.
+    for left in ("one.running.ipynb", "one.ipynb", "three.running.ipynb"):
+        (tmp_path / f".{left}.12613.tmp").touch()
     for target in ("one", "two"):
         run(book, tmp_path / f"{target}.ipynb", {"n": "41"})
+    assert [path.name for path in tmp_path.glob(".*")] == [".three.running.ipynb.12613.tmp"]
     assert (tmp_path / "one.ipynb").read_bytes() == (tmp_path / "two.ipynb").read_bytes()
     assert "'' 42" in (tmp_path / "one.ipynb").read_text()
 

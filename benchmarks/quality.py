@@ -25,7 +25,6 @@ from infoseg.methods import METHODS, DataInfo
 from infoseg.params import TrainingParams
 from infoseg.project import Project
 from infoseg.training import Optimisation
-from infoseg.views import DeviceData
 
 METHOD, DATASET = "infoseg", "coco_stuff3"
 
@@ -48,7 +47,7 @@ def accuracy(
     with reproducible(settings, seed) as device:
         info = DataInfo(dataset.clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
         method = METHODS[method_settings.kind](method_settings, info).to(device)
-        data = DeviceData(prepared, dataset.crop, device, method.sees)
+        data = project.crops(DATASET, method)
         made = Optimisation(method, data, settings, seed, f"seed {seed}")
         made = change(made) if change else made
         for _ in trange(made.steps, desc=f"seed {seed}", leave=False):

@@ -289,9 +289,7 @@ def explain(error: ValidationError, prefix: str, origin: str) -> str:
     for finding in error.errors():
         # Discriminated unions put their tag into the path; it is not a key of the file.
         parts = [str(part) for part in finding["loc"]]
-        kinds = {
-            "coco_scenes", "potsdam_scenes", "local", "official",
-        }  # fmt: skip
+        kinds = {"coco_scenes", "potsdam_scenes", "local", "official"}
         parts = [part for i, part in enumerate(parts) if not (i == 2 and part in kinds)]
         parts = [part for part in parts if part != "[key]"]  # pydantic's word for a bad one
         key = ".".join(([prefix] if prefix else []) + parts)

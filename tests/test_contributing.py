@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 import pytest
 import yaml
 from helpers import ROOT
+from test_commands import commands
 
-from benchmarks import __main__ as benchmarks
 from infoseg.cli import _parser
 from infoseg.params import compose, load_params
 
 PAGES = ("CONTRIBUTING.md", "docs/todo.md")
 
 
-def commands(page: str) -> list[list[str]]:
-    """Every `infoseg …` of a page, continuation by `&&` and loop variables resolved."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    fenced = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    inline = re.findall(
-        r"`(infoseg [^`|…>]+)[^`]*`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    )
-    found = re.findall(r"infoseg [^\n&#>]+", fenced) + [" ".join(one.split()) for one in inline]
-    named = {"$row": "jsd_hard", "$seed": "1"}
-    every = [[named.get(word, word) for word in shlex.split(one)[1:]] for one in found]
-    for words in every:
-        if words[0] == "bench":  # its words are read in benchmarks/
-            benchmarks.parser().parse_args(words[1:])
-    return [words for words in every if words[0] != "bench"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_one_and_its_settings_are_there(page):
-    found = commands(page)
-    assert len(found) >= 5
-    for words in found:
-        options = _parser().parse_args(words)
-        profile = getattr(options, "profile", None)
-        if profile and (ROOT / "conf" / "profile" / f"{profile}.yaml").exists():
-            load_params(ROOT, profile, options.overrides)
-            continue
-        assert profile in (None, "bright"), words  # the profile that CONTRIBUTING.md makes up
-
-
 def test_todo_trains_what_the_paper_profile_has():
     params = load_params(ROOT, "paper")
-    for words in commands("docs/todo.md"):
-        options = _parser().parse_args(words)
+    named = {"$row": "jsd_hard", "$seed": "1"}
+    for program, *words in commands("docs/todo.md"):
+        if program != "infoseg" or words[0] == "bench":
+            continue
+        options = _parser().parse_args([named.get(word, word) for word in words])
         if hasattr(options, "method"):
             assert options.dataset in params.datasets
             assert params.method(options.method, options.dataset)

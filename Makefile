@@ -2,6 +2,8 @@
 # make test    the tests, notebooks included;  make test-full adds the slow ones,
 #              make test-slurm is trainings under a Slurm on this machine,
 #              make test-browser is every notebook in JupyterLab and Chromium
+# make golden  writes anew what tests/test_golden.py compares with;  make golden BASE=<commit> tells
+#              which numbers of which method moved since that commit
 # make setup   the environment alone, in .venv; every other target makes it first
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
@@ -18,7 +20,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup repro test test-full test-slurm test-browser lab lint bench clean
+.PHONY: setup repro test test-full test-slurm test-browser golden lab lint bench clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -43,6 +45,9 @@ test-slurm: $(READY)
 test-browser: $(READY)
 	python -m pytest tests/test_browser.py -m browser
 
+golden: $(READY)
+	python tests/golden.py $(if $(BASE),compare $(BASE),renew)
+
 lint: $(READY)
 	ruff check .
 	ruff format --check .
@@ -65,8 +70,8 @@ $(READY): requirements.lock pyproject.toml
 	  { echo "There is no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing packages into .venv; a few minutes"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock || \
-	  { echo "The packages of requirements.lock could not be installed; the lines above say why. Behind" \
-	    "a proxy set HTTPS_PROXY, with an index of your own PIP_INDEX_URL, and run make again"; exit 1; }
+	  { echo "pip could not install requirements.lock; pip's message is above. If it speaks of a" \
+	    "connection, HTTPS_PROXY or PIP_INDEX_URL may have to be set"; exit 1; }
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 

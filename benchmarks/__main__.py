@@ -42,10 +42,10 @@ def iic(device: torch.device, repeats: int) -> dict[str, Any]:
 
 
 def preparation() -> dict[str, Any]:
-    """(e) The preparation of 300 stand-ins of COCO's sizes, beside a bare decoder."""
+    """(e) The preparation of 100 drawn scenes of COCO's size, beside a bare decoder."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "out.json")
-        words = ["--images", "300", "--tiles", "1", "--tile-size", "1500", "--repeats", "1"]
+        words = ["--images", "100", "--tiles", "1", "--tile-size", "1500", "--repeats", "1"]
         script = [sys.executable, ROOT / "benchmarks/preparation.py", Path(scratch, "raw")]
         # Its status says whether it reached its own bar, which is for thousands of pictures.
         done = subprocess.run(

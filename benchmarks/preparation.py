@@ -1,10 +1,10 @@
-"""A rehearsal of the preparation on stand-ins of the official files: speed, memory, sameness.
+"""A rehearsal of the preparation on drawn scenes in the official layout: speed, memory, sameness.
 
-    python benchmarks/preparation.py SCRATCH [--images 5000] [--tiles 4] [--threads 1 8] [--json F]
+    python benchmarks/preparation.py SCRATCH [--images 500] [--tiles 1] [--threads 1 8] [--json F]
 
-Writes stand-ins (infoseg.data.fake) below SCRATCH, so many of COCO's size that COCO-Stuff-15 takes
-``--images`` of them, prepares them with every number of threads, and holds images per second
-against the bare decoder: Pillow decoding the same JPEGs to RGB from memory. Every measurement is a
+Draws scenes of COCO's size and aerial tiles (infoseg.data.scenes) below SCRATCH, prepares them with
+every number of threads, and holds images per second against the bare decoder: Pillow decoding the
+JPEGs that COCO-Stuff-15 takes to RGB from memory. Every measurement is a
 process of its own, whose peak is that of nothing else; decoder and preparation take turns, and
 medians over ``--repeats`` turns are reported. Shares of the bare decoder are given by the clock and
 by processor time, which other work on the machine disturbs less. The files were just written, so
@@ -25,16 +25,16 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from infoseg.data.coco_layout import IIC_TOTALS, LISTS
+from infoseg.data.coco_layout import LISTS
 
 ROOT = Path(__file__).parent.parent
-LIST, LISTED = LISTS["stuff15"], IIC_TOTALS["stuff15"]  # images of COCO-Stuff-15 at full scale
+LIST = LISTS["stuff15"]
 MAX_PEAK, MIN_SHARE = 1.5e9, 0.6
 TITLES = {
     "bare": "bare decoder",
@@ -48,22 +48,24 @@ TITLES = {
 # ---- what a process of its own does; imports are its own too, to keep the caller small -----------
 
 
-def fake(options: argparse.Namespace) -> int:
-    """Write the stand-ins, unless they are there; their bytes."""
-    from infoseg.data.fake import MARK, write_fake
+def scenes(options: argparse.Namespace) -> int:
+    """Draw the pictures, unless they are there; their bytes."""
+    from infoseg.data.scenes import MARK, CocoScenes, PotsdamScenes, write_coco, write_potsdam
 
-    raw = options.scratch / "raw"
-    asked = {
-        "scale": min(1.0, options.images / LISTED),
-        "archives": not options.extracted,
-        "tiles": options.tiles,
-        "tile_size": options.tile_size,
-    }
-    if (raw / MARK).is_file():
-        record = json.loads((raw / MARK).read_text())
-        if all(record[key] == value for key, value in asked.items()):
-            return record["bytes"]
-    return write_fake(raw, progress=True, **asked)["bytes"]
+    raw, few = options.scratch / "raw", options.images // 3
+    size = {"long_side": 640, "short_side": 480}  # COCO's
+    for layout, write, asked in (
+        ("coco", write_coco, CocoScenes(stuff_images=options.images, person_images=few, **size)),
+        (
+            "potsdam",
+            write_potsdam,
+            PotsdamScenes(tiles=options.tiles, unlabelled=0, tile_size=options.tile_size),
+        ),
+    ):
+        mark = raw / layout / MARK
+        if not mark.is_file() or json.loads(mark.read_text())["parameters"] != asdict(asked):
+            write(raw / layout, asked, progress=True)
+    return sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
 
 
 class Clock:
@@ -92,8 +94,6 @@ def bare(options: argparse.Namespace, threads: int, clock: Clock) -> int:
     with ThreadPoolExecutor(threads) as pool:
         for split in ("train2017", "val2017"):
             folder = coco / "images" / split
-            if not options.extracted:
-                folder = zipfile.Path(zipfile.ZipFile(coco / f"{split}.zip"), f"{split}/")
             ids = (coco / "curated" / split / LIST).read_text().split()
             for start in range(0, len(ids), 128 * threads):
                 batch = ids[start : start + 128 * threads]
@@ -137,8 +137,8 @@ def step(options: argparse.Namespace) -> dict[str, Any]:
     what, threads = options.step[0], int(options.step[1])
     files: dict[str, str] = {}
     clock = Clock()
-    if what == "fake":
-        count = fake(options)
+    if what == "scenes":
+        count = scenes(options)
     elif what == "bare":
         count = bare(options, threads, clock)
     else:
@@ -190,14 +190,13 @@ def summarise(measured: list[dict[str, Any]], cores: int) -> list[dict[str, Any]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scratch", type=Path, help="folder for stand-ins and arrays")
-    parser.add_argument("--images", type=int, default=5000, help="of COCO-Stuff-15")
-    parser.add_argument("--tiles", type=int, default=4)
-    parser.add_argument("--tile-size", type=int, default=6000, help="a multiple of 30")
+    parser.add_argument("scratch", type=Path, help="folder for scenes and arrays")
+    parser.add_argument("--images", type=int, default=500, help="drawn for COCO-Stuff")
+    parser.add_argument("--tiles", type=int, default=1)
+    parser.add_argument("--tile-size", type=int, default=3000, help="a multiple of 30")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, cores}))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--extracted", action="store_true", help="trees instead of archives")
     parser.add_argument("--json", type=Path, help="write everything measured there")
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -205,7 +204,7 @@ def main() -> int:
         print(json.dumps(step(options)))
         return 0
     arguments = sys.argv[1:]
-    written = measure(arguments, "fake", 0)
+    written = measure(arguments, "scenes", 0)
     measured = []
     for turn in range(options.repeats):
         for threads in options.threads:
@@ -219,7 +218,7 @@ def main() -> int:
         if what != "bare"
     }
     size, peak = written["count"] / 1e9, written["peak_bytes"] / 1e6
-    print(f"\n{size:.1f} GB of stand-ins (peak {peak:.0f} MB)", end="")
+    print(f"\n{size:.1f} GB of scenes (peak {peak:.0f} MB)", end="")
     print(f", {cores} cores, {options.repeats} turns\n")
     print("| what | inputs | threads | per second | per core | of bare: clock | processor ", end="")
     print("| peak MB | same bytes |\n|:---|---:|---:|---:|---:|---:|---:|---:|:---|")

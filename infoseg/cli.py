@@ -18,9 +18,6 @@ from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
 from infoseg.kernels import Stopped, raising_sigterm
 from infoseg.slots import SHORT, Slots
 
-#: Signals without labels that restarts can be chosen by.
-SELECTIONS = ("seed_agreement",)
-
 COMMON = """
 Settings come from params.yaml (the demo), or from conf/ with --profile; -S changes single ones.
 
@@ -76,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "Train on random crops of all images, without labels, and write\n"
         "runs/<profile>/<run>/: weights.safetensors (last), best.safetensors (best evaluation,\n"
         "chosen with labels), history.csv, provenance.json, timing.json.\n"
-        "With --restarts, train that many seeds and copy the weights of the one chosen without\n"
-        "labels to runs/<profile>/<data set>-<method>-selected/.\n\n"
+        "With --restarts, train that many seeds and copy the weights of the one that agrees best\n"
+        "with the others to runs/<profile>/<data set>-<method>-selected/.\n\n"
         "With --images FOLDER --classes K, train InfoSeg on your own pictures, export the weights\n"
         "and print the command that segments them.",
     )
@@ -86,12 +83,6 @@ def _parser() -> argparse.ArgumentParser:
         "--restarts", type=int, default=1, metavar="N", help="seeds to train, from --seed on"
     )
     cli_pictures.add_own_pictures(train)
-    train.add_argument(
-        "--select",
-        choices=SELECTIONS,
-        default=SELECTIONS[0],
-        help="what the seed is chosen by: its agreement with the other seeds (default)",
-    )
     add(
         "evaluate",
         "match clusters to classes and measure one run",
@@ -114,27 +105,6 @@ def _parser() -> argparse.ArgumentParser:
         help="runs side by side, each with training.threads threads; default: one per GPU "
         "(execution.runs_per_gpu), or one per core, four at most",
     )
-    study = add(
-        "study",
-        "choose settings: open questions of InfoSeg, and tries of the others",
-        [],
-        "Train the candidates of a question, keep the better ones, train those for longer, and\n"
-        "write results/<profile>/<question>.csv. See infoseg/study.py.",
-    )
-    study.add_argument(
-        "questions", nargs="*", help="keys under `questions`; default: the profile's"
-    )
-    study.add_argument("--file", type=Path, metavar="YAML", help="default: conf/study.yaml")
-    study.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    signals = add(
-        "signals",
-        "what can be said of InfoSeg's runs without labels",
-        [],
-        "Agreement between views and seeds, use of the clusters, the bound and more, for every\n"
-        "run of InfoSeg in Table 1, beside its PA: results/<profile>/signals.csv. Prints how each\n"
-        "of them ranks runs against PA (Spearman's correlation).",
-    )
-    signals.add_argument("--jobs", type=int, default=1, help="runs side by side")
     add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
     add(
         "report",
@@ -142,14 +112,6 @@ def _parser() -> argparse.ArgumentParser:
         [],
         "Write everything in results/<profile> from runs that are there; what is missing is made.",
     )
-    made = add(
-        "provenance",
-        "what made a run",
-        [],
-        "Print a run's commit, code, settings, data, versions, device, seed and timings, and\n"
-        "whether its code is this tree's.",
-    )
-    made.add_argument("run", help="<data set>-<method>-<seed>, e.g. coco_stuff3-infoseg-0")
     add(
         "params",
         "print the settings",
@@ -206,9 +168,6 @@ def _run(options: argparse.Namespace) -> int:
             return cli_pictures.train_own(options)
         cli_pictures.check_run(options)
 
-    if options.command == "data" and options.verb == "fake":
-        return cli_data.run_fake(options)
-
     from infoseg.files import find_root
     from infoseg.params import compose, load_params
     from infoseg.project import Project
@@ -222,7 +181,7 @@ def _run(options: argparse.Namespace) -> int:
             tree = params.model_dump()
         print(yaml.safe_dump(tree, sort_keys=False), end="")
         return 0
-    project = Project(root, params, root, make_missing=True)
+    project = Project(root, params, root, make_missing=True, overrides=options.overrides)
     if options.command == "data":
         return cli_data.run_with_project(options, project)
     if options.command == "export":
@@ -239,9 +198,7 @@ def _run(options: argparse.Namespace) -> int:
             from infoseg.restarts import train_restarts
 
             seeds = range(options.seed, options.seed + options.restarts)
-            folder, found = train_restarts(
-                project, options.dataset, options.method, seeds, options.select
-            )
+            folder, found = train_restarts(project, options.dataset, options.method, seeds)
             for seed, value in zip(seeds, found, strict=True):
                 print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
             print(folder)
@@ -262,35 +219,11 @@ def _run(options: argparse.Namespace) -> int:
             print(f"sign of failure: {sentence}")
     elif options.command == "all":
         return _all(project, options)
-    elif options.command == "study":
-        from infoseg.study import run_question
-        from infoseg.study_questions import FILE
-
-        path = options.file or root / FILE
-        for name in options.questions or project.params.profile.study:
-            frame = run_question(project, path, name, options.jobs)
-            print(frame.groupby(["round", "candidate"], sort=False)["pa_chosen"].mean())
-    elif options.command == "signals":
-        from infoseg.study import profile_signals, rank_correlations
-
-        print(rank_correlations(profile_signals(project, options.jobs)).round(2).to_string())
-    elif options.command == "provenance":
-        print(_provenance(project, options.run))
     elif options.command == "table1":
         print(_table1(project))
     elif options.command == "report":
         print(_everything(project))
     return 0
-
-
-def _provenance(project, run: str) -> str:
-    from infoseg.files import read_json
-    from infoseg.provenance import describe
-
-    made = read_json(project.runs / run / "provenance.json", f"train@{run}")
-    timing = project.runs / run / "timing.json"
-    # DVC does not keep it: a run that came from its cache has none.
-    return describe(made, read_json(timing, f"train@{run}") if timing.exists() else {})
 
 
 def _everything(project) -> Path:

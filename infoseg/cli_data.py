@@ -1,11 +1,10 @@
-"""`infoseg data …`: what is there of the data sets; official files, and stand-ins of them."""
+"""`infoseg data …`: what is there of the data sets, and their official files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 from infoseg.errors import DataError, visible
 
@@ -23,24 +22,17 @@ def add_command(commands, name: str, help: str, parents: list[argparse.ArgumentP
 
 def add_commands(commands, common: argparse.ArgumentParser) -> None:
     """Add `data` and its commands to the command line's."""
-    data = commands.add_parser("data", help="raw files and prepared data sets: check, fetch, fake")
+    data = commands.add_parser("data", help="raw files and prepared data sets: check, fetch")
     verbs = data.add_subparsers(dest="verb", required=True, metavar="WHAT")
 
     add = partial(add_command, verbs)
-    check = add(
+    add(
         "check",
         "say what is there of every data set, and whether it is whole",
         [common],
         "For every data set of the profile: missing (and what to do), present, corrupt (which\n"
         "file), outdated or prepared (counts, class shares, disk used). Reads every prepared\n"
-        "byte. Writes a contact sheet of 24 images with their labels for each that is prepared.\n"
-        "The exit status is 0 if all are prepared.",
-    )
-    check.add_argument(
-        "--sheets",
-        type=Path,
-        metavar="FOLDER",
-        help="for the contact sheets; default: runs/<profile>/sheets",
+        "byte. The exit status is 0 if all are prepared.",
     )
     fetch = add(
         "fetch",
@@ -51,37 +43,6 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
         "The other sources go on when one fails.",
     )
     fetch.add_argument("sources", nargs="*", help="keys under `sources`; default: the profile's")
-    fake = add(
-        "fake",
-        "write stand-ins of the official files, to rehearse a preparation",
-        [],
-        "Write random stand-ins of COCO, COCO-Stuff, IIC's lists and Potsdam: the same numbers of\n"
-        "files, sizes and layouts, no network. Prepare them with\n"
-        "  INFOSEG_RAW=OUT infoseg prepare --profile rehearsal",
-    )
-    fake.add_argument("out", type=Path, metavar="OUT", help="a folder that is not there yet")
-    fake.add_argument(
-        "--scale", type=float, default=1.0, help="share of the official counts (default 1.0)"
-    )
-    fake.add_argument("--trees", action="store_true", help="unpacked, instead of as archives")
-    fake.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-
-
-def run_fake(options: argparse.Namespace) -> int:
-    from infoseg.data.fake import write_fake
-
-    try:
-        made = write_fake(
-            options.out,
-            scale=options.scale,
-            seed=options.seed,
-            archives=not options.trees,
-            progress=True,
-        )
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    print(f"{options.out}: {made}")
-    return 0
 
 
 def run_with_project(options: argparse.Namespace, project) -> int:
@@ -96,13 +57,8 @@ def run_with_project(options: argparse.Namespace, project) -> int:
                 failed = 1
         return failed
 
-    from infoseg.data.check import check_data, format_status, write_contact_sheet
-    from infoseg.data.store import load_prepared
+    from infoseg.data.check import check_data, format_status
 
     found = check_data(project, raw_problem=project.raw_problem, progress=True)
     print(visible(format_status(found)))
-    folder = options.sheets or project.runs / "sheets"
-    for one in found:
-        if one.state == "prepared":
-            print(write_contact_sheet(load_prepared(one.folder), folder / f"{one.dataset}.png"))
     return 0 if all(one.state == "prepared" for one in found) else 1

@@ -20,7 +20,7 @@ from infoseg.methods.base import Method
 from infoseg.views import IGNORE, DeviceData
 
 #: Of what `Project.evaluate` writes; the tables refuse another.
-FORMAT = 4
+FORMAT = 5
 #: Images that an evaluation names from best to worst, for Figure 4.
 PICTURES = 8
 USED = 0.01

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from infoseg.data.store import load_prepared
+from infoseg.data.store_meta import sha256_of
 from infoseg.errors import DataError
 from infoseg.export import (
     EXPORT_FORMAT,
@@ -68,9 +69,11 @@ def describe_run(project: Project, name: str) -> Export:
         str(seed): found
         for seed in _seeds(project, run)
         if (found := _json(project.evaluation_path(run.model_copy(update={"seed": seed}))))
-        and found["made_with"]["settings"] == card.settings  # not those of an older setting
+        and _same_making(found["made_with"], card)
     }
     own = evaluations.get(str(card.seed))
+    if own and own["made_with"].get("weights") != sha256_of(folder / "weights.safetensors"):
+        own = None
     made = _json(project.runs / run.key / "provenance.json") or {}
     images = labelled = None
     if (project.prepared(card.dataset) / "meta.json").is_file():
@@ -106,6 +109,12 @@ def describe_run(project: Project, name: str) -> Export:
         signals=[],
         limits=limits,
     )
+
+
+def _same_making(made_with: dict[str, Any], card: Card) -> bool:
+    """Whether an evaluation is of weights made like these, whatever their seed."""
+    parts = ("settings", "training", "prepared", "data")
+    return all(made_with.get(part) == getattr(card, part) for part in parts)
 
 
 def _seeds(project: Project, run: Run) -> list[int]:

@@ -14,7 +14,7 @@ from infoseg.examples import class_ids
 from infoseg.inspection import Inside, look_inside
 from infoseg.methods import Method
 from infoseg.params import Run
-from infoseg.reporting.charts import class_report, seeds_strip, training_signals
+from infoseg.reporting.charts import seeds_strip, training_signals
 from infoseg.reporting.figures import confusion_heatmap
 from infoseg.reporting.network_figures import colour_segmentation, figure1, figure2, figure3
 from infoseg.reporting.style import save_figure
@@ -87,17 +87,11 @@ ILLUSTRATIONS = (
         "Where the pixels of each annotated class went, in percent of the class.",
         "What the paper puts into its supplement.",
     ),
-    Illustration(
-        "classes",
-        "Accuracy and class share",
-        "IoU of each class against its share of the annotated pixels.",
-        "The paper's raw-material argument (5.2): a few generic classes hold most pixels.",
-    ),
 )
 
 
 def illustrations(project: Project) -> list[Path]:
-    """Draw results/<profile>/{figure1,figure2,figure3,seeds,signals,confusion,classes}.{png,svg}.
+    """Draw results/<profile>/{figure1,figure2,figure3,seeds,signals,confusion}.{png,svg}.
 
     InfoSeg's first seed is shown. Where the network with one global feature was not trained, Figure
     1 has the mean of InfoSeg's own in its place.
@@ -140,7 +134,6 @@ def illustrations(project: Project) -> list[Path]:
         "confusion": lambda: confusion_heatmap(
             other["last"], f"Confusion on {other['dataset_title']}, InfoSeg"
         ),
-        "classes": lambda: class_report(other["last"], title=other["dataset_title"]),
     }
     alts = {illustration.name: illustration.alt for illustration in ILLUSTRATIONS}
     paths = []

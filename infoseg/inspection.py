@@ -55,7 +55,7 @@ def look_inside(method: Method, views: Views, item: int = 0) -> Inside:
     was_training = method.training
     method.eval()
     try:
-        local, glob = method.features(one.images)
+        local, glob = method.network(one.images)
         scores = method.scores(one.images)
         labels = method.segment(one)
     finally:

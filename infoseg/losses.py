@@ -10,6 +10,7 @@ are ever computed; S itself, (B, P, N) numbers, never is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -68,42 +69,29 @@ def hard_assignment(scores: Tensor) -> Tensor:
     return torch.zeros_like(scores).scatter_(-2, scores.argmax(-2, keepdim=True), 1.0)
 
 
-def jsd_lower_bound(positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
+def jsd_lower_bound(positive: Tensor, negative: Tensor) -> Tensor:
     """Jensen-Shannon bound, Eq. 7: E_joint[-sp(-T)] - E_marginal[sp(T)], sp(x) = log(1 + e^x).
 
-    positive, negative: scores T of joint and marginal pairs, any shapes. weights: how much each
-    score counts, broadcast to both, or None for all alike. Returns a scalar in nats, at most 0; 0
-    is perfect discrimination. A training signal, not an amount of information.
+    positive, negative: scores T of joint and marginal pairs, any shapes. Returns a scalar in
+    nats, at most 0; 0 is perfect discrimination. A training signal, not an amount of information.
     """
-    return -_mean(F.softplus(-positive), weights) - _mean(F.softplus(negative), weights)
+    return -F.softplus(-positive).mean() - F.softplus(negative).mean()
 
 
-def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    if weights is None:
-        return values.mean()
-    weights = weights.expand_as(values)
-    return (weights * values).sum() / weights.sum().clamp_min(1e-6)
-
-
-def dv_lower_bound(positive: Tensor, negative: Tensor, weights: Tensor | None = None) -> Tensor:
+def dv_lower_bound(positive: Tensor, negative: Tensor) -> Tensor:
     """Donsker-Varadhan bound: E_joint[T] - log E_marginal[exp T], at each position, then averaged.
 
     positive (B, N); negative (..., N), whose leading dimensions are the samples of the marginal.
-    weights: of L(x) at every position, (B, N), or None. Returns a scalar in nats; unbounded above.
+    Returns a scalar in nats; unbounded above.
     The expectations stand inside Eq. 6's mean over positions, so the logarithm is taken position by
-    position (as written in Eqs 6 and 7); positions without weight in the whole batch do not count.
+    position (as written in Eqs 6 and 7).
     """
-    weights = torch.ones_like(positive) if weights is None else weights
-    total = weights.sum(0)
-    # A floor in place of log 0: such a sample counts 1e-30.
-    logs = weights.clamp_min(1e-30).log().expand_as(negative).flatten(0, -2)
     negative = negative.flatten(0, -2)
-    log_mean_exp = torch.logsumexp(negative + logs, dim=0) - torch.logsumexp(logs, dim=0)
-    joint = (weights * positive).sum(0) / total.clamp_min(1e-6)
-    return _mean(joint - log_mean_exp, (total > 0).to(joint.dtype))
+    log_mean_exp = torch.logsumexp(negative, dim=0) - math.log(len(negative))
+    return (positive.mean(0) - log_mean_exp).mean()
 
 
-BOUNDS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "jsd": jsd_lower_bound,
     "dv": dv_lower_bound,
 }
@@ -183,13 +171,11 @@ def infoseg_loss(
     glob: Tensor,
     settings: ObjectiveSettings,
     generator: torch.Generator | None = None,
-    weights: Tensor | None = None,
 ) -> Tensor:
     """Minus the estimator of Eq. 8 (or its DV form) in the objective of Eq. 6.
 
-    local (B, P, U, V), glob (B, K, P), B at least 2. weights: how much each local feature counts in
-    Eq. 6's mean over positions, (B, U, V) in 0..1; None for all alike. Returns a scalar in nats, at
-    least float32; never below 0 under `jsd`. Images of a batch must be in random order: the
+    local (B, P, U, V), glob (B, K, P), B at least 2. Returns a scalar in nats, at least
+    float32; never below 0 under `jsd`. Images of a batch must be in random order: the
     derangement pairs each with its successor, which in a randomly ordered batch is a random cyclic
     derangement.
     Raises ValueError when the batch holds fewer than two images, since there is no pair then.
@@ -219,6 +205,4 @@ def infoseg_loss(
         crossed = everything[torch.arange(batch, device=local.device), others]
     positive = positive_scores(scores, settings)
     negative = negative_scores(scores, crossed, partner, settings, generator)
-    if weights is not None:
-        weights = weights.flatten(1)
-    return -BOUNDS[settings.measure](positive, negative, weights)
+    return -BOUNDS[settings.measure](positive, negative)

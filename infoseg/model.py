@@ -27,18 +27,14 @@ class NetworkSettings(Strict):
     """Everything about the network that the paper leaves open.
 
     block_a: `figure3` is 3x3,64,1 → 4x4,128,2 → 3x3,256,1 → 4x4,512,2 → 3x3,512,1 (receptive field
-        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px), `cheap3` has
-        3x3 there (18 px); `dim` is Deep InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
+        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px);
+        `dim` is Deep InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
     width: factor on the channels of A and B; 1 is the above.
     layers_b: convolutions of B, each 4x4,512,2; there must be enough pixels left for the last.
-    block_b: `pool` averages the last map of B, so any image size works; `flatten` pools it to 4x4
-        and puts a fully connected layer on it, as Deep InfoMax does for its one image size.
     features: P, the length of local and global features.
     block_c: `residual` is the paper's; `none` leaves it out (the paper claims that it helps, 4.2):
         what block A ends with is L then, and P is its channels, whatever `features` says.
     norm_c, norm_d: normalisation at the end of block C and before block D.
-    head_bias: standard deviation that the biases of block D start with, the part of H that is the
-        same for all images; null for PyTorch's uniform one, about 0.6 / sqrt(P).
     input: `grey` replaces red, green and blue by their luma, so that features cannot rest on hue
         (infrared stays).
     standardise: `dataset` subtracts the data set's mean colour and divides by its standard
@@ -46,15 +42,13 @@ class NetworkSettings(Strict):
         tells an image by its overall colour and contrast.
     """
 
-    block_a: Literal["figure3", "cheap", "cheap3", "dim"]
+    block_a: Literal["figure3", "cheap", "dim"]
     width: PositiveFloat
     layers_b: Positive
-    block_b: Literal["pool", "flatten"]
     features: Positive
     block_c: Literal["residual", "none"]
     norm_c: Norm
     norm_d: Norm
-    head_bias: PositiveFloat | None
     input: Literal["colour", "grey"]
     standardise: Literal["none", "dataset", "image"]
 
@@ -63,7 +57,6 @@ class NetworkSettings(Strict):
 BLOCK_A = {
     "figure3": ((3, 64, 1), (4, 128, 2), (3, 256, 1), (4, 512, 2), (3, 512, 1)),
     "cheap": ((4, 128, 2), (4, 512, 2), (1, 512, 1)),
-    "cheap3": ((4, 128, 2), (4, 512, 2), (3, 512, 1)),
     "dim": ((4, 64, 2), (4, 128, 2)),
 }
 LAYER_B = (4, 512, 2)
@@ -170,12 +163,8 @@ class Network(nn.Module):
             BLOCK_A[settings.block_a], channels - 2 * self.grey, settings.width
         )
         convolutions, b = _convolutions((LAYER_B,) * settings.layers_b, a, settings.width)
-        if settings.block_b == "pool":
-            head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
-        else:
-            head = [nn.AdaptiveAvgPool2d(4), nn.Conv2d(b, 1024, 4), nn.ReLU(inplace=True)]
-            b = 1024
-        self.block_b = nn.Sequential(convolutions, *head)
+        # The average of the last map, so that images of any size work.
+        self.block_b = nn.Sequential(convolutions, nn.AdaptiveAvgPool2d(1))
         if settings.block_c == "none":
             features = a
             self.block_c_local = _norm(settings.norm_c, a)
@@ -186,18 +175,11 @@ class Network(nn.Module):
             b = features
         self.norm_d = _norm(settings.norm_d, b)
         self.block_d = BlockD(features, classes, b)
-        if settings.head_bias is not None:
-            nn.init.normal_(self.block_d.linear.bias, std=settings.head_bias)
 
-    def forward(self, images: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features.
-
-        other: a further view of every image, to take the global features from in its place.
-        """
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B, C, M, N) in 0..1 → local (B, P, U, V) and global (B, K, P) features."""
         patches = self.block_a(self._input(images))
         local = self.block_c_local(patches)
-        if other is not None:
-            patches = self.block_a(self._input(other))
         image_level = self.norm_d(self.block_c_global(self.block_b(patches)))
         return local, self.block_d(image_level.flatten(1))
 

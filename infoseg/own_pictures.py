@@ -7,21 +7,24 @@ the size of the pictures is decided here; every other setting is the profile's.
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from infoseg.data.prepare import available_cores
-from infoseg.devices import choose_device, reproducible
+from infoseg.devices import autocast, choose_device, choose_precision, reproducible
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, make_folder, write_json
+from infoseg.jitter import JitterSettings, colour_jitter
 from infoseg.methods import METHODS, DataInfo
 from infoseg.own_staging import Staged, stage
 from infoseg.params import FolderParams, MethodSettings, Params, load_params
@@ -31,13 +34,15 @@ from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
 from infoseg.runs import load_weights
 from infoseg.segmented import duration
-from infoseg.signals import label_free
+from infoseg.selection import agreement
 from infoseg.training import Optimisation
-from infoseg.views import evaluated_items
+from infoseg.views import Views, centre_crops, evaluated_items
 
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.
 FEW = 20
+#: IIC's strengths, for the agreement between a picture and its jittered view.
+JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
 
 
 def train_on_folder(
@@ -249,26 +254,50 @@ def _train(project: Project, seeds: Sequence[int]) -> tuple[str, list[float]]:
     """Name of the run to export, and how far each seed agrees with the others."""
     if len(seeds) == 1:
         return project.train(DATASET, METHOD, seeds[0]).name, []
-    folder, agreements = train_restarts(project, DATASET, METHOD, seeds, "seed_agreement")
+    folder, agreements = train_restarts(project, DATASET, METHOD, seeds)
     return folder.name, agreements
 
 
+@torch.no_grad()
 def _signals(project: Project, name: str, out: Path, agreements: Sequence[float]) -> list[str]:
-    """Write signals.json of the exported weights; returns what it says, in words."""
+    """Write signals.json of the exported weights; returns what it says, in words.
+
+    usage_entropy: of the shares of the clusters, in units of log K. flip_agreement,
+    jitter_agreement: between a picture's labels and those of its mirrored or jittered view, beyond
+    chance.
+    """
     training = project.params.training
     with reproducible(training, 0) as device:
         method, _ = load_weights(project.runs / name / "weights.safetensors", device)
         data = project.crops(DATASET, method)
-        data.evaluated = evaluated_items(data)  # all pictures where none is labelled
-        found = label_free(method, data, training, 0)
-    told = [
-        f"Without labels: clusters are used evenly to {100 * found['usage_entropy']:.0f} %; labels "
-        f"agree by {found['flip_agreement']:.2f} with those of mirrored pictures and by "
-        f"{found['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)."
+        generator = torch.Generator(device).manual_seed(0)
+        precision = choose_precision(training.precision, device)
+        plain, mirrored, jittered = [], [], []
+        # All pictures where none is labelled.
+        for views in centre_crops(data, evaluated_items(data), training.evaluation_batch, False):
+            jitter = colour_jitter(views.images, JITTER, generator)
+            with autocast(device, precision):
+                plain.append(method.segment(views))
+                mirrored.append(method.segment(Views(views.images.flip(-1))).flip(-1))
+                jittered.append(method.segment(Views(jitter)))
+    labels, mirrored, jittered = (
+        torch.cat(part).cpu().numpy() for part in (plain, mirrored, jittered)
+    )
+    usage = np.bincount(labels.ravel(), minlength=method.clusters) / labels.size
+    entropy = -sum(share * math.log(share) for share in usage if share)
+    signals: dict[str, Any] = {
+        "usage_entropy": entropy / math.log(max(2, method.clusters)),
+        "flip_agreement": agreement(labels, mirrored, method.clusters),
+        "jitter_agreement": agreement(labels, jittered, method.clusters),
+    }
+    sentences = [
+        f"Without labels: clusters are used evenly to {100 * signals['usage_entropy']:.0f} %; "
+        f"labels agree by {signals['flip_agreement']:.2f} with those of mirrored pictures and by "
+        f"{signals['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)."
     ]
     if agreements:
-        found["seed_agreements"] = list(agreements)
+        signals["seed_agreements"] = list(agreements)
         listed = ", ".join(f"{value:.2f}" for value in agreements)
-        told.append(f"Seeds agree with the others by {listed}; the best one is kept.")
-    write_json(out / "signals.json", found)
-    return told
+        sentences.append(f"Seeds agree with the others by {listed}; the best one is kept.")
+    write_json(out / "signals.json", signals)
+    return sentences

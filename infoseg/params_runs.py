@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from infoseg.params_data import Name, Positive, Share, Strict, Title
+from infoseg.params_data import Positive, Share, Strict, Title
 
 # ---- methods -------------------------------------------------------------------------------------
 
@@ -139,8 +139,7 @@ class ProfileParams(Strict):
 
     inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
     preparation waits for its own source alone. persons_rule: data sets of persons for which
-    notebook 10 scans selection rules. study: questions of conf/study.yaml that are answered with
-    this profile's data.
+    notebook 10 scans selection rules.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
@@ -156,7 +155,6 @@ class ProfileParams(Strict):
     figures: FiguresParams
     table2: Table2Params
     table2b: Table2bParams
-    study: list[Name]
 
     @model_validator(mode="after")
     def _repeats_are_further_seeds(self) -> ProfileParams:

@@ -24,7 +24,6 @@ from infoseg.checkpoints import FORMAT as CHECKPOINT_FORMAT
 from infoseg.checkpoints import Checkpoints, scratch
 from infoseg.data.store import Prepared
 from infoseg.data.store_meta import Meta, sha256_of
-from infoseg.determinism import price_of_determinism
 from infoseg.devices import choose_device, choose_precision, peak_memory, reproducible
 from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT, evaluate
@@ -33,7 +32,7 @@ from infoseg.files import clear_leftovers, find_root, read_json, write_csv, writ
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params import Run, load_params
 from infoseg.project_data import ProjectData
-from infoseg.provenance import code_hash, hash_of, is_stale, provenance
+from infoseg.provenance import code_hash, hash_of, provenance
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.selection import LabelMaps, label_maps, read_maps, write_maps
 from infoseg.training import fit, train
@@ -57,19 +56,19 @@ class Project(ProjectData):
         """
         root = find_root()
         if not profile:
-            return cls(root, load_params(root, overrides=overrides), root)
+            return cls(root, load_params(root, overrides=overrides), root, overrides=overrides)
         params = load_params(root, profile, overrides)
-        return cls(root / "build" / "notebooks", params, root, make_missing=True)
+        return cls(root / "build" / "notebooks", params, root, True, overrides)
 
     # ---- where things lie ------------------------------------------------------------------------
 
     @property
     def runs(self) -> Path:
-        return self.folder / "runs" / self.params.profile.name
+        return self.folder / "runs" / self.name
 
     @property
     def results(self) -> Path:
-        return self.folder / "results" / self.params.profile.name
+        return self.folder / "results" / self.name
 
     def evaluation_path(self, run: Run) -> Path:
         return self.runs / "evaluations" / f"{run.key}.json"
@@ -103,8 +102,7 @@ class Project(ProjectData):
 
     def _train(self, run: Run, held: ExitStack) -> Path:
         """held: has the run's checkpoints until everything is written, or cannot be."""
-        dataset, method, seed = run.dataset, run.method, run.seed
-        settings = self.params.method(method, dataset)
+        dataset, seed = run.dataset, run.seed
         training = self.params.training
         folder = self.runs / run.key
         began = time.perf_counter()
@@ -115,8 +113,6 @@ class Project(ProjectData):
             made = self._provenance(run, meta, device)
             model = self._untrained(run, info, device)
             data = self._on_device(dataset, prepared, model)
-            if device.type == "cuda" and training.deterministic is True:
-                print(price_of_determinism(model, data, training, seed))
 
             def evaluate_now() -> dict[str, Any]:
                 return self._evaluate(model, prepared, data)
@@ -125,11 +121,7 @@ class Project(ProjectData):
             trained = train(model, data, training, seed, evaluate_now, run.key, checkpoints)
         card = Card(
             format=WEIGHTS_FORMAT,
-            dataset=dataset,
-            method=method,
-            seed=seed,
             step=trained.last_step,
-            settings=settings.model_dump(),
             clusters=info.clusters,
             channels=info.channels,
             mean=list(info.mean),
@@ -137,6 +129,8 @@ class Project(ProjectData):
             crop=data.size,
             classes=list(meta.classes),
             superpixels=self._dataset(dataset).superpixels if model.sees.regions else None,
+            **self._decides(run),
+            data=_hashes(meta),
         )
         clear_leftovers(folder, "weights", "best", "history", "timing", "provenance")
         save_weights(folder / "weights.safetensors", trained.last, card)
@@ -160,7 +154,25 @@ class Project(ProjectData):
         settings = self.params.method(run.method, run.dataset).model_dump()
         described = self._dataset(run.dataset).model_dump()
         made = provenance(self.root, self.params.training, device, settings, described, run.seed)
-        return made | {"data": {name: facts.sha256 for name, facts in meta.files.items()}}
+        return made | {"data": _hashes(meta)}
+
+    def _decides(self, run: Run) -> dict[str, Any]:
+        """What a run's numbers follow from beside code and data, as its files state it."""
+        return {
+            **run.model_dump(),
+            "settings": self.params.method(run.method, run.dataset).model_dump(),
+            "training": self.params.training.model_dump(),
+            "prepared": self._dataset(run.dataset).model_dump(),
+        }
+
+    def _trained(self, run: Run, device: torch.device) -> tuple[Method, Card]:
+        """A run's last weights. Raises DataError where they are another run's, or were made with
+        other settings or data than those of today."""
+        path = self.runs / run.key / "weights.safetensors"
+        model, card = load_weights(path, device)
+        data = {"data": _hashes(self.load(run.dataset).meta)}
+        _refuse(path, card.model_dump(), self._decides(run) | data)
+        return model, card
 
     def _checkpoints(self, run: Run, made: dict[str, Any]) -> Checkpoints:
         """Those of a training with this provenance, whatever commit its code is of."""
@@ -201,8 +213,7 @@ class Project(ProjectData):
             "dataset_title": self._dataset(dataset).title,
             "method_title": settings.title,
             "paper_row": settings.paper_row,
-            "made_with": self._made_with(run),
-            "trained": read_json(folder / "provenance.json", f"train@{run.key}"),
+            "made_with": {"code_sha256": code_hash()} | self._decides(run),
         }
         with reproducible(self.params.training, seed) as device:
             prepared = self.load(dataset)
@@ -213,7 +224,9 @@ class Project(ProjectData):
                     advice="Use `infoseg segment` to look at what was learnt",
                 )
             result["notes"] = list(prepared.meta.notes)
-            model, card = load_weights(folder / "weights.safetensors", device)
+            model, card = self._trained(run, device)
+            weights = sha256_of(folder / "weights.safetensors")
+            result["made_with"] |= {"data": card.data, "weights": weights}
             data = self._on_device(dataset, prepared, model)
             result["uses_mask"] = model.sees.mask
             result["start"] = None
@@ -232,7 +245,7 @@ class Project(ProjectData):
             else:
                 result["best"] = {"step": card.step} | self._evaluate(model, prepared, data)
         write_examples(self.example_path(run), examples)
-        write_maps(self.maps_path(run), maps.array(), sha256_of(folder / "weights.safetensors"))
+        write_maps(self.maps_path(run), maps.array(), weights)
         part = result["last"]
         write_json(
             self.runs / "metrics" / f"{run.key}.json",
@@ -243,38 +256,36 @@ class Project(ProjectData):
         write_json(self.evaluation_path(run), result)
         return result
 
-    def _made_with(self, run: Run) -> dict[str, Any]:
-        """All that decides an evaluation's numbers, in a form that can be compared."""
-        training = self.params.training.model_dump()
-        return {
-            "code_sha256": code_hash(),
-            "settings": self.params.method(run.method, run.dataset).model_dump(),
-            "dataset": self._dataset(run.dataset).model_dump(),
-            "training": training,
-        }
+    def _stated_now(self, run: Run) -> dict[str, Any]:
+        """What the run's evaluation has to state, as far as its data and weights are here."""
+        now = self._decides(run)
+        if (self.prepared(run.dataset) / "meta.json").exists():
+            now["data"] = _hashes(self.load(run.dataset).meta)
+        weights = self.runs / run.key / "weights.safetensors"
+        return now | ({"weights": sha256_of(weights)} if weights.exists() else {})
 
     def is_current(self, run: Run) -> bool:
         """Whether the run's evaluation is there, made with the settings, code and data of today."""
         try:
-            found = json.loads(self.evaluation_path(run).read_text())
-        except (OSError, ValueError):
-            return False
-        if found.get("made_with") != self._made_with(run):
-            return False
-        try:
-            files = json.loads((self.prepared(run.dataset) / "meta.json").read_text())["files"]
+            made_with = json.loads(self.evaluation_path(run).read_text())["made_with"]
         except (OSError, ValueError, LookupError):
-            return True  # results alone are here
-        now = {name: facts["sha256"] for name, facts in files.items()}
-        return found["trained"]["data"] == now
+            return False
+        now = {"code_sha256": code_hash()} | self._stated_now(run)
+        return all(made_with.get(key) == value for key, value in now.items())
 
     def evaluation(self, run: Run) -> dict[str, Any]:
-        """A run's evaluation as written. Raises DataError naming the stages that make it."""
+        """A run's evaluation as written.
+
+        Raises DataError naming the stages that make it where it is missing, and what differs where
+        it was made with other settings, data or weights than those that are here.
+        """
         if self.make_missing and not self.is_current(run):
             self.train(run.dataset, run.method, run.seed)
             return self.evaluate(run.dataset, run.method, run.seed)
-        found = read_json(self.evaluation_path(run), f"train@{run.key}, evaluate@{run.key}")
-        return found | {"stale": is_stale(found)}
+        path = self.evaluation_path(run)
+        evaluation = read_json(path, f"train@{run.key}, evaluate@{run.key}")
+        _refuse(path, evaluation.get("made_with", {}), self._stated_now(run))
+        return evaluation
 
     def history(self, run: Run) -> pd.DataFrame:
         """history.csv of a run: step, loss and, where it was evaluated, PA and the rest."""
@@ -308,7 +319,7 @@ class Project(ProjectData):
     def model(self, run: Run) -> Method:
         """A run's last weights in evaluation mode."""
         with reproducible(self.params.training, run.seed) as device:
-            return load_weights(self.runs / run.key / "weights.safetensors", device)[0]
+            return self._trained(run, device)[0]
 
     def crops(self, dataset: str, model: Method) -> DeviceData:
         """A data set beside a method, on its device, for evaluating or showing it."""
@@ -320,3 +331,28 @@ class Project(ProjectData):
         data = self.crops(run.dataset, model)
         with reproducible(self.params.training, run.seed):
             return make_examples(model, data, None, self.load(run.dataset).meta.classes)
+
+
+def _hashes(meta: Meta) -> dict[str, str]:
+    return {name: facts.sha256 for name, facts in meta.files.items()}
+
+
+def _refuse(path: Path, stated: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise DataError naming the first thing in which a file states another than holds now."""
+    for key, value in now.items():
+        if difference := _difference(key, stated.get(key), value):
+            raise DataError(
+                f"was made with other settings or data: {difference}",
+                file=path,
+                advice="Train and evaluate it again, or name the profile and the -S settings it "
+                "was made with",
+            )
+
+
+def _difference(key: str, stated: Any, now: Any) -> str:
+    """The first key at or below `key` with another value now, and both values; "" without any."""
+    if isinstance(stated, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*now, *stated])
+        parts = (_difference(f"{key}.{n}", stated.get(n), now.get(n)) for n in names)
+        return next(filter(None, parts), "")
+    return "" if stated == now else f"{key} is {stated} there and {now} now"

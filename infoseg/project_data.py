@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +23,31 @@ from infoseg.files import write_csv
 from infoseg.params import Dataset, LocalSource, OfficialSource, Params
 
 
-class ProjectData:
-    """One profile's data under one folder; see `infoseg.project.Project`."""
+def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
+    """Name the overrides of these sections of the settings, of all but some: "" or `+1a2b3c4d`."""
+    sections = {text: text.lstrip("+~").partition("=")[0].partition(".")[0] for text in overrides}
+    chosen = sorted(t for t, s in sections.items() if (s in only if only else s not in but))
+    return "+" + hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:8] if chosen else ""
 
-    def __init__(self, folder: Path, params: Params, root: Path, make_missing: bool = False):
+
+class ProjectData:
+    """One profile's data under one folder; see `infoseg.project.Project`.
+
+    overrides: of single settings. What is made with them lies in folders of their own, so that it
+    is never taken for the profile's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        params: Params,
+        root: Path,
+        make_missing: bool = False,
+        overrides: Sequence[str] = (),
+    ):
+        name = params.profile.name
+        self.name = name + suffix(overrides, but=("execution",))
+        self.data_name = name + suffix(overrides, only=("sources", "datasets"))
         self.folder = folder
         self.params = params
         self.root = root
@@ -34,10 +57,10 @@ class ProjectData:
         settings = self.params.sources[source]
         if isinstance(settings, LocalSource):
             return self._outside(settings.path, f"sources.{source}.path")
-        return self.folder / "raw" / self.params.profile.name / source
+        return self.folder / "raw" / self.data_name / source
 
     def prepared(self, dataset: str) -> Path:
-        return self.folder / "prepared" / self.params.profile.name / dataset
+        return self.folder / "prepared" / self.data_name / dataset
 
     def make_raw(self, source: str, *, download: bool = True) -> Path:
         """Render, find or, where that is allowed, download the raw files of a source."""
@@ -46,7 +69,7 @@ class ProjectData:
         settings, path = self.params.sources[source], self.raw(source)
         make_raw(settings, path)
         # What the pipeline tracks in place of files it neither made nor copies.
-        stated = self.folder / "raw" / self.params.profile.name / source / "files.csv"
+        stated = self.folder / "raw" / self.data_name / source / "files.csv"
         if isinstance(settings, LocalSource):
             write_csv(stated, list_files(path))
         elif isinstance(settings, OfficialSource):

@@ -145,45 +145,6 @@ def hash_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def is_stale(evaluation: dict[str, Any]) -> bool:
-    """Whether other code than this tree's trained or evaluated a run."""
-    hashes = {evaluation[made]["code_sha256"] for made in ("trained", "made_with")}
-    return hashes != {code_hash()}
-
-
-def describe(made: dict[str, Any], timing: dict[str, Any]) -> str:
-    """A run's provenance.json and timing.json as text: one line for every fact."""
-    lines = []
-
-    def add(content: Any, path: str) -> None:
-        if isinstance(content, dict) and content:
-            for name, value in content.items():
-                add(value, f"{path}.{name}" if path else name)
-        else:
-            lines.append(f"{path}: {json.dumps(content)}")
-
-    add(made, "")
-    add(timing, "timing")
-    current = made["code_sha256"] == code_hash()
-    lines.append("code: this tree's" if current else "code: STALE, other than this tree's")
-    return "\n".join(lines)
-
-
-def flat_provenance(made: dict[str, Any]) -> dict[str, Any]:
-    """The columns of provenance.csv from a run's provenance.json; hashes by their first digits."""
-    return {
-        "commit": made["git"]["commit"],
-        "sources_changed": made["git"]["dirty"],
-        "code_sha256": made["code_sha256"][:16],
-        "data_sha256": made["data"]["images.bin"][:16],
-        "device": made["device"],
-        "python": made["python"],
-        "torch": made["versions"]["torch"],
-        "threads": made["training"]["threads"],
-        "precision": made["precision"],
-    }
-
-
 def _driver() -> str | None:
     """Version of NVIDIA's driver."""
     words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -44,12 +44,12 @@ def selected_seeds(project: Project, runs: Sequence[Run]) -> dict[tuple[str, str
 
 
 def train_restarts(
-    project: Project, dataset: str, method: str, seeds: Sequence[int], select: str
+    project: Project, dataset: str, method: str, seeds: Sequence[int]
 ) -> tuple[Path, list[float]]:
     """Train a run for every seed and keep the one that agrees best with the others.
 
     Writes runs/<profile>/<data set>-<method>-selected/: weights.safetensors, a copy of the chosen
-    run's, and selection.json, what it was chosen by (`select`). Returns the folder and every
+    run's, and selection.json, what it was chosen by. Returns the folder and every
     seed's agreement. Raises ParamsError, before anything is trained, for fewer than three seeds.
     """
     if len(seeds) < FEWEST:
@@ -63,6 +63,6 @@ def train_restarts(
     source = project.runs / chosen.key / "weights.safetensors"
     write_whole(folder / source.name, lambda file: shutil.copyfile(source, file))
     by_seed = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
-    told = {"by": select, "seed": chosen.seed, "agreements": by_seed}
+    told = {"by": "seed_agreement", "seed": chosen.seed, "agreements": by_seed}
     write_json(folder / "selection.json", told)
     return folder, values

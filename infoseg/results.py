@@ -11,10 +11,8 @@ import pandas as pd
 
 from infoseg.files import write_csv
 from infoseg.params import Run
-from infoseg.provenance import flat_provenance
-from infoseg.reporting.figures import Panel, table1_bars
+from infoseg.reporting.figures import Panel
 from infoseg.reporting.figures import figure4 as draw_figure4
-from infoseg.reporting.style import save_figure
 from infoseg.reporting.table2 import table2 as frame_table2
 from infoseg.reporting.table2 import table2b as frame_table2b
 from infoseg.reporting.table2 import write_table2, write_table2b
@@ -46,14 +44,9 @@ def _where(project: Project, table: str) -> str:
 
 
 def table1(project: Project) -> pd.DataFrame:
-    """Write results/<profile>/table1.{csv,md,tex,png} and provenance.csv from all runs.
-
-    Returns the long form of the table.
-    """
-    frame, runs = table1_frame(project), project.params.runs()
+    """Write results/<profile>/table1.{csv,md,tex} from all runs; returns the long form."""
+    frame = table1_frame(project)
     write_table1(frame, project.results, caption(project, "table1"), project.params.papers_data)
-    write_csv(project.results / "provenance.csv", provenance_rows(project, runs))
-    save_figure(table1_bars(frame), project.results / "table1.png", "Table 1 as bars")
     return frame
 
 
@@ -63,11 +56,6 @@ def table1_frame(project: Project) -> pd.DataFrame:
     evaluations = [project.evaluation(run) for run in runs]
     selected = selected_seeds(project, runs)
     return frame_table1(evaluations, profile.datasets, profile.methods, runs, selected)
-
-
-def provenance_rows(project: Project, runs: list[Run]) -> list[dict[str, Any]]:
-    """What ran where, a row per run."""
-    return [{"run": run.key, **flat_provenance(project.evaluation(run)["trained"])} for run in runs]
 
 
 def timings(project: Project) -> Path:
@@ -108,12 +96,9 @@ def table2_frame(project: Project) -> pd.DataFrame:
 
 
 def table2b(project: Project) -> pd.DataFrame:
-    """Write results/<profile>/table2b.{csv,md,tex}, and provenance of all ablations; returns the
-    long form."""
+    """Write results/<profile>/table2b.{csv,md,tex}; returns the long form."""
     frame = table2b_frame(project)
     write_table2b(frame, project.results, caption(project, "table2b"))
-    made = provenance_rows(project, project.params.ablations())
-    write_csv(project.results / "provenance_ablations.csv", made)
     return frame
 
 

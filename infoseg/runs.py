@@ -25,13 +25,15 @@ from infoseg.files import write_whole
 from infoseg.methods import METHODS, DataInfo, Method
 from infoseg.params_data import SuperpixelSettings
 
-WEIGHTS_FORMAT = 4
+WEIGHTS_FORMAT = 5
 
 
 class Card(BaseModel):
     """What weights say about themselves: enough to rebuild the method and to name its clusters.
 
-    superpixels: how to make them for new pictures, for a method that needs them.
+    superpixels: how to make them for new pictures, for a method that needs them. training: settings
+    of the training; prepared: of the data set; data: SHA-256 of each prepared array; None in
+    weights of an earlier version.
     """
 
     format: int
@@ -47,6 +49,9 @@ class Card(BaseModel):
     crop: int
     classes: list[str]
     superpixels: SuperpixelSettings | None
+    training: dict[str, Any] | None = None
+    prepared: dict[str, Any] | None = None
+    data: dict[str, str] | None = None
 
     def build(self) -> Method:
         """The method these weights belong to, freshly initialised."""

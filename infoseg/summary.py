@@ -24,7 +24,6 @@ from infoseg.reporting.table2 import table2_grid, table2b_grid
 from infoseg.reporting.tables import table1_grid
 from infoseg.results import (
     caption,
-    provenance_rows,
     table1_frame,
     table2_frame,
     table2b_frame,
@@ -81,7 +80,6 @@ def report(project: Project) -> Path:
             figures=figures,
             claims=claims(*frames),
             signs=run_signs(project, runs),
-            provenance=provenance_rows(project, runs),
             deviations=read_deviations(project.root / DEVIATIONS),
             notebooks=_notebooks(project, runs),
         ),

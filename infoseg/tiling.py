@@ -91,9 +91,7 @@ def segment_tiled(
     height, width = picture.shape[1:]
     if max(height, width) <= tile + 2 * margin:
         return method.segment(Views(_image(method, picture)))[0].byte().cpu().numpy()
-    # A merged InfoSeg has labels of its own; block B of `flatten` sees how large a picture is.
-    plain = type(method) is InfoSeg and _pools(method.network)
-    if plain and margin >= _reach(method.network):
+    if type(method) is InfoSeg and margin >= _reach(method.network):
         return _segment_infoseg(method, picture, tile, margin)
     labels = np.empty((height, width), np.uint8)
     for part in tiles(height, width, tile, margin):
@@ -113,11 +111,6 @@ def device_of(method: Method) -> torch.device:
 def _image(method: Method, pixels: Tensor) -> Tensor:
     """(C, H, W) uint8 → (1, C, H, W) in 0..1 on the method's device."""
     return pixels.to(device_of(method))[None].float() / 255
-
-
-def _pools(network: Network) -> bool:
-    head = network.block_b[1]
-    return isinstance(head, torch.nn.AdaptiveAvgPool2d) and head.output_size == 1
 
 
 def _layers(blocks: torch.nn.Module) -> list[torch.nn.Conv2d]:
@@ -154,17 +147,12 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
         positions += own.shape[2] * own.shape[3]
     pooled = (total / positions).to(next(network.parameters()).dtype)
     glob = network.block_d(network.norm_d(network.block_c_global(pooled)).flatten(1))
-    if method.scale == "unit":
-        glob = F.normalize(glob.float(), dim=2)
-    elif method.scale == "learned":
-        glob = glob * method.log_factor.exp()
 
     low = (height // network.stride, width // network.stride)
     whole = torch.empty((method.clusters, *low))
     for part in parts:
         bar.update()
         local = network.block_c_local(patches(part))
-        local = F.normalize(local.float(), dim=1) if method.scale == "unit" else local
         scores = class_scores(local.flatten(2), glob, method.objective.score_factor)
         own = _own(scores.unflatten(-1, local.shape[-2:]), part, network.stride)
         y, x = part.top // network.stride, part.left // network.stride

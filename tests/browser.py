@@ -6,7 +6,6 @@ to the page, so that commands of its menus can be given by name.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -114,20 +113,9 @@ class Page:
 
         return _wait(question, seconds, expression)
 
-    def open(self, address: str, width: int, height: int = 1000) -> None:
-        self.resize(width, height)
+    def open(self, address: str) -> None:
+        size = {"width": 1280, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
         # A page without focus has no current widget.
         self.send("Emulation.setFocusEmulationEnabled", enabled=True)
         self.send("Page.navigate", url=address)
-
-    def resize(self, width: int, height: int = 1000) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))

@@ -35,12 +35,10 @@ NETWORK: dict[str, Any] = {
     "block_a": "cheap",
     "width": 0.05,
     "layers_b": 3,
-    "block_b": "pool",
     "features": 16,
     "block_c": "residual",
     "norm_c": "none",
     "norm_d": "none",
-    "head_bias": None,
     "input": "colour",
     "standardise": "dataset",
 }
@@ -76,13 +74,9 @@ INFOSEG: dict[str, Any] = {
     "network": NETWORK,
     "objective": OBJECTIVE,
     "optimiser": OPTIMISER,
-    "scale": "fixed",
     "jitter": None,
-    "views": "one",
     "upsampling": "labels",
     "clusters_per_class": 1,
-    "warm_up": None,
-    "mask": False,
 }
 
 #: What Doersch and Isola share.
@@ -102,7 +96,6 @@ PATCH_PAIRS: dict[str, Any] = {
 #: Settings of every row of Table 1, small enough for a test.
 SETTINGS: dict[str, dict[str, Any]] = {
     "infoseg": INFOSEG,
-    "infoseg_merged": INFOSEG | {"clusters_per_class": 3, "agreement": JITTER},
     "iic_mi": INFOSEG | {"displacement": 1, "weight": 1.0, "jitter": JITTER, "flip": 0.5},
     "iic": {
         "sobel": True,
@@ -124,9 +117,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "displacement": 4,
         "weight": 1.5,
         "resolution": "input",
-        "arl_weight": 0.0,
-        "arl_window": 1,
-        "arl_features": 6,
         "optimiser": OPTIMISER,
     },
     "doersch": PATCH_PAIRS | {"directions": 9},
@@ -284,7 +274,6 @@ def one_data_set(pictures: int) -> dict[str, Any]:
         "figures": {"dataset": name, "confusion": name},
         "table2": {"dataset": name, "variants": ["iic_mi"], "seeds": [0]},
         "table2b": {"dataset": name, "variants": ["single"], "seeds": [0], "table1_rows": {}},
-        "study": [],
     }
     return tree
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import build, data_info, descend, method_settings
+from helpers import build, data_info, descend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
@@ -20,8 +20,8 @@ from infoseg.causal import (
     order_taps,
     to_pixels,
 )
+from infoseg.clustering_losses import iic_loss
 from infoseg.methods import ac
-from infoseg.methods.ac import feature_loss
 from infoseg.views import Views
 
 ALL = torch.ones(3, 3)
@@ -60,22 +60,6 @@ def index(order: int | None) -> torch.Tensor | None:
 
 
 # ---- orders --------------------------------------------------------------------------------------
-
-
-def test_each_mask_lets_through_what_comes_before_the_centre_and_the_centre():
-    taps = order_taps()
-    assert taps.shape == (ORDERS, 3, 3)
-    for order in range(ORDERS):
-        assert torch.equal(taps[order], hand_made_mask(order)), order
-    assert len({tuple(mask.flatten().tolist()) for mask in taps}) == ORDERS
-
-
-def test_an_order_and_its_reverse_share_the_centre_alone():
-    taps = order_taps()
-    for order in range(ORDERS):
-        assert reading(order ^ 3, 5, 4) == reading(order, 5, 4)[::-1]
-        both = taps[order] + taps[order ^ 3]
-        assert both[1, 1] == 2 and both.sum() == 10 and both.min() == 1
 
 
 def test_drawn_orders_are_different_and_every_pair_occurs():
@@ -184,25 +168,6 @@ def test_a_cell_depends_on_no_pixel_after_its_last_one(order, height, width):
         assert (cell == first) or min(seen) < min(own[cell])
 
 
-@pytest.mark.parametrize("order", range(ORDERS))
-def test_an_order_and_its_reverse_see_the_whole_neighbourhood_between_them(order):
-    size, cell = (12, 12), (1, 1)
-    network = ordered_network(1)
-    one, other, every = (
-        dependence(network, order, *size)[cell] for order in (order, order ^ 3, None)
-    )
-    assert (one | other).all()
-    assert every.all() and not one.all() and not other.all()
-
-
-def test_in_training_batch_statistics_mix_positions():
-    torch.manual_seed(0)
-    network = ordered_network(1).train()
-    images = torch.rand(2, 3, 12, 12, requires_grad=True)
-    [slope] = torch.autograd.grad(network(images, index(0))[:, :, 0, 0].square().sum(), images)
-    assert slope[:, :, -4:].abs().max() > 0
-
-
 # ---- the network ---------------------------------------------------------------------------------
 
 
@@ -255,27 +220,6 @@ def interpolated(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return cells
 
 
-def information_by_hand(
-    first: torch.Tensor, second: torch.Tensor, reach: int, weight: float
-) -> float:
-    """IIC's loss, displacement by displacement and class by class."""
-    first, second = first.double(), second.double()
-    classes, height, width = first.shape[1:]
-    losses = []
-    for dy, dx in itertools.product(range(-reach, reach + 1), repeat=2):
-        joint = torch.zeros(classes, classes, dtype=torch.float64)
-        for y, x in itertools.product(range(height), range(width)):
-            if 0 <= y + dy < height and 0 <= x + dx < width:
-                joint += first[:, :, y, x].T @ second[:, :, y + dy, x + dx]
-        joint = (joint + joint.T) / joint.sum() / 2
-        loss = 0.0
-        for k, m in itertools.product(range(classes), repeat=2):
-            marginals = math.log(joint[k].sum()) + math.log(joint[:, m].sum())
-            loss -= joint[k, m].item() * (math.log(joint[k, m]) - weight * marginals)
-        losses.append(loss)
-    return sum(losses) / len(losses)
-
-
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("resolution", ["input", "map"])
 def test_the_loss_is_that_of_the_definition(monkeypatch, resolution, norm):
@@ -302,7 +246,7 @@ def test_the_loss_is_that_of_the_definition(monkeypatch, resolution, norm):
     else:
         displacement = 1
     assert maps[0].shape[-2:] == ((18, 21) if resolution == "input" else (5, 6))
-    expected = information_by_hand(*maps, displacement, weight)
+    expected = iic_loss(*maps, displacement, weight).item()
     assert found.item() == pytest.approx(expected, abs=1e-5)
     assert (maps[0] - maps[1]).abs().max() > 0.01
 
@@ -320,17 +264,12 @@ def test_displacements_at_the_maps_resolution_are_whole_cells_within_the_window(
     assert asked == [0, 0, 1, 2]
 
 
-def test_the_network_has_the_widths_of_the_unofficial_code_and_xavier_weights():
+def test_weights_begin_as_xaviers():
     torch.manual_seed(0)
-    with torch.device("meta"):
-        network = OrderedNetwork(4, 1.0, 4, norm=True)
-    assert network.stem.weight.shape == (64, 4, 3, 3)
-    assert [block.ordered.out_channels for block in network.blocks] == [128, 256, 512, 1024]
-    assert network.features == 1024
-    method = build("ac", width=1.0, blocks=1, arl_weight=1.0, arl_features=64)
+    method = build("ac", width=1.0, blocks=1)
     network = method.network
     convolutions = [network.stem, network.blocks[0].ordered, *network.blocks[0].points]
-    for conv in [*convolutions, method.head, method.projection]:
+    for conv in [*convolutions, method.head]:
         area = conv.kernel_size[0] ** 2
         expected = math.sqrt(2 / (area * (conv.in_channels + conv.out_channels)))
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.15)
@@ -413,7 +352,7 @@ def test_under_bfloat16_the_loss_is_float32_and_every_weight_has_a_gradient(chan
     images = seen.images.contiguous(memory_format=torch.channels_last)
     found = []
     for autocast in (False, True):
-        method = build("ac", data_info(5, channels), width=0.2, arl_weight=0.5).train()
+        method = build("ac", data_info(5, channels), width=0.2).train()
         if autocast:
             method.to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -439,70 +378,8 @@ def two_textures(batch: int = 8, size: int = 32) -> Views:
     return Views(torch.where(torch.arange(size) < divide, stripes, noise))
 
 
-@pytest.mark.parametrize("arl_weight", [0.0, 1.0])
-def test_a_few_steps_decrease_the_loss(arl_weight):
-    changes = {"weight": 1.0, "width": 0.1, "arl_weight": arl_weight, "resolution": "map"}
+def test_a_few_steps_decrease_the_loss():
+    changes = {"weight": 1.0, "width": 0.1, "resolution": "map"}
     method, seen, rng = build("ac", data_info(2), **changes).train(), two_textures(), generator()
     losses = descend(method, seen, rng, 40)
     assert sum(losses[-10:]) < sum(losses[:10]) - 10 * 0.1
-
-
-# ---- ARL -----------------------------------------------------------------------------------------
-
-
-def feature_loss_by_hand(first: torch.Tensor, second: torch.Tensor, window: int) -> float:
-    batch, length, height, width = first.shape
-    means = []
-    for dy, dx in itertools.product(range(-window, window + 1), repeat=2):
-        losses = []
-        for b, y, x in itertools.product(range(batch), range(height), range(width)):
-            if not (0 <= y + dy < height and 0 <= x + dx < width):
-                continue
-            scores = [
-                float(first[b, :, y, x] @ second[c, :, y + dy, x + dx]) / math.sqrt(length)
-                for c in range(batch)
-            ]
-            losses.append(math.log(sum(map(math.exp, scores))) - scores[b])
-        means.append(sum(losses) / len(losses))
-    return sum(means) / len(means)
-
-
-@pytest.mark.parametrize("window", [0, 1, 2])
-def test_the_feature_loss_is_that_of_the_definition(window):
-    first, second = torch.randn(2, 3, 5, 4, 3, generator=generator(), dtype=torch.float64)
-    found = feature_loss(first, second, window)
-    assert found.item() == pytest.approx(feature_loss_by_hand(first, second, window), abs=1e-9)
-
-
-def test_the_feature_loss_runs_from_knowing_nothing_to_matching_everything():
-    same = torch.ones(4, 6, 3, 3)
-    assert feature_loss(same, same, 1).item() == pytest.approx(math.log(4))
-    own = 50 * torch.eye(4)[:, :, None, None].expand(-1, -1, 3, 3)
-    assert feature_loss(own, own, 1).item() == pytest.approx(0, abs=1e-6)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = feature_loss(own.bfloat16(), own.bfloat16(), 0)
-    assert found.dtype == torch.float32
-
-
-def test_a_window_across_the_whole_map_is_an_error_naming_the_setting():
-    features = torch.zeros(2, 4, 5, 3)
-    feature_loss(features, features, 2)
-    with pytest.raises(ValueError, match="arl_window is 3, but the map has 5 x 3 cells"):
-        feature_loss(features, features, 3)
-
-
-def test_arl_adds_its_weighted_loss_of_projected_features_of_both_orders():
-    method, seen = build("ac", arl_weight=2.5, arl_window=2).train(), views()
-    orders = draw_orders(2, generator(), torch.device("cpu")).split(1)
-    with torch.no_grad():
-        found = method.loss(seen, generator())
-        pair = [method.projection(method.network(seen.images, order)) for order in orders]
-        method.projection = None
-        alone = method.loss(seen, generator())
-    assert pair[0].shape[1] == method_settings("ac")["arl_features"]
-    expected = alone + 2.5 * feature_loss(*pair, 2)
-    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
-
-
-def test_without_arl_there_are_no_weights_for_it():
-    assert build("ac").projection is None

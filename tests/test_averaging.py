@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import OPTIMISER, build, device_data, training
+from helpers import OPTIMISER, device_data, training
 from torch import nn
 
 from infoseg.averaging import Average
@@ -117,13 +117,3 @@ def test_the_learning_rate_falls_along_half_a_cosine(data):
     rates = [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(9)]
     assert moved == pytest.approx(rates, abs=1e-3)
     assert SCHEDULES["cosine"](10)(10) == pytest.approx(0)
-
-
-def test_averaged_weights_of_infoseg_are_not_those_it_ends_with(data):
-    states = []
-    for average in (0, 0.9):
-        method = build("infoseg", optimiser=OPTIMISER | {"average": average, "learning_rate": 0.01})
-        states.append(train(method, data, training(), 0, lambda: dict(FIGURES)).last)
-    assert list(states[0]) == list(states[1])
-    name = "network.block_d.linear.weight"
-    assert not torch.equal(states[0][name], states[1][name])

@@ -1,7 +1,6 @@
 """Every notebook in JupyterLab, in a real browser: Run All, wait, no error.
 
-Not part of `make test`: `make test-browser`, with Debian's chromium. Screenshots at two widths are
-left in build/screenshots, to be looked at.
+Not part of `make test`: `make test-browser`, with Debian's chromium.
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ from clones import ROOT, Clone
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-SCREENSHOTS = ROOT / "build/screenshots"
 
 #: The notebook that is open, its kernel's state and its cells, as JupyterLab holds them.
 PANEL = "[...window.jupyterapp.shell.widgets('main')].find(w => w.context)"
 READY = f"{PANEL}.context.isReady && {PANEL}.sessionContext.session.kernel.status === 'idle'"
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CODE = f"{PANEL}.context.model.toJSON().cells.filter(c => c.cell_type === 'code')"
-#: What holds the cells; and the most pixels of it that are drawn.
-INNER, TALLEST = ".jp-WindowedPanel-inner", 16_000
 ERRORS = f"{CODE}.flatMap(c => c.outputs).filter(o => o.output_type === 'error')"
 
 
@@ -47,7 +43,7 @@ def page(tmp_path):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_ends_without_an_error(lab, page, name):
-    page.open(f"{lab}/tree/notebooks/{name}?reset", 1280)
+    page.open(f"{lab}/tree/notebooks/{name}?reset")
     page.wait(READY, 90)
     page.ask(f"window.jupyterapp.shell.activateById({PANEL}.id)")
     assert page.ask(f"{PANEL}.sessionContext.kernelDisplayName").startswith("Python 3")
@@ -59,15 +55,3 @@ def test_run_all_ends_without_an_error(lab, page, name):
     assert errors == []
     counts = page.ask(f"{CODE}.filter(c => c.source.length).map(c => c.execution_count)")
     assert counts and None not in counts
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for width in (1280, 800):
-        # As tall as the notebook, which shows no more cells than there is room for.
-        page.resize(width)
-        for _ in range(2):
-            page.ask("new Promise(r => setTimeout(r, 1500, true))")
-            tall = page.ask(f"{PANEL}.content.outerNode.querySelector('{INNER}').scrollHeight")
-            page.ask(f"{PANEL}.content.activeCellIndex = 0")
-            page.resize(width, min(200 + tall, TALLEST))
-            page.ask(f"{PANEL}.content.outerNode.scrollTop = 0")
-        page.ask("new Promise(r => setTimeout(r, 2000, true))")
-        page.screenshot(SCREENSHOTS / f"{name.removesuffix('.ipynb')}-{width}.png")

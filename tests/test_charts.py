@@ -1,102 +1,13 @@
-"""Class shares, training signals, seeds: the values drawn, what may be missing, the same bytes."""
+"""Training signals and seeds: the values drawn, what may be missing, the same bytes."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
+from test_network_figures import same_bytes_twice
 
-from infoseg.evaluation import summarise
-from infoseg.reporting import charts, palette
-from infoseg.reporting.style import save_figure
-
-
-def same_bytes_twice(draw, tmp_path):
-    for suffix in ("png", "svg"):
-        first, second = (save_figure(draw(), tmp_path / f"{i}.{suffix}") for i in range(2))
-        assert first.read_bytes() == second.read_bytes()
-
-
-# ---- class report --------------------------------------------------------------------------------
-
-
-def part(classes: int = 4) -> dict:
-    """Class 0 is 60 % of the pixels and right half of the time; the last does not occur."""
-    confusion = np.zeros((classes, classes), int)
-    confusion[0, 0], confusion[1, 0], confusion[1, 1], confusion[2, 2] = 30, 30, 30, 10
-    names = [f"class {i}" for i in range(classes)]
-    return summarise(confusion[None], ["image"], names)
-
-
-def points(figure) -> tuple[np.ndarray, np.ndarray]:
-    """Where the points stand and their colours, in 0..255."""
-    dots = figure.axes[0].collections[0]
-    return np.asarray(dots.get_offsets()), np.round(dots.get_facecolors()[:, :3] * 255)
-
-
-def test_points_are_shares_and_iou_in_the_colours_of_the_classes():
-    figure = charts.class_report(part(), title="InfoSeg")
-    places, colours = points(figure)
-    # IoU: 30 of 60, 30 of 60, 10 of 10. Class 3 is neither annotated nor predicted.
-    assert places.tolist() == [[60, 50], [30, 50], [10, 100]]
-    assert (colours == palette.class_colours(4)[:3]).all()
-    ax = figure.axes[0]
-    written = {t.get_text(): tuple(t.xy) for t in ax.texts if t.get_text()}
-    assert written == {"class 0": (60, 50), "class 1": (30, 50), "class 2": (10, 100)}
-    assert "1 of 4 classes holds over half" in ax.get_title(loc="left")
-
-
-def test_shares_may_come_from_elsewhere():
-    shares = {f"class {i}": value for i, value in enumerate([20, 40, 40, 0])}
-    figure = charts.class_report(part(), shares)
-    assert points(figure)[0][:, 0].tolist() == [20, 40, 40]
-    assert "2 of 4 classes hold over half" in figure.axes[0].get_title(loc="left")
-    with pytest.raises(ValueError, match="shares of"):
-        charts.class_report(part(), {"class 0": 1.0})
-    empty = summarise(np.zeros((1, 2, 2), int), ["image"], ["a", "b"])
-    with pytest.raises(ValueError, match="no pixel is annotated"):
-        charts.class_report(empty)
-
-
-@pytest.mark.parametrize(
-    ("shares", "count"),
-    [([1], 1), ([50, 50], 2), ([51, 49], 1), ([10, 20, 30, 40], 2), ([1] * 15, 8), ([0, 3, 0], 1)],
-)
-def test_generic_classes(shares, count):
-    assert charts.generic_classes(shares) == count
-    assert charts.generic_classes(shares[::-1]) == count
-
-
-def test_no_class_without_pixels_is_generic():
-    with pytest.raises(ValueError, match="holds a pixel"):
-        charts.generic_classes([0, 0])
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_names_of_fifteen_crowded_classes_do_not_overlap(seed):
-    rng = np.random.default_rng(seed)
-    names = "ceiling floor food furniture rawmaterial textile wall window building ground plant "
-    names = (names + "sky solid structural water").split()
-    shares = np.r_[rng.uniform(0.5, 6, 12), 14.0, 18.0, 22.0]
-    iou = np.r_[rng.uniform(0, 12, 12), 30.0, 17.0, 13.0]
-    given = {"iou": dict(zip(names, iou, strict=True))}
-    figure = charts.class_report(given, dict(zip(names, shares, strict=True)))
-    figure.draw_without_rendering()
-    labels = [t for t in figure.axes[0].texts if t.get_text()]
-    assert {t.get_text() for t in labels} == set(names)
-    boxes = [t.get_window_extent().extents for t in labels]
-    for p, q in itertools.combinations(boxes, 2):
-        assert not (np.minimum(p[2:], q[2:]) - np.maximum(p[:2], q[:2]) > 1).all()
-    frame = figure.axes[0].get_window_extent()
-    for box in boxes:
-        assert box[0] >= frame.x0 and box[1] >= frame.y0 and box[2] <= frame.x1
-
-
-def test_class_report_has_the_same_bytes_twice(tmp_path):
-    same_bytes_twice(lambda: charts.class_report(part()), tmp_path)
-
+from infoseg.reporting import charts
 
 # ---- training signals ----------------------------------------------------------------------------
 
@@ -168,14 +79,6 @@ def test_fifteen_methods_look_different():
     assert len({(str(s["color"]), str(s["ls"])) for s in styles.values()}) == 16
 
 
-def test_training_signals_have_the_same_bytes_twice(tmp_path):
-    histories = {"set-infoseg-0": history(), "set-infoseg-1": history(2)}
-    same_bytes_twice(lambda: charts.training_signals(histories), tmp_path)
-
-
-# ---- seeds ---------------------------------------------------------------------------------------
-
-
 def evaluation(dataset: str, method: str, pa: float, classes: int = 4, mask: bool = False) -> dict:
     iou = {f"class {i}": 1.0 for i in range(classes)}
     return {
@@ -224,5 +127,10 @@ def test_means_and_baselines():
         charts.seeds_strip([])
 
 
-def test_seeds_strip_has_the_same_bytes_twice(tmp_path):
-    same_bytes_twice(lambda: charts.seeds_strip(RUNS, title="Seeds"), tmp_path)
+def test_charts_have_the_same_bytes_twice(tmp_path):
+    histories = {"set-infoseg-0": history(), "set-infoseg-1": history(2)}
+    for draw in (
+        lambda: charts.training_signals(histories),
+        lambda: charts.seeds_strip(RUNS, title="Seeds"),
+    ):
+        same_bytes_twice(draw, tmp_path)

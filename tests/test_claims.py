@@ -79,9 +79,6 @@ def by_source(*tables) -> dict[str, list]:
     return found
 
 
-# ---- the rule ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("high", "low", "verdict"),
     [
@@ -102,17 +99,8 @@ def test_a_factor_is_part_of_the_comparison():
     assert Difference(Measured("a", 70, 1, 3), Measured("b", 50, 1, 3), 1.26).verdict == HOLDS
 
 
-# ---- table 1 -------------------------------------------------------------------------------------
-
-
-def test_the_abstracts_gain_is_computed_from_what_the_paper_prints():
-    assert f"{relative_gain('AC'):.0f} {relative_gain('InMARS'):.1f}" == "26 25.2"
-    text = by_source(LEAD)["Abstract"][0].text
-    for words in ("26 percent", "38.8", "AC's 30.8", "InMARS's 31.0", "25.2 percent"):
-        assert words in text
-
-
 def test_the_gain_holds_only_when_it_is_as_large_as_claimed_over_the_best_here():
+    assert f"{relative_gain('AC'):.0f} {relative_gain('InMARS'):.1f}" == "26 25.2"  # the paper's
     holds = by_source(LEAD)["Abstract"][0]
     assert holds.verdict == HOLDS  # 45 > 1.26 * 30
     assert "InfoSeg 45.0 ± 1.0 (n = 3): 50.0 percent over AC 30.0 ± 1.0 (n = 3)" in holds.finding
@@ -146,9 +134,6 @@ def test_another_reading_of_infoseg_is_neither_ours_nor_compared():
     frame = pd.concat([table1(row(EIGHT, 90)), LEAD])
     assert by_source(frame)["Table 1, 5.4"][0] == by_source(LEAD)["Table 1, 5.4"][0]
     assert by_source(table1(row(EIGHT, 90), row("ac", 40)))["Abstract"][0].verdict == NOT_RUN
-
-
-# ---- tables 2 and 2b -----------------------------------------------------------------------------
 
 
 def test_without_ablations_nothing_but_table_1_is_judged():

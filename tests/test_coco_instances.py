@@ -51,8 +51,6 @@ def write_instances(raw, people, split="val2017", size=(100, 10)):
     return file
 
 
-# --- The stream ----------------------------------------------------------------------------------
-
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
@@ -137,9 +135,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert len(photos) == 1 and len(photos[0].persons) == 1
     assert peak < 0.3e6
-
-
-# --- Photos --------------------------------------------------------------------------------------
 
 
 def test_masks_are_bit_by_bit_those_of_the_whole_file(tmp_path):
@@ -300,9 +295,6 @@ def test_an_image_of_both_splits_is_an_error_or_left_out_once(tmp_path):
     index = load_prepared(out).index
     assert [int(i) for i in index["id"]] == [1, 2, 3]
     assert index["split"].tolist() == ["train2017", "train2017", "val2017"]
-
-
-# --- Archives ------------------------------------------------------------------------------------
 
 
 def zipped(raw, archives):

@@ -1,23 +1,17 @@
-"""`infoseg data check`: the state of every data set, in words, and contact sheets."""
+"""`infoseg data check`: the state of every data set, in words."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, random_images, write_prepared
-from PIL import Image
+from helpers import ROOT, random_images
 
-from infoseg.data import contact_sheet
-from infoseg.data.check import Status, check_data, format_status, write_contact_sheet
-from infoseg.data.contact_sheet import CAPTION, CELL, EDGE, GAP, PAIR_GAP, TITLE
+from infoseg.data.check import Status, check_data, format_status
 from infoseg.data.store import PreparedWriter, load_prepared
-from infoseg.errors import DataError
 from infoseg.params import Params, compose, parse_params
 from infoseg.project import Project
-from infoseg.reporting.palette import class_colours
 
 NAME = "coco_stuff3"
 SIDE = 144
@@ -213,73 +207,3 @@ def test_the_states_in_words(prepared):
         f"infoseg prepare {NAME} --profile tiny",
     ):
         assert words in " ".join(text.split()), words
-
-
-# ---- contact sheets ------------------------------------------------------------------------------
-
-
-def pair_corner(k: int, cells: int = 2) -> tuple[int, int]:
-    """Where the k-th image's cell begins on the sheet: row and column in pixels."""
-    across = 4 * 2 // cells
-    wide = cells * (CELL + GAP) - GAP + PAIR_GAP
-    return TITLE + k // across * (CELL + CAPTION), EDGE + k % across * wide
-
-
-def test_a_contact_sheet_shows_24_images_beside_their_labels(tmp_path):
-    colours = class_colours(3)
-    images = [np.full((40, 90, 4), 5 * i, np.uint8) for i in range(47)]
-    for image in images:
-        image[:, :25] = image[:, 65:] = 255  # outside the middle square
-    labels = [np.full((40, 90), i % 3, np.uint8) for i in range(47)]
-    made = write_prepared(tmp_path / "data", images, labels)
-    file = write_contact_sheet(made, tmp_path / "sheet.png")
-    with Image.open(file) as picture:
-        assert picture.format == "PNG"
-        assert picture.width == 4 * (2 * CELL + GAP) + 3 * PAIR_GAP + 2 * EDGE
-        assert picture.height >= TITLE + 6 * (CELL + CAPTION) + EDGE
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    for k in range(24):  # evenly spaced: every second one
-        row, column = pair_corner(k)
-        cell = pixels[row + 4 : row + CELL - 4, column + 4 : column + CELL - 4]
-        assert abs(cell - 5 * 2 * k).max() <= 1
-        at = column + CELL + GAP
-        label = pixels[row + 4 : row + CELL - 4, at + 4 : at + CELL - 4]
-        assert (label == colours[2 * k % 3]).all()
-
-
-def test_the_sheet_differs_when_the_labels_do(tmp_path):
-    images, labels = random_images(3)
-    sheets = []
-    for name in ("one", "same", "other"):
-        if name == "other":
-            labels[1][10, 10] = (labels[1][10, 10] + 1) % 3
-        made = write_prepared(tmp_path / name, images, labels)
-        sheets.append(write_contact_sheet(made, tmp_path / f"{name}.png").read_bytes())
-    assert sheets[0] == sheets[1] != sheets[2]
-
-
-def test_labelled_images_go_before_unlabelled_ones(tmp_path):
-    images, labels = random_images(5)
-    made = write_prepared(tmp_path / "some", images, [None, labels[1], None, labels[3], None])
-    assert contact_sheet._chosen(made, 24) == ([1, 3], True)
-    assert contact_sheet._chosen(made, 1) == ([1], True)
-    none = write_prepared(tmp_path / "none", images, [None] * 5, classes=0)
-    assert contact_sheet._chosen(none, 3) == ([0, 2, 4], False)
-    file = write_contact_sheet(none, tmp_path / "none.png", n=3)
-    pixels = np.asarray(Image.open(file).convert("RGB"))
-    row, column = pair_corner(2, cells=1)
-    expected = np.asarray(Image.fromarray(images[4]).resize((CELL, CELL), Image.Resampling.LANCZOS))
-    shown = pixels[row : row + CELL, column : column + CELL].astype(int)
-    assert abs(shown - expected).mean() < 1
-
-
-def test_sheets_that_cannot_be_drawn_are_refused(tmp_path):
-    made = write_prepared(tmp_path / "data", *random_images(1))
-    for file, n in (("sheet.jpg", 24), ("sheet.png", 0)):
-        with pytest.raises(ValueError, match=r"\.png"):
-            write_contact_sheet(made, tmp_path / file, n)
-    many = write_prepared(tmp_path / "many", *random_images(1), classes=28)
-    with pytest.raises(DataError, match="28 classes"):
-        write_contact_sheet(many, tmp_path / "sheet.png")
-    assert not list(tmp_path.glob("*.png"))
-    assert json.loads((tmp_path / "data/meta.json").read_text())["n_images"] == 1

@@ -6,13 +6,7 @@ from helpers import CPU, build, write_prepared
 
 from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
-from infoseg.examples import (
-    UNMATCHED,
-    choose_items,
-    make_examples,
-    read_examples,
-    write_examples,
-)
+from infoseg.examples import UNMATCHED, choose_items, make_examples, read_examples, write_examples
 from infoseg.views import DeviceData
 
 

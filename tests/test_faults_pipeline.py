@@ -1,7 +1,4 @@
-"""Faults of the pipeline: DVC's files, results and notebooks that were edited, two at once.
-
-As in test_faults.py, each message is a row of docs/troubleshooting.md.
-"""
+"""Faults of the pipeline: DVC's files, results and notebooks that were edited, two at once."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ import yaml
 from clones import Clone
 from disks import disk_over
 from helpers import one_data_set
-from promises import faults
 
 pytestmark = pytest.mark.slow
 
@@ -92,25 +88,23 @@ def started(clone: Clone, *words: str, when: Path) -> Iterator[subprocess.Popen]
 # ---- files edited by hand ------------------------------------------------------------------------
 
 
-@faults("a result is edited by hand", "a result is removed")
-def test_results_edited_by_hand(clone, told):
+def test_results_edited_by_hand(clone):
     with (clone.results / "table1.csv").open("a") as file:
         file.write("ours,100\n")
     (clone.results / "table1.md").unlink()
     status = clone.run("dvc", "status", "table1")
-    assert "table1.csv" in told("a result is edited by hand", status)
-    assert "table1.md" in told("a result is removed", status)
+    assert re.search(r"modified: +results/tiny/table1\.csv", status)
+    assert re.search(r"deleted: +results/tiny/table1\.md", status)
     assert clone.repro("table1") == ["table1"]
     assert (clone.results / "table1.csv").read_bytes() == clone.files["table1.csv"]
 
 
-@faults("prepared data are edited by hand")
-def test_prepared_data_edited_by_hand(clone, told):
+def test_prepared_data_edited_by_hand(clone):
     index = clone.path / "prepared/tiny/coco_stuff3/index.csv"
     before = index.read_bytes()
     index.write_bytes(before + b"x\n")
     status = clone.run("dvc", "status", "prepare@coco_stuff3")
-    told("prepared data are edited by hand", status)
+    assert re.search("modified: +prepared/tiny/coco_stuff3", status)
     clone.run("dvc", "checkout", "--force", "prepared/tiny/coco_stuff3")
     assert index.read_bytes() == before
 
@@ -129,49 +123,49 @@ def test_a_hash_edited_in_dvc_lock(clone, place):
 
 LOCKS = {
     # In the middle of a stage: between two of them it would be one that knows fewer.
-    "dvc.lock is cut short": lambda text: text[: text.rindex("hash: md5") + 4],
-    "dvc.lock is something else": lambda text: "lost\n",
-    "dvc.lock has conflict marks": lambda text: (
-        f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n"
+    "cut short": (
+        lambda text: text[: text.rindex("hash: md5") + 4],
+        "'./dvc.lock' is invalid.",
+    ),
+    "something else": (lambda text: "lost\n", "'./dvc.lock' validation failed"),
+    "conflict marks": (
+        lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n",
+        "'./dvc.lock' is invalid (possible merge conflicts).",
     ),
 }
 
 
-@pytest.mark.parametrize("fault", LOCKS)
-@faults(*LOCKS)
-def test_a_dvc_lock_that_is_damaged(clone, told, fault):
+@pytest.mark.parametrize(("damage", "message"), LOCKS.values(), ids=LOCKS)
+def test_a_dvc_lock_that_is_damaged(clone, damage, message):
     lock = clone.lock
-    (clone.path / "dvc.lock").write_text(LOCKS[fault](lock))
+    (clone.path / "dvc.lock").write_text(damage(lock))
     said = clone.run("dvc", "status", check=False)
-    assert clone.code != 0
-    told(fault, said)
-    # What the page says to do: results are in git, the rest in DVC's cache.
+    assert clone.code != 0 and message in said
+    # What to do then: results are in git, the rest in DVC's cache.
     clone.run("git", "checkout", "dvc.lock")
     assert clone.lock == lock
 
 
-@faults("`make repro` finds dvc.lock damaged")
-def test_make_repro_mends_a_damaged_dvc_lock(clone, told):
+def test_make_repro_mends_a_damaged_dvc_lock(clone):
     lock, aside = clone.lock, clone.path / "build/dvc.lock.damaged"
-    damaged = LOCKS["dvc.lock is cut short"](lock)
+    damaged = LOCKS["cut short"][0](lock)
     (clone.path / "dvc.lock").write_text(damaged)
     with started(clone, *PIPELINE, when=aside) as first:
         time.sleep(1)  # it says so, and goes on
         first.terminate()
         assert first.wait(60) == 143
-        told("`make repro` finds dvc.lock damaged", first.said())
+        assert "it is kept as build/dvc.lock.damaged, the last commit's is used" in first.said()
     assert aside.read_text() == damaged
     assert clone.lock == lock
 
 
-@faults("`make repro` finds conflict marks")
-def test_make_repro_leaves_a_conflict_alone(clone, told):
+def test_make_repro_leaves_a_conflict_alone(clone):
     lock = clone.lock
-    marked = LOCKS["dvc.lock has conflict marks"](lock)
+    marked = LOCKS["conflict marks"][0](lock)
     (clone.path / "dvc.lock").write_text(marked)
     said = clone.run(*PIPELINE, check=False)
     assert clone.code == 1
-    told("`make repro` finds conflict marks", said)
+    assert "infoseg: dvc.lock has conflict marks: take either side, with `git checkout" in said
     assert clone.lock == marked
     clone.run("git", "checkout", "dvc.lock")
 
@@ -190,12 +184,11 @@ def raising(clone: Clone, name: str) -> Iterator[None]:
     path.write_bytes(good)
 
 
-@faults("a stage's notebook fails")
-def test_a_stage_whose_notebook_raises(clone, told):
+def test_a_stage_whose_notebook_raises(clone):
     with raising(clone, "04_table1"):
         clone.repro("table1", check=False)
         assert clone.code != 0
-        told("a stage's notebook fails", clone.output)
+        assert "failed to reproduce 'table1': failed to run: python -m infoseg" in clone.output
         assert "ValueError: wrong on purpose" in clone.output
         assert "Traceback" not in clone.output
         assert "wrong on purpose" in running(clone, "tables/table1").read_text()
@@ -204,12 +197,11 @@ def test_a_stage_whose_notebook_raises(clone, told):
     assert not running(clone, "tables/table1").exists()
 
 
-@faults("a stage of `make repro` fails")
-def test_a_stage_of_make_repro_fails(clone, told):
+def test_a_stage_of_make_repro_fails(clone):
     with raising(clone, "02_train"):
         said = clone.run(*PIPELINE, "--jobs", "2", check=False)
         assert clone.code == 1
-        assert f"train@{KMEANS}" in told("a stage of `make repro` fails", said)
+        assert f"infoseg: train@{KMEANS} failed; the end of build/logs/train-{KMEANS}.log:" in said
         assert "ValueError: wrong on purpose" in said and "Traceback" not in said
     # Its outputs are gone, as are those of what could not follow: DVC's cache has them.
     assert f"train@{KMEANS}" in clone.repro("table1")
@@ -218,20 +210,18 @@ def test_a_stage_of_make_repro_fails(clone, told):
 # ---- disks and processes -------------------------------------------------------------------------
 
 
-@faults("DVC cannot replace a result")
-def test_a_folder_of_results_that_is_read_only(clone, told):
+def test_a_folder_of_results_that_is_read_only(clone):
     with disk_over(clone.path / "results") as disk:
         disk.lock()
         clone.repro("-f", "-s", "table1", check=False)
         assert clone.code != 0
-        told("DVC cannot replace a result", clone.output)
+        assert "failed to reproduce 'table1': [Errno 30] Read-only file system" in clone.output
         disk.unlock()
         assert {path.name: path.read_bytes() for path in clone.results.iterdir()} == clone.files
         clone.repro("-f", "-s", "table1")
 
 
-@faults("DVC's cache is full")
-def test_a_cache_that_is_full(clone, told):
+def test_a_cache_that_is_full(clone):
     good = clone.params
     tree = clone.params
     tree["methods"]["kmeans"]["pixels_per_image"] += 50
@@ -240,40 +230,37 @@ def test_a_cache_that_is_full(clone, told):
         disk.fill()
         clone.repro("-s", f"train@{KMEANS}", check=False)
         assert clone.code != 0
-        told("DVC's cache is full", clone.output)
+        assert f"'train@{KMEANS}': [Errno 28] No space left on device" in clone.output
         disk.free()
         assert clone.repro("-s", f"train@{KMEANS}") == [f"train@{KMEANS}"]
     clone.write_params(good)
 
 
-@faults("two DVC at once")
-def test_two_dvc_at_once(clone, told):
+def test_two_dvc_at_once(clone):
     words = ["dvc", "repro", "-f", "-s", "table1"]
     with started(clone, *words, when=running(clone, "tables/table1")) as first:
         clone.run(*words, check=False)
         assert clone.code != 0
-        told("two DVC at once", clone.output)
+        assert re.search("'table1': .* is busy, it is being blocked by:", clone.output)
         assert first.wait(120) == 0, first.said()
 
 
-@faults("DVC was killed")
-def test_dvc_is_killed(clone, told):
+def test_dvc_is_killed(clone):
     words = ["dvc", "repro", "-f", "-s", "table1"]
     with started(clone, *words, when=running(clone, "tables/table1")) as first:
         first.kill()
     clone.run("dvc", "repro", "table1")
-    told("DVC was killed", clone.output)
+    assert re.search(rf"\(Pid {first.pid}\), in RWLock-file .* had been killed", clone.output)
 
 
-@faults("two `make repro` at once", "`make repro` is stopped")
-def test_two_make_repro_at_once_and_one_that_is_stopped(clone, told):
+def test_two_make_repro_at_once_and_one_that_is_stopped(clone):
     with started(clone, *PIPELINE, when=clone.path / "build/repro.lock") as first:
         said = clone.run(*PIPELINE, check=False)
         assert clone.code == 1
-        assert f"(process {first.pid})" in told("two `make repro` at once", said)
+        assert f"another `make repro` is at work in this folder (process {first.pid}): wait" in said
         first.terminate()
         assert first.wait(60) == 143
-        told("`make repro` is stopped", first.said())
+        assert "infoseg: stopped; `make repro` goes on from here" in first.said()
         assert "Traceback" not in first.said()
 
 

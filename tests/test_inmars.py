@@ -277,14 +277,7 @@ def test_the_field_is_smooth_and_bounded_and_reaches_its_nodes():
     assert field.diff(dim=3).abs().max() <= 2 * 3 / 15 + 1e-5
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_no_displacement_changes_nothing(mode):
-    images = torch.rand(2, 3, 33, 20, generator=seeded())
-    found = warp(images, torch.zeros(2, 2, 33, 20), mode)
-    torch.testing.assert_close(found, images, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize(("x", "y"), [(2, 0), (0, 3), (-4, 1)])
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (2, 0), (0, 3), (-4, 1)])
 def test_content_moves_against_the_field_and_the_border_repeats(x, y):
     images = torch.rand(2, 3, 17, 24, generator=seeded())
     field = torch.tensor([x, y], dtype=torch.float32)[:, None, None].expand(2, 2, 17, 24)
@@ -444,18 +437,6 @@ def test_perturbed_passes_leave_no_trace_in_the_running_statistics():
     for name, value in states[0].items():
         assert torch.equal(states[1][name], value), name
     assert states[0]["trunk.layers.1.num_batches_tracked"] == 2
-
-
-def test_computing_activations_again_changes_nothing():
-    gradients, states = [], []
-    for recompute in (False, True):
-        method = build("inmars")
-        method.trunk.recompute = recompute
-        method.loss(views(), seeded()).backward()
-        gradients.append(method.trunk.layers[0].weight.grad)
-        states.append([b for n, b in method.named_buffers() if n.endswith(("mean", "var"))])
-    torch.testing.assert_close(*gradients)
-    torch.testing.assert_close(*states)
 
 
 @pytest.mark.parametrize("training", [True, False])

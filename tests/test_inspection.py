@@ -55,18 +55,6 @@ def test_hard_assignment_is_the_global_feature_of_the_arg_max():
     assert not torch.allclose(x.assigned, soft.assigned)
 
 
-def test_renumbering_the_classes_renumbers_v_and_leaves_s():
-    method, order = infoseg(), torch.tensor([2, 0, 1])
-    before = look_inside(method, views())
-    with torch.no_grad():
-        for values in (method.network.block_d.linear.weight, method.network.block_d.linear.bias):
-            values.copy_(values.unflatten(0, (3, -1))[order].flatten(0, 1))
-    after = look_inside(method, views())
-    torch.testing.assert_close(after.probabilities, before.probabilities[order])
-    torch.testing.assert_close(after.assigned, before.assigned)
-    assert (order[after.labels] == before.labels).all()
-
-
 @pytest.mark.parametrize("upsampling", ["labels", "scores"])
 def test_labels_and_picture_are_those_of_the_method(upsampling):
     method, seen = make(upsampling=upsampling).eval(), views()

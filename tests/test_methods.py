@@ -9,13 +9,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, data_info, device_data, method_settings, network_settings
+from helpers import CPU, JITTER, build, data_info, method_settings
 from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from infoseg.errors import DataError
-from infoseg.losses import infoseg_loss
+from infoseg.jitter import colour_jitter
 from infoseg.methods import METHODS, Method, feature_clusters
 from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
@@ -35,7 +35,7 @@ def views(batch: int = 2, height: int = 32, width: int = 32, channels: int = 3, 
 def fitted(kind: str, **changes) -> Method:
     """A method with weights that are its own: fitted where there is something to fit."""
     method = build(kind, **changes).eval()
-    if kind in ("infoseg", "infoseg_merged", "ac"):
+    if kind in ("infoseg", "ac"):
         # Running statistics of real activations: with the initial ones, all pixels look alike.
         for module in method.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -145,104 +145,16 @@ def test_the_entropy_runs_from_zero_to_one(factor):
     torch.testing.assert_close(found, torch.full((3,), expected), rtol=0, atol=1e-2)
 
 
-# ---- InfoSeg: scale and views --------------------------------------------------------------------
-
-JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
-
-
-@torch.no_grad()
-def test_features_of_unit_length_make_the_factor_the_limit_of_the_scores():
-    objective = method_settings("infoseg")["objective"] | {"score_factor": 7.0}
-    method = fitted("infoseg", scale="unit", objective=objective)
-    local, glob = method.features(views().images)
-    assert torch.allclose(local.norm(dim=1), torch.ones(2, 8, 8), atol=1e-5)
-    assert torch.allclose(glob.norm(dim=2), torch.ones(2, 3), atol=1e-5)
-    plain = fitted("infoseg", objective=objective).network(views().images)[0]
-    assert torch.allclose(local, F.normalize(plain, dim=1), atol=1e-5)
-    assert method.scores(views().images).abs().max() <= 7.0
-
-
-def test_a_learned_scale_starts_at_one_is_trained_and_multiplies_the_scores():
-    method, plain = build("infoseg", scale="learned").eval(), build("infoseg").eval()
-    images = views().images
-    scores = method.scores(images)
-    assert torch.equal(scores, plain.scores(images))
-    with torch.no_grad():
-        method.log_factor.fill_(1.5)
-    assert torch.allclose(method.scores(images), math.exp(1.5) * scores, atol=1e-4)
-    method.loss(views(4), torch.Generator()).backward()
-    assert method.log_factor.grad.abs() > 0
-
-
-@torch.no_grad()
-def test_global_features_can_come_from_another_view():
-    method = fitted("infoseg")
-    images, other = views(seed=1).images, views(seed=2).images
-    local, glob = method.network(images, other)
-    assert torch.equal(local, method.network(images)[0])
-    assert torch.equal(glob, method.network(other)[1])
-    assert not torch.equal(glob, method.network(images)[1])
-
-
-@pytest.mark.parametrize(("changes", "count"), [({}, 1), ({"views": "two"}, 2)])
-def test_jittered_crops_are_drawn_anew_for_each_view(changes, count):
-    method, images = build("infoseg", jitter=JITTER, **changes), views().images
-    seen = method.training_views(images, torch.Generator().manual_seed(0))
-    assert len(seen) == count
-    assert not any(torch.equal(one, images) for one in seen)
-    assert len({one.sum().item() for one in seen}) == count
-    used = []
-    method.features = lambda *given: used.append(given) or method.network(*given)
+@pytest.mark.parametrize("jitter", [None, JITTER])
+def test_training_sees_crops_of_changed_colours_where_asked_to(jitter, monkeypatch):
+    method, images = build("infoseg", jitter=jitter), views().images
+    used, forward = [], method.network.forward
+    monkeypatch.setattr(method.network, "forward", lambda x: used.append(x) or forward(x))
     method.loss(views(), torch.Generator().manual_seed(0))
-    assert all(torch.equal(a, b) for a, b in zip(used[0], seen, strict=True))
-
-
-def test_without_jitter_the_crop_is_seen_as_it_is_and_two_views_are_refused():
-    images = views().images
-    assert build("infoseg").training_views(images, torch.Generator())[0] is images
-    with pytest.raises(ValueError, match="set jitter"):
-        build("infoseg", views="two")
-
-
-def test_unannotated_pixels_are_left_out_of_the_objective_where_asked_for():
-    masked, plain = build("infoseg", mask=True).eval(), build("infoseg").eval()
-    assert masked.sees.mask and not plain.sees.mask
-    images, generator = views(3).images, torch.Generator
-    half = torch.ones(3, 32, 32, dtype=torch.bool)
-    half[:, 16:] = False
-
-    def loss(method, **seen):
-        return method.loss(Views(images, **seen), generator().manual_seed(0)).item()
-
-    whole = loss(plain)
-    assert loss(masked, mask=torch.ones_like(half)) == pytest.approx(whole, abs=1e-6)
-    upper = loss(masked, mask=half)
-    assert upper != pytest.approx(whole, abs=1e-6)
-    with torch.no_grad():
-        local, glob = masked.features(images)
-        expected = infoseg_loss(local[:, :, :4], glob, masked.objective)
-    assert upper == pytest.approx(expected.item(), abs=1e-6)
-
-
-def test_a_warm_up_trains_its_first_steps_under_another_reading():
-    objective = method_settings("infoseg")["objective"]
-
-    def loss(marginal, step=1, **changes):
-        method = build("infoseg", objective=objective | {"marginal": marginal}, **changes)
-        method.begin_step(step)
-        return method.loss(views(4), torch.Generator()).item()
-
-    warm_up = {"steps": 2, "marginal": "log_sum_exp"}
-    first, then = loss("log_sum_exp"), loss("rematched")
-    assert first != then
-    found = [loss("rematched", step, warm_up=warm_up) for step in (1, 2, 3)]
-    assert found == [first, first, then]
-
-
-def test_a_warm_up_as_long_as_the_training_is_refused():
-    steps = method_settings("infoseg")["optimiser"]["steps"]
-    with pytest.raises(ValueError, match="fewer than optimiser.steps"):
-        build("infoseg", warm_up={"steps": steps, "marginal": "paired"})
+    changed = jitter and colour_jitter(images, method.jitter, torch.Generator().manual_seed(0))
+    assert len(used) == 1
+    assert torch.equal(used[0], changed if jitter else images)
+    assert torch.equal(used[0], images) == (jitter is None)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
@@ -354,16 +266,6 @@ def test_the_trunk_halves_the_size_and_loses_four_pixels(size, expected):
     with torch.no_grad():
         found = trunk(torch.zeros(1, 4, size, size))
     assert found.shape == (1, trunk.features, expected, expected)
-
-
-def test_the_trunk_has_the_channels_and_dilations_of_the_released_code():
-    with torch.device("meta"):
-        convolutions = [
-            m for m in Trunk(3, 1.0, sobel=True).layers if isinstance(m, torch.nn.Conv2d)
-        ]
-    assert [m.out_channels for m in convolutions] == [64, 128, 256, 256, 512, 512]
-    assert [m.dilation[0] for m in convolutions] == [1, 1, 1, 1, 2, 2]
-    assert all(m.padding == (1, 1) and m.bias is None for m in convolutions)
 
 
 def test_recomputed_activations_change_neither_gradients_nor_running_statistics():
@@ -490,56 +392,41 @@ def saved(tmp_path, **changes):
     return path
 
 
-def damage_by_cutting(path):
-    path.write_bytes(path.read_bytes()[:-5])
+def with_card(change):
+    """Damage that rewrites the file with a changed card."""
+
+    def damage(path):
+        content = json.loads(card("kmeans").model_dump_json())
+        content["settings"] |= change
+        save_file(load_file(path), path, {"infoseg": json.dumps(content)})
+
+    return damage
 
 
-def damage_by_emptying(path):
-    path.write_bytes(b"")
+def with_centroids(centroids):
+    def damage(path):
+        tensors = load_file(path) | {"nearest.centroids": centroids}
+        kept = {name: value for name, value in tensors.items() if value is not None}
+        save_file(kept, path, {"infoseg": card("kmeans").model_dump_json()})
+
+    return damage
 
 
-def damage_by_overwriting(path):
-    path.write_text("not weights at all, whatever the name says")
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not weights at all, whatever the name says"),
+    "another program's": lambda path: save_file(load_file(path), path),
+    "missing tensor": with_centroids(None),
+    "another shape": with_centroids(torch.zeros(4, 3)),
+    "half a card": lambda path: save_file(load_file(path), path, {"infoseg": '{"format": 1}'}),
+    "unknown method": with_card({"kind": "oracle"}),
+    "unknown setting": with_card({"colour": "red"}),
+    "deleted": lambda path: path.unlink(),
+}
 
 
-def damage_by_another_program(path):
-    save_file(load_file(path), path)
-
-
-def damage_by_a_missing_tensor(path):
-    tensors = load_file(path)
-    del tensors["nearest.centroids"]
-    save_file(tensors, path, {"infoseg": card("kmeans").model_dump_json()})
-
-
-def damage_by_another_shape(path):
-    tensors = load_file(path) | {"nearest.centroids": torch.zeros(4, 3)}
-    save_file(tensors, path, {"infoseg": card("kmeans").model_dump_json()})
-
-
-def damage_by_an_unreadable_card(path):
-    save_file(load_file(path), path, {"infoseg": '{"format": 1}'})
-
-
-def damage_by_an_unknown_method(path):
-    content = json.loads(card("kmeans").model_dump_json())
-    content["settings"]["kind"] = "oracle"
-    save_file(load_file(path), path, {"infoseg": json.dumps(content)})
-
-
-def damage_by_an_unknown_setting(path):
-    content = json.loads(card("kmeans").model_dump_json())
-    content["settings"]["colour"] = "red"
-    save_file(load_file(path), path, {"infoseg": json.dumps(content)})
-
-
-def damage_by_deleting(path):
-    path.unlink()
-
-
-@pytest.mark.parametrize(
-    "damage", [value for name, value in globals().items() if name.startswith("damage_")]
-)
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_file_that_is_not_whole_or_not_ours_is_an_error_naming_it(tmp_path, damage):
     path = saved(tmp_path)
     load_weights(path, CPU)
@@ -569,17 +456,3 @@ def test_a_failed_write_leaves_the_old_weights_alone(tmp_path, monkeypatch):
         save_weights(path, {}, card("kmeans"))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_network_settings_of_weights_rebuild_the_network(tmp_path):
-    network = network_settings(norm_c="batch", features=8).model_dump()
-    method = fitted("infoseg", network=network)
-    path = tmp_path / "w.safetensors"
-    settings = method_settings("infoseg", network=network)
-    save_weights(path, method.state_dict(), card("infoseg", settings=settings))
-    found, _ = load_weights(path, CPU)
-    data = device_data(tmp_path / "p", count=2)
-    items = torch.arange(2)
-    seen = data.views(data.centre(items), items, mask=False)
-    with torch.no_grad():
-        assert torch.equal(found.segment(seen), method.segment(seen))

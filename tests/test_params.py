@@ -33,7 +33,6 @@ RAW: dict[str, Any] = {
             "seeds": [0],
             "table1_rows": {"kmeans": "What else"},
         },
-        "study": [],
     },
     "sources": {
         "coco": {
@@ -79,10 +78,7 @@ RAW: dict[str, Any] = {
     },
     "training": TRAINING,
     "execution": EXECUTION,
-    "methods": {
-        "kmeans": method_settings("kmeans"),
-        "infoseg": method_settings("infoseg"),
-    },
+    "methods": {"kmeans": method_settings("kmeans"), "infoseg": method_settings("infoseg")},
     "variants": {
         "hard": {"question": "Assignment", "changes": {"objective": {"assignment": "hard"}}},
         "soft_tau": {"question": "Tau", "changes": {"objective": {"tau": 0.1}}},
@@ -115,39 +111,23 @@ def test_the_settings_of_these_tests_are_valid():
     assert params.method("infoseg", "stuff3").objective.tau == 0.8
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "colour",
-        "profile.colour",
-        "profile.repeats.colour",
-        "sources.coco.colour",
-        "datasets.stuff3.colour",
-        "datasets.pictures.scale",
-        "training.colour",
-        "methods.kmeans.colour",
-        "methods.infoseg.objective.colour",
-        "methods.infoseg.network.colour",
-        "methods.infoseg.optimiser.weight_decay",
-    ],
-)
+UNKNOWN = """
+colour profile.colour profile.repeats.colour sources.coco.colour datasets.stuff3.colour
+datasets.pictures.scale training.colour methods.kmeans.colour methods.infoseg.objective.colour
+methods.infoseg.network.colour methods.infoseg.optimiser.weight_decay
+"""
+NEEDED = """
+training profile.repeats sources.coco.seed datasets.stuff3.crop training.threads
+methods.kmeans.passes methods.infoseg.objective methods.infoseg.objective.tau
+"""
+
+
+@pytest.mark.parametrize("path", UNKNOWN.split())
 def test_an_unknown_key_is_named(path):
     assert f"{path}: unknown key" in complaint(path, 1)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "training",
-        "profile.repeats",
-        "sources.coco.seed",
-        "datasets.stuff3.crop",
-        "training.threads",
-        "methods.kmeans.passes",
-        "methods.infoseg.objective",
-        "methods.infoseg.objective.tau",
-    ],
-)
+@pytest.mark.parametrize("path", NEEDED.split())
 def test_a_missing_key_is_named(path):
     assert f"{path}: missing" in complaint(path, ...)
 
@@ -186,14 +166,16 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_named(path, value):
     assert f"  {path}" in complaint(path, value)
 
 
-@pytest.mark.parametrize("value", [3, "kmeans", None, ["kmeans"]])
-def test_a_method_that_is_no_mapping_is_named(value):
-    assert "methods.kmeans: kind" in complaint("methods.kmeans", value)
-
-
-@pytest.mark.parametrize("value", [3, None, ["kmeans"], {"kmeans": 1}])
-def test_a_kind_that_is_no_word_is_named(value):
-    assert "methods.kmeans: kind" in complaint("methods.kmeans.kind", value)
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("methods.kmeans", [3, "kmeans", None, ["kmeans"]]),
+        ("methods.kmeans.kind", [3, None, ["kmeans"], {"kmeans": 1}]),
+    ],
+)
+def test_a_method_that_is_no_mapping_or_of_no_kind_is_named(path, values):
+    for value in values:
+        assert "methods.kmeans: kind" in complaint(path, value)
 
 
 def test_every_data_sets_raw_files_are_made_by_a_stage():

@@ -147,9 +147,6 @@ def test_the_chart_has_a_line_per_side_and_a_facet_per_handling_of_crowds():
         images_by_share(table.iloc[:0], 50)
 
 
-# --- Preparing by number -------------------------------------------------------------------------
-
-
 @pytest.fixture
 def raw(tmp_path):
     """Ten images of 100 x 10 px; the person of image i covers i tenths."""

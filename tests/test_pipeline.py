@@ -31,7 +31,7 @@ def test_one_command_leads_from_nothing_to_table_and_figure(clone):
     table = pd.read_csv(clone.path / "results/tiny/table1.csv")
     assert list(table["method"]) == ["kmeans", "infoseg"]
     assert table["pa_mean"].between(0, 100).all()
-    stems = ("figure1", "figure2", "figure3", "figure4", "seeds", "signals", "confusion", "classes")
+    stems = ("figure1", "figure2", "figure3", "figure4", "seeds", "signals", "confusion")
     names = [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
     names += [f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")]
     for name in (*names, "report.html"):

@@ -119,14 +119,6 @@ def test_four_bands(raw):
     np.testing.assert_array_equal(prepare(raw, labels=None, channels=4).image(0), pixels)
 
 
-def test_bytes_do_not_depend_on_threads(raw):
-    for threads in (1, 2):
-        prepare(raw, threads=threads, shorter_side=4)
-        (raw.parent / "out").rename(raw.parent / str(threads))
-    for file in ("images.bin", "labels.bin", "index.csv", "meta.json"):
-        assert (raw.parent / "1" / file).read_bytes() == (raw.parent / "2" / file).read_bytes()
-
-
 def _truncate(file):
     file.write_bytes(file.read_bytes()[:-30])
 

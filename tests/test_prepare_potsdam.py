@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoseg.data import potsdam
-from infoseg.data.potsdam import LABELLED_TILES, colours_to_classes, prepare_potsdam
+from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 from infoseg.params_data import SuperpixelSettings
@@ -51,12 +51,6 @@ def prepare(tmp_path, **more):
     return load_prepared(tmp_path / "out", verify=True)
 
 
-def test_the_24_labelled_tiles():
-    assert len(LABELLED_TILES) == 24
-    assert {(2, 10), (5, 12), (6, 7), (7, 12)} <= LABELLED_TILES
-    assert not {(2, 13), (2, 14), (3, 13), (5, 13), (6, 13), (7, 13), (4, 15)} & LABELLED_TILES
-
-
 def test_tiles_are_halved_and_cut_row_by_row(tmp_path):
     raw = tmp_path / "raw"
     half10, classes10 = write_tile(raw, 2, 10)
@@ -84,12 +78,6 @@ def test_three_classes_group_six(tmp_path):
     expected = np.array([0, 1, 2, 2, 0, 1])[classes]
     np.testing.assert_array_equal(prepared.label(0), expected)
     assert prepared.meta.classes == ["road, car", "building, clutter", "vegetation, tree"]
-
-
-@pytest.mark.parametrize(("label", "colour"), list(enumerate(ORDER)))
-def test_colours(tmp_path, label, colour):
-    labels, off = colours_to_classes(np.full((2, 2, 3), colour, np.uint8), tmp_path / "x.tif")
-    assert (labels == label).all() and off == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -132,14 +120,6 @@ def test_labels_beyond_the_24_are_not_used(tmp_path):
     assert prepare(tmp_path).index["labelled"].tolist() == [True] * 4 + [False] * 4
 
 
-def test_participants_labels_win_over_a_later_release(tmp_path):
-    _, classes = write_tile(tmp_path / "raw", 2, 10)
-    write_tile(tmp_path / "raw", 2, 10, labels="5_Labels_all")
-    other = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
-    tifffile.imwrite(tmp_path / "raw/5_Labels_all/top_potsdam_2_10_label.tif", other)
-    np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
-
-
 def pack(archive, folder):
     """Put the files of a folder at the top of an archive, as some of the published ones are."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
@@ -165,16 +145,15 @@ def test_archives_give_the_same_bytes_as_folders(tmp_path):
         assert load_prepared(tmp_path / "new", verify=True).meta == meta
 
 
-@pytest.mark.parametrize("packed", ["participants", "all", "both"])
-def test_participants_labels_win_in_archives_too(tmp_path, packed):
+@pytest.mark.parametrize("packed", ["nothing", "participants", "all", "both"])
+def test_participants_labels_win_over_a_later_release(tmp_path, packed):
     raw = tmp_path / "raw"
     _, classes = write_tile(raw, 2, 10)
     write_tile(raw, 2, 10, labels="5_Labels_all")
     other = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
     tifffile.imwrite(raw / "5_Labels_all/top_potsdam_2_10_label.tif", other)
-    for name in {"participants": [LABELS], "all": ["5_Labels_all"]}.get(
-        packed, [LABELS, "5_Labels_all"]
-    ):
+    folders = {"nothing": [], "participants": [LABELS], "all": ["5_Labels_all"]}
+    for name in folders.get(packed, [LABELS, "5_Labels_all"]):
         pack(raw / f"{name}.zip", raw / name)
         shutil.rmtree(raw / name)
     np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from infoseg.errors import DataError
-from infoseg.evaluation import summarise
+from infoseg.evaluation import FORMAT, summarise
 from infoseg.params import Run
 from infoseg.reporting import figures, palette, panels, published, tables
 from infoseg.reporting.markup import escape_latex, latex, markdown
@@ -58,14 +58,6 @@ def test_every_cell_of_the_papers_tables():
     assert published.published_table2("DV", "-") is None
 
 
-def test_published_files_hold_nothing_else_and_name_their_source():
-    for name, count, number in (("published.csv", 40, 1), ("published_table2.csv", 5, 2)):
-        with open(published.FOLDER / name, encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        assert len(rows) == count
-        assert {row["source"] for row in rows} == {f"Harb & Knöbelreiter 2021, Table {number}"}
-
-
 def test_published_knows_no_other_data_set_but_rejects_other_rows():
     assert published.published("InfoSeg", "My holiday pictures") is None
     with pytest.raises(DataError, match=r"no row 'Infoseg'.*InMARS"):
@@ -103,7 +95,7 @@ def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -
     titles = {"stuff3": "COCO-Stuff-3", "persons": "COCO-Persons", "mine": "My_100% & more"}
     rows = {"infoseg": "InfoSeg", "iic": "IIC", "ac": "AC", "paired": "InfoSeg", "new": None}
     return {
-        "format": 4,
+        "format": FORMAT,
         "dataset": dataset,
         "method": method,
         "seed": seed,
@@ -329,20 +321,6 @@ def test_files_are_rounded_whole_and_the_same_twice(evaluations, tmp_path):
     assert rows["stuff3", "infoseg"]["n_seeds"] == "3"
 
 
-def test_a_bad_caption_writes_nothing(frame, tmp_path):
-    with pytest.raises(ValueError, match="caption"):
-        tables.write_table1(frame, tmp_path, "")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_real_summary_fits_the_table():
-    counts = np.array([[[8, 0], [2, 10]]] * 6)
-    summary = summarise(counts, [f"image{i}" for i in range(6)], ["a", "b"])
-    frame = tables.table1([evaluation(last=summary, best=summary)], ["stuff3"], ["infoseg"])
-    assert frame.loc[0, "pa_mean"] == pytest.approx(90.0)
-    assert frame.loc[0, "constant_pa"] == pytest.approx(50.0)
-
-
 # ---- palette -------------------------------------------------------------------------------------
 
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear RGB.
@@ -539,40 +517,12 @@ def test_class_shares_needs_an_annotation():
         figures.class_shares([0, 0], ["a", "b"])
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_contact_sheet(channels):
-    many = [panel(channels=channels) for _ in range(5)]
-    images = [p.image for p in many]
-    labels = [many[0].annotation, None, *(p.annotation for p in many[2:])]
-    figure = figures.contact_sheet(images, labels, many[0].classes, columns=3)
-    shown = pictures(figure)
-    assert len(shown) == 9  # five pictures, four annotations
-    assert (shown[0] == images[0][..., :3]).all()
-    assert (shown[1] == palette.colourise(labels[0])).all()
-    assert len(figures.contact_sheet(images, None, []).axes) == 5
-    with pytest.raises(ValueError, match="5 images and 1 label"):
-        figures.contact_sheet(images, labels[:1], many[0].classes)
+def test_chart_svg_has_the_same_bytes_twice(tmp_path):
+    def chart():
+        return figures.class_shares([3, 1], ["a", "b"], 100)
 
-
-def test_bars_show_the_papers_values_only_when_asked(frame):
-    def markers(figure) -> list[float]:
-        lines = [line for ax in figure.axes for line in ax.lines if line.get_marker() == "D"]
-        return [float(x) for line in lines for x in line.get_xdata()]
-
-    plain, compared = figures.table1_bars(frame), figures.table1_bars(frame, paper=True)
-    assert markers(plain) == []
-    assert markers(compared) == [57.1, 69.6, 72.3, 72.9, 73.8]  # none where the paper has a dash
-    widths = [bar.get_width() for bar in plain.axes[1].patches]
-    assert widths == pytest.approx([60.04, 50.0, 73.0])
-    assert [t.get_text() for t in plain.axes[0].get_yticklabels()] == ["IIC†", "AC", "InfoSeg"]
-
-
-def test_chart_svg_has_the_same_bytes_twice(frame, tmp_path):
-    paths = [
-        figures.save_figure(figures.table1_bars(frame), tmp_path / name, "Table 1 as bars")
-        for name in ("a.svg", "b.svg")
-    ]
+    paths = [figures.save_figure(chart(), tmp_path / name, "Shares") for name in ("a.svg", "b.svg")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert "Table 1 as bars" in paths[0].read_text()
+    assert "Shares" in paths[0].read_text()
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
-        figures.save_figure(figures.table1_bars(frame), tmp_path / "a.pdf")
+        figures.save_figure(chart(), tmp_path / "a.pdf")

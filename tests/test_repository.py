@@ -103,16 +103,3 @@ def test_every_executed_notebook_has_the_parameters_its_stage_gives_it():
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebooks_carry_no_outputs_but_compared_ones(path):
     assert tidy(path, write=False), f"python -m infoseg.notebooks clean {path.name}"
-
-
-def test_the_readme_names_the_two_commands_and_shows_the_pipelines_picture():
-    readme = (ROOT / "README.md").read_text()
-    assert "make repro" in readme and "make test" in readme
-    assert "results/demo/figure4.png" in readme
-
-
-def test_the_readmes_results_are_those_of_the_committed_demo():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("<!-- results:demo -->")[1].split("<!-- /results -->")[0]
-    for table in ("table1", "table2"):
-        assert (ROOT / f"results/demo/{table}.md").read_text(encoding="utf-8") in section, table

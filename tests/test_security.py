@@ -9,6 +9,7 @@ test_sources. The report escapes what it is told: test_report.
 from __future__ import annotations
 
 import ast
+import gzip
 import importlib
 import io
 import json
@@ -18,6 +19,7 @@ import re
 import stat
 import subprocess
 import sys
+import tarfile
 import xml.dom.minidom
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,12 +46,10 @@ from infoseg.examples import read_examples
 from infoseg.notebooks import KERNEL, run
 from infoseg.params import compose, load_params, parse_params
 from infoseg.params_data import Dataset
-from infoseg.reporting.charts import class_report
 from infoseg.reporting.figures import confusion_heatmap
 from infoseg.reporting.style import save_figure
 from infoseg.runs import load_weights
 from infoseg.selection import read_maps
-from infoseg.study_questions import load_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,70 +86,51 @@ ONLY_WITH = {
 }
 
 
-class Findings(ast.NodeVisitor):
-    """Everything in one source that the rules forbid, as sentences."""
+def within(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
-    def __init__(self, name: str):
-        self.name, self.known, self.found = name, {}, []
 
-    def say(self, node: ast.AST, what: str) -> None:
-        allowed = ALLOWED.get(self.name, set())
-        if not any(what == one or what.startswith(f"{one}.") for one in allowed):
-            self.found.append(f"{self.name}:{node.lineno}: {what}")
+def dotted(node: ast.expr, known: dict[str, str]) -> str:
+    """The name of what is called, with the modules behind it: `np.load` is numpy.load."""
+    if isinstance(node, ast.Name):
+        return known.get(node.id, node.id)
+    return f"{dotted(node.value, known)}.{node.attr}" if isinstance(node, ast.Attribute) else "?"
 
-    def module(self, node: ast.AST, name: str) -> None:
-        if any(name == one or name.startswith(f"{one}.") for one in UNSAFE | NETWORK):
-            self.say(node, name)
 
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self.module(node, alias.name)
-            self.known[alias.asname or alias.name.split(".")[0]] = (
-                alias.name if alias.asname else alias.name.split(".")[0]
-            )
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for alias in node.names:
-            whole = f"{node.module}.{alias.name}"
-            self.module(node, node.module or "")
-            self.module(node, whole)
-            self.known[alias.asname or alias.name] = whole
-            if whole in CALLS:
-                self.say(node, whole)
-
-    def dotted(self, node: ast.expr) -> str:
-        """The name of what is called, with the modules behind it: `np.load` is numpy.load."""
-        if isinstance(node, ast.Name):
-            return self.known.get(node.id, node.id)
-        if isinstance(node, ast.Attribute):
-            return f"{self.dotted(node.value)}.{node.attr}"
-        return "?"
-
-    def visit_Call(self, node: ast.Call) -> None:
-        self.generic_visit(node)
-        called = self.dotted(node.func)
-        given = {word.arg: word.value for word in node.keywords}
-        if called in CALLS:
-            self.say(node, called)
-        # Of archives, that is; pandas extracts from words.
-        if called.rpartition(".")[2] in METHODS and not called.endswith(".str.extract"):
-            self.say(node, called)
-        if "shell" in given:
-            self.say(node, "shell=")
-        if called in ONLY_WITH:
-            word, value = ONLY_WITH[called]
-            if not (isinstance(given.get(word), ast.Constant) and given[word].value is value):
-                self.say(node, f"{called} without {word}={value}")
-        if called == "socket.socket":
-            kinds = [self.dotted(argument) for argument in node.args]
-            if kinds != ["socket.AF_UNIX"] and set(given) != {"fileno"}:
-                self.found.append(f"{self.name}:{node.lineno}: a socket of {kinds}")
+def forbidden(node: ast.Call, known: dict[str, str]) -> Iterator[str]:
+    called = dotted(node.func, known)
+    given = {word.arg: word.value for word in node.keywords}
+    # Methods of archives, that is; pandas extracts from words.
+    method = called.rpartition(".")[2] in METHODS and not called.endswith(".str.extract")
+    if called in CALLS or method:
+        yield called
+    if "shell" in given:
+        yield "shell="
+    if called in ONLY_WITH:
+        word, value = ONLY_WITH[called]
+        if not (isinstance(given.get(word), ast.Constant) and given[word].value is value):
+            yield f"{called} without {word}={value}"
+    if called == "socket.socket" and set(given) != {"fileno"}:
+        kinds = [dotted(argument, known) for argument in node.args]
+        if kinds != ["socket.AF_UNIX"]:
+            yield f"a socket of {kinds}"
 
 
 def findings(text: str, name: str = "x.py") -> list[str]:
-    finder = Findings(name)
-    finder.visit(ast.parse(text))
-    return finder.found
+    """Everything in one source that the rules forbid."""
+    nodes, known, found = list(ast.walk(ast.parse(text))), {}, []
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            whole = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            imported = {alias.asname or alias.name: whole + alias.name for alias in node.names}
+            known |= imported
+            found += [(node, module) for module in [whole[:-1], *imported.values()]]
+    found = [(node, what) for node, what in found if within(what, UNSAFE | NETWORK | CALLS)]
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            found += [(node, what) for what in forbidden(node, known)]
+    allowed = ALLOWED.get(name, set())
+    return [f"{name}:{node.lineno}: {what}" for node, what in found if not within(what, allowed)]
 
 
 def sources() -> Iterator[tuple[str, str]]:
@@ -163,7 +144,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 def test_the_source_makes_no_code_of_data_and_uses_the_network_in_one_module():
     read = dict(sources())
-    assert ALLOWED.keys() <= read.keys() and len(read) > 100
+    assert ALLOWED.keys() <= read.keys()
     assert [found for name, text in read.items() for found in findings(text, name)] == []
 
 
@@ -188,44 +169,42 @@ def test_the_module_that_downloads_is_imported_in_one_place_alone():
     assert users == [("infoseg/data/sources.py", True)]  # True: inside a function, when asked to
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "eval('1')",
-        "import pickle",
-        "from pickle import loads",
-        "import os as o; o.system('ls')",
-        "from os import system",
-        "import subprocess as s; s.run('ls', shell=True)",
-        "from subprocess import run; run('ls', shell=flag)",
-        "import yaml; yaml.load(text, Loader=yaml.SafeLoader)",
-        "import torch; torch.load('a.pt')",
-        "import torch; torch.load('a.pt', weights_only=False)",
-        "import numpy as np; np.load('a.npz')",
-        "import numpy as np; np.load('a.npz', allow_pickle=True)",
-        "from numpy import load; load('a.npz')",
-        "import pandas as pd; pd.read_pickle('a')",
-        "archive.extractall()",
-        "import jinja2; jinja2.Environment()",
-        "def later():\n    import urllib.request",
-        "from urllib import request",
-        "import socket",
-        "__import__(name)",
-    ],
-)
+FORBIDDEN = """
+eval('1')
+import pickle
+from pickle import loads
+import os as o; o.system('ls')
+from os import system
+import subprocess as s; s.run('ls', shell=True)
+from subprocess import run; run('ls', shell=flag)
+import yaml; yaml.load(text, Loader=yaml.SafeLoader)
+import torch; torch.load('a.pt')
+import torch; torch.load('a.pt', weights_only=False)
+import numpy as np; np.load('a.npz')
+import numpy as np; np.load('a.npz', allow_pickle=True)
+from numpy import load; load('a.npz')
+import pandas as pd; pd.read_pickle('a')
+archive.extractall()
+import jinja2; jinja2.Environment()
+def later(): import urllib.request
+from urllib import request
+import socket
+__import__(name)
+""".split("\n")[1:-1]
+
+
+@pytest.mark.parametrize("text", FORBIDDEN)
 def test_the_rules_find_what_they_forbid(text):
     assert findings(text) and findings("import json, urllib.parse; json.loads('1')") == []
 
 
-def test_of_the_sockets_only_local_ones_are_allowed():
-    for text, bad in (
-        ("socket.socket(socket.AF_UNIX)", 0),
-        ("socket.socket(fileno=3)", 0),
-        ("socket.socket()", 1),
-        ("socket.socket(socket.AF_INET)", 1),
-        ("socket.create_connection(('a', 1))", 0),
-    ):
-        assert len(findings(f"import socket\n{text}", "infoseg/warm.py")) == bad
+@pytest.mark.parametrize(
+    ("words", "bad"),
+    [("socket.AF_UNIX", 0), ("fileno=3", 0), ("", 1), ("socket.AF_INET", 1)],
+)
+def test_of_the_sockets_only_local_ones_are_allowed(words, bad):
+    text = f"import socket\nsocket.socket({words})"
+    assert len(findings(text, "infoseg/warm.py")) == bad
 
 
 # ---- notebooks' parameters -----------------------------------------------------------------------
@@ -500,9 +479,6 @@ def test_a_dataset_json_that_is_no_description_is_named(tmp_path, content):
 
 
 def test_a_tarball_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    import gzip
-    import tarfile
-
     monkeypatch.setattr(tarball, "_TARBALL_LIMIT", 2**20)
     with (
         gzip.open(tmp_path / "a.tar.gz", "wb") as stream,
@@ -521,17 +497,14 @@ NAMES = ["<script>alert(1)</script>", "$\\frac{$", "]]> --> &amp; \\input{a}", "
 def test_names_of_classes_are_drawn_as_they_are(tmp_path):
     count = len(NAMES)
     part = {
-        "iou": dict.fromkeys(NAMES, 50.0),
         "confusion": np.eye(count).tolist(),
+        "iou": dict.fromkeys(NAMES, 50.0),
         "match": {str(i): name for i, name in enumerate(NAMES)},
-        "class_shares": dict.fromkeys(NAMES, 100 / count),
     }
-    for number, figure in enumerate((confusion_heatmap(part, NAMES[1]), class_report(part))):
-        page = save_figure(figure, tmp_path / f"{number}.svg", NAMES[2])
-        found = xml.dom.minidom.parse(str(page))
-        assert not found.getElementsByTagName("script")
-        drawn = " ".join(re.findall("<!-- (.*?) -->", page.read_text()))
-        assert "$\\frac{$" in drawn
+    page = save_figure(confusion_heatmap(part, NAMES[1]), tmp_path / "a.svg", NAMES[2])
+    found = xml.dom.minidom.parse(str(page))
+    assert not found.getElementsByTagName("script")
+    assert "$\\frac{$" in " ".join(re.findall("<!-- (.*?) -->", page.read_text()))
 
 
 def test_keys_that_files_are_named_by_are_names():
@@ -550,16 +523,6 @@ def test_keys_that_files_are_named_by_are_names():
 def test_a_profile_is_one_of_those_in_its_folder(tmp_path, name):
     with pytest.raises(ParamsError, match=r"is not among .*'tiny'"):
         compose(ROOT / "conf", name)
-
-
-@pytest.mark.parametrize("name", ["../up", "a/b"])
-def test_a_question_is_named_like_a_file(tmp_path, name):
-    study = yaml.safe_load((ROOT / "conf/study.yaml").read_text())
-    study["questions"] = {name: next(iter(study["questions"].values()))}
-    study["equal_tries"] = []
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    with pytest.raises(ParamsError, match=f"questions.{name}: .*cannot be a name"):
-        load_study(tmp_path / "study.yaml")
 
 
 def test_settings_are_never_run(tmp_path):

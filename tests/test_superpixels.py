@@ -88,16 +88,6 @@ def test_no_region_straddles_an_obvious_edge(seed, compactness):
     assert set(shares) == {0.0, 1.0}
 
 
-def test_a_curved_edge_is_followed():
-    rows, columns = np.mgrid[:90, :90]
-    disc = np.hypot(rows - 45, columns - 45) < 28
-    image = np.where(disc[..., None], [200, 60, 40], [60, 110, 180]).astype(np.uint8)
-    regions = superpixels(image, settings(smoothing=0))
-    inside = np.bincount(regions.ravel(), disc.ravel())
-    wrong = np.minimum(inside, np.bincount(regions.ravel()) - inside).sum()
-    assert wrong < 0.002 * disc.size
-
-
 def test_more_compact_regions_have_shorter_borders():
     image = smooth_image()
 
@@ -130,19 +120,11 @@ def test_an_image_too_small_for_two_regions_is_one():
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"pixels_per_region": 0},
-        {"pixels_per_region": 2.5},
-        {"compactness": 0},
-        {"smoothing": -1},
-    ],
+    [{"pixels_per_region": 0}, {"pixels_per_region": 2.5}, {"compactness": 0}, {"smoothing": -1}],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         settings(**wrong)
-
-
-# --- stored --------------------------------------------------------------------------------------
 
 
 def picture_set(count=5):
@@ -214,9 +196,6 @@ def test_regions_that_do_not_fit_are_refused(tmp_path, asked, regions):
     assert not list(tmp_path.iterdir())
 
 
-# --- at preparation ------------------------------------------------------------------------------
-
-
 def ingested(path, *, threads=2, samples_per_item=1, asked=None, on_bad_input="error"):
     images, _ = picture_set(9)
 
@@ -227,12 +206,7 @@ def ingested(path, *, threads=2, samples_per_item=1, asked=None, on_bad_input="e
         ]
 
     with PreparedWriter(
-        path,
-        name="toy",
-        channels=3,
-        classes=(),
-        parameters={},
-        superpixels=asked or settings(),
+        path, name="toy", channels=3, classes=(), parameters={}, superpixels=asked or settings()
     ) as writer:
         ingest(
             writer, range(9), prepare,
@@ -270,16 +244,6 @@ def test_more_regions_than_fit_name_the_image_and_what_to_do(tmp_path, monkeypat
     prepared = ingested(tmp_path / "set", on_bad_input="skip")
     assert 0 < len(prepared) < 9 and prepared.meta.n_skipped == 9 - len(prepared)
     assert "pixels_per_region" in caplog.text
-
-
-def test_other_settings_are_recorded_and_give_other_regions(tmp_path):
-    first = ingested(tmp_path / "a")
-    second = ingested(tmp_path / "b", asked=settings(80))
-    assert second.meta.parameters["superpixels"]["pixels_per_region"] == 80
-    assert first.meta.parameters != second.meta.parameters
-    assert second.meta.regions < first.meta.regions
-    assert first.meta.files["images.bin"] == second.meta.files["images.bin"]
-    assert first.meta.files["regions.bin"] != second.meta.files["regions.bin"]
 
 
 def test_a_folder_of_pictures_is_prepared_with_superpixels(tmp_path):

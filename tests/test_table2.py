@@ -79,9 +79,6 @@ def test_it_is_written_in_three_forms_with_the_same_bytes_twice(tmp_path):
     assert "| IIC-MI | 50.0 | 52.0 | 60.2 |" in text
 
 
-# ---- Table 2b ------------------------------------------------------------------------------------
-
-
 def test_every_question_has_the_default_and_its_variants_by_the_settings_that_differ(tmp_path):
     variants = {
         "no_gradient": ("Gradient", [evaluation(60.0, objective__gradient_through_v=False)]),

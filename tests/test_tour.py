@@ -39,8 +39,6 @@ def shown(ax) -> np.ndarray:
     return np.asarray(ax.images[0].get_array())
 
 
-# ---- Eqs 1 and 2 ---------------------------------------------------------------------------------
-
 LOG3 = math.log(3)
 #: Of "a third exchanged": two classes of three are told right two times in three.
 PARTLY = 2 / 3 * -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
@@ -89,9 +87,6 @@ def test_label_maps_show_each_pair_its_joint_and_its_information():
         largest = float(joint.max())
         told = numbers(bottom.get_xlabel())
         assert told == pytest.approx([largest, entropy, conditional, found], abs=0.006)
-
-
-# ---- Eqs 3 to 5 ----------------------------------------------------------------------------------
 
 
 def test_temperatures_mix_the_colours_by_v_and_name_its_entropy(tour):
@@ -154,9 +149,6 @@ def test_by_colour_names_the_accuracy_of_its_own_match(tour):
     assert numbers(painted.get_xlabel()) == pytest.approx([3, right], abs=0.51)
 
 
-# ---- Eqs 6 to 8 ----------------------------------------------------------------------------------
-
-
 def test_the_critic_is_the_log_ratio_of_densities():
     from scipy.stats import multivariate_normal, norm
 
@@ -215,9 +207,6 @@ def test_pairs_show_every_reading_with_its_own_numbers(tour):
         assert told[-2:] == pytest.approx([8, -float(loss)], abs=0.006)
 
 
-# ---- the training --------------------------------------------------------------------------------
-
-
 def test_frames_are_taken_from_first_to_last_closer_at_the_beginning():
     assert learning.frame_steps(1000, 5) == [0, 63, 250, 563, 1000]
     assert learning.frame_steps(3, 8) == [0, 1, 2, 3]
@@ -266,9 +255,6 @@ def test_features_of_the_pictures_are_those_of_the_one_and_leave_no_trace(tour):
     torch.testing.assert_close(local[1], second.local)
 
 
-# ---- drawing -------------------------------------------------------------------------------------
-
-
 def test_rows_leave_room_for_captions_and_refuse_nothing():
     one = drawing.Picture(np.zeros((4, 4)), "a\nb", "title")
     figure = drawing.rows([[one, one], [one]])
@@ -279,51 +265,6 @@ def test_rows_leave_room_for_captions_and_refuse_nothing():
     assert all(box.y0 >= -0.5 and box.x0 >= -0.5 for box in boxes)
     with pytest.raises(ValueError, match="no picture"):
         drawing.rows([[]])
-
-
-def test_numbers_have_a_true_minus_and_none_before_zero():
-    assert [drawing.number(x) for x in (-1.234, 0.0, -0.001, 2)] == [
-        "−1.23",
-        "0.00",
-        "0.00",
-        "2.00",
-    ]
-
-
-# ---- the notebook --------------------------------------------------------------------------------
-
-
-def test_the_notebook_shows_every_figure_of_the_tour_and_names_every_equation():
-    import nbformat
-
-    cells = nbformat.read(ROOT / "notebooks" / "00_paper.ipynb", 4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    for name in set(figures.__all__) - {"Tour"}:
-        assert f"tour.{name}(" in code, name
-    assert [int(n) for n in re.findall(r"\\tag\{(\d)\}", prose)] == list(range(1, 9))
-
-
-def test_every_function_that_the_notebook_names_is_there():
-    import nbformat
-
-    from infoseg import clustering_losses, inspection, losses
-    from infoseg.methods.infoseg import InfoSeg, InfoSegSettings
-
-    known = [clustering_losses, inspection, losses]
-    names = {name for module in known for name in vars(module)}
-    names |= {f"InfoSeg.{name}" for name in dir(InfoSeg)} | set(InfoSegSettings.model_fields)
-    names |= {*readings.READINGS, *type(build("infoseg").objective).model_fields}
-    cells = nbformat.read(ROOT / "notebooks" / "00_paper.ipynb", 4).cells
-    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    told = [text for text in re.findall(r"`([^`\s]+)`", prose) if len(text) > 1]
-    for text in told:
-        if "/" in text:
-            assert (ROOT / text).exists(), text
-        else:
-            assert text in names, text
-    for key in re.findall(r"`(\w+): \w+`", prose):
-        assert key in names, key
 
 
 def test_tests_shorten_a_notebook_by_its_parameters_cell():

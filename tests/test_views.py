@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    CPU,
-    build,
-    device_data,
-    in_memory,
-    random_images,
-    training,
-    write_prepared,
-)
+from helpers import CPU, build, device_data, in_memory, random_images, training, write_prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
@@ -123,19 +115,6 @@ def test_centre_crops_equal_slices(sizes, size, channels):
         assert np.array_equal(annotation[i].numpy(), cut(labels[i], top, left, size, 255))
 
 
-def test_padding_is_zero_in_the_image_and_false_in_the_mask(tmp_path):
-    image, label = np.full((3, 5, 3), 200, np.uint8), np.zeros((3, 5), np.uint8)
-    data = DeviceData(write_prepared(tmp_path / "p", [image], [label]), 8, CPU)
-    items = torch.zeros(4, dtype=torch.int64)
-    rows = data.random(items, torch.Generator().manual_seed(0), flip=False)
-    views = data.views(rows, items, mask=True)
-    inside = torch.zeros(8, 8, dtype=torch.bool)
-    inside[3:6, 2:7] = True
-    assert torch.equal(views.mask, inside.expand(4, 8, 8))
-    assert (views.images[:, :, inside] == 200 / 255).all()
-    assert (views.images[:, :, ~inside] == 0).all()
-
-
 def test_random_crops_cover_every_place_uniformly_and_flip_half_the_time(tmp_path):
     images, labels = images_of([(14, 12)], 3)
     data = DeviceData(write_prepared(tmp_path / "p", images, labels), 8, CPU)
@@ -152,22 +131,12 @@ def test_random_crops_cover_every_place_uniformly_and_flip_half_the_time(tmp_pat
     assert stats.chisquare(counts.flatten().numpy()).pvalue > 0.01
 
 
-def test_flips_happen_only_when_asked_for(tmp_path):
-    data = device_data(tmp_path / "p", size=16)
-    items = torch.arange(6).repeat(20)
-    rows = data.random(items, torch.Generator().manual_seed(0), flip=False)
-    assert (rows[:, 0, 0] < rows[:, 0, -1]).all()
-
-
 def test_images_lie_in_channels_last_memory(tmp_path):
     data = device_data(tmp_path / "p", size=16, channels=4)
     items = torch.arange(3)
     views = data.views(data.centre(items), items, mask=False)
     assert views.images.is_contiguous(memory_format=torch.channels_last)
     assert not views.images.is_contiguous()
-
-
-# ---- masks ---------------------------------------------------------------------------------------
 
 
 def test_the_mask_is_false_on_ignored_pixels_and_true_on_all_pixels_of_unlabelled_images(tmp_path):
@@ -196,40 +165,21 @@ def test_only_labelled_images_are_evaluated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sees"), [("infoseg", False), ("random_cnn", False), ("kmeans", True)]
+    ("kind", "method", "sees"), [("infoseg", "loss", 10 * [False]), ("kmeans", "fit", 2 * [True])]
 )
-def test_only_methods_whose_authors_used_the_mask_see_it(tmp_path, kind, sees):
-    method = build(kind)
-    data = device_data(tmp_path / "p", sees=method.sees)
-    masks = []
-    for name in ("loss", "fit", "segment_with_entropy"):
-        original = getattr(method, name)
+def test_only_methods_whose_authors_used_the_mask_see_it(tmp_path, kind, method, sees):
+    model = build(kind)
+    data = device_data(tmp_path / "p", sees=model.sees)
+    masked, original = [], getattr(model, method)
 
-        def spy(views, *rest, name=name, original=original):
-            if name == "fit":
-                views = list(views)
-                masks.extend(v.mask for v in views)
-                return original(iter(views), *rest)
-            if name == "loss":
-                masks.append(views.mask)
-            else:
-                assert views.mask is None  # nobody sees it when segmenting
-            return original(views, *rest)
+    def spy(views, *rest):
+        views = [views] if method == "loss" else list(views)
+        masked.extend(one.mask is not None for one in views)
+        return original(views[0] if method == "loss" else iter(views), *rest)
 
-        setattr(method, name, spy)
-    figures = dict.fromkeys(HISTORY_FIGURES, 1.0)
-    items = torch.arange(2)
-
-    def evaluate():
-        method.segment(data.views(data.centre(items), items, mask=False))
-        return figures
-
-    train(method, data, training(), 0, evaluate)
-    assert len(masks) == {"infoseg": 10, "random_cnn": 0, "kmeans": 2}[kind]
-    assert all((mask is not None) == sees for mask in masks)
-
-
-# ---- batches -------------------------------------------------------------------------------------
+    setattr(model, method, spy)
+    train(model, data, training(), 0, lambda: dict.fromkeys(HISTORY_FIGURES, 1.0))
+    assert masked == sees
 
 
 def marked_data(tmp_path, count: int) -> DeviceData:
@@ -304,9 +254,6 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
             expected = np.stack([labels[i][6:14, 6:14] != 255 for i in rows])
             assert (views.mask is not None) == sees.mask
             assert views.mask is None or np.array_equal(views.mask.numpy(), expected)
-
-
-# ---- Sobel ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [3, 4])

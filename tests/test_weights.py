@@ -16,12 +16,12 @@ from test_segmentation import picture, weights
 
 import infoseg.export
 from infoseg.cli import main
+from infoseg.data.store_meta import sha256_of
 from infoseg.errors import DataError
 from infoseg.export import EXPORT_FORMAT, LIMITS, Export, card_path, export_weights, read_weights
 from infoseg.export_run import _licences, export_run
 from infoseg.params import compose, parse_params
 from infoseg.project import Project
-from infoseg.provenance import code_hash
 from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
 from infoseg.segmentation import segment_files
 
@@ -215,9 +215,6 @@ def test_exporting_over_the_run_itself_is_refused(tmp_path):
     assert source.read_bytes() == before
 
 
-# ---- of a project --------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def project(tmp_path):
     """Runs of the tiny profile as they lie on a disk, of which two of three seeds are evaluated."""
@@ -233,12 +230,13 @@ def project(tmp_path):
             settings=settings, clusters=3, channels=3, mean=[0.4, 0.5, 0.6], std=[0.2] * 3,
             crop=64, classes=["sky", "ground", "plant"], superpixels=None,
         )  # fmt: skip
-        save_weights(project.runs / name / "weights.safetensors", method.state_dict(), card)
+        path = project.runs / name / "weights.safetensors"
+        save_weights(path, method.state_dict(), card)
         (project.runs / name / "provenance.json").write_text('{"git": {"commit": "c0ffee"}}')
         if pa is not None:
             last = {"pa": pa, "miou": 30.0, "constant_pa": 44.0, "match": {}}
             last["match"] = {"0": "sky", "1": "plant", "2": "ground"}
-            made = {"settings": settings, "code_sha256": code_hash()}
+            made = {"settings": settings, "weights": sha256_of(path)}
             folder = project.runs / "evaluations"
             folder.mkdir(exist_ok=True)
             (folder / f"{name}.json").write_text(json.dumps({"last": last, "made_with": made}))

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
-from infoseg.data.contact_sheet import shares, write_contact_sheet
 from infoseg.data.prepare import changed_since_prepared, check_against_data
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
     from infoseg.project import Project
-
-__all__ = ["Contents", "State", "Status", "check_data", "format_status", "write_contact_sheet"]
 
 State = Literal["missing", "present", "corrupt", "outdated", "prepared"]
 """missing: raw files are not there. present: they are, not yet prepared. corrupt: prepared arrays
@@ -171,6 +168,14 @@ def _contents(prepared: Prepared) -> Contents:
         skipped=tuple(f"{skipped.file}: {skipped.reason}" for skipped in meta.skipped),
         notes=tuple(meta.notes),
     )
+
+
+def shares(prepared: Prepared) -> tuple[tuple[str, float], ...]:
+    """Return every class and its percent of the annotated pixels; 0 if nothing is annotated."""
+    meta = prepared.meta
+    total = sum(meta.class_pixels) or 1
+    percent = [100 * pixels / total for pixels in meta.class_pixels]
+    return tuple(zip(meta.classes, percent, strict=True))
 
 
 # ---- for the terminal ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ class IICMISettings(InfoSegSettings):
 
     Assumptions, for the paper names none of them: V is interpolated to the input's size, as IIC's
     predictions are; lambda is 1; there is no over-clustering head, since there is one V; and no
-    mask, since InfoSeg sees none; `mask` and `warm_up`, which are of Eq. 8, are refused.
+    mask, since InfoSeg sees none.
     """
 
     kind: Literal["iic_mi"]  # type: ignore[assignment]
@@ -37,12 +37,6 @@ class IICMISettings(InfoSegSettings):
     weight: PositiveFloat
     jitter: JitterSettings
     flip: Annotated[float, Field(ge=0, le=1)]
-
-    @model_validator(mode="after")
-    def _nothing_of_eq_8(self) -> IICMISettings:
-        if self.mask or self.warm_up:
-            raise ValueError("mask, warm_up: change Eq. 8, which IIC-MI replaces; leave them off")
-        return self
 
 
 class IICMI(InfoSeg):

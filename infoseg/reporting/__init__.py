@@ -10,8 +10,8 @@
     network_figures   Figure 1, and by its name Figures 2 (data_flow) and 3 (network_diagram,
                       network_layers)
     figures           charts of one evaluation: training curve, confusion, class shares
-    charts            charts of many: training signals, spread over seeds, classes (class_chart)
-    report            the page, from page (its looks), embed (pictures), made (provenance) and
+    charts            charts of many: training signals, spread over seeds
+    report            the page, from page (its looks), embed (pictures) and
                       deviations
     sections          what notebook 2 shows of a training
     style             fonts and colours of every figure, and how figures become files

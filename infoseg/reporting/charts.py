@@ -1,7 +1,4 @@
-"""Charts of what one number hides: training signals and the spread of seeds.
-
-The third, classes by their share, is in `class_chart` and reachable from here.
-"""
+"""Charts of what one number hides: training signals and the spread of seeds."""
 
 from __future__ import annotations
 
@@ -15,12 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from infoseg.reporting.class_chart import class_report, generic_classes
 from infoseg.reporting.figures import known
 from infoseg.reporting.markup import DAGGER
 from infoseg.reporting.style import ACCENT, INK, new_figure, theme
 
-__all__ = ["class_report", "generic_classes", "seeds_strip", "training_signals"]
+__all__ = ["seeds_strip", "training_signals"]
 
 SIGNALS = {
     "loss": "Loss",

@@ -12,25 +12,20 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from infoseg.reporting.markup import DAGGER
 from infoseg.reporting.palette import class_colours
-from infoseg.reporting.panels import Panel, contact_sheet, draw_panels, figure4
-from infoseg.reporting.style import ACCENT, INK, MUTED, STRONG, new_figure, save_figure, theme
+from infoseg.reporting.panels import Panel, draw_panels, figure4
+from infoseg.reporting.style import ACCENT, INK, new_figure, save_figure, theme
 
 __all__ = [
     "Panel",
     "class_shares",
     "confusion_heatmap",
-    "contact_sheet",
     "draw_panels",
     "figure4",
     "known",
     "save_figure",
-    "table1_bars",
     "training_curve",
 ]
 
@@ -179,79 +174,3 @@ def class_shares(
         ax.set_title(title)
         sns.despine(figure)
     return figure
-
-
-def table1_bars(
-    frame: pd.DataFrame, paper: bool = False, title: str = "Pixel accuracy by data set and method"
-) -> Figure:
-    """Table 1 as bars: a column per data set, a row per method.
-
-    Whiskers: standard deviation over seeds. Dashed line: one class everywhere. paper: mark the
-    paper's values; only for runs on the paper's data, for nothing else compares with them.
-    """
-    datasets = frame.drop_duplicates("dataset")[["dataset", "dataset_title"]].values.tolist()
-    methods = list(dict.fromkeys(frame["method"]))
-    by_method = frame.drop_duplicates("method").set_index("method")
-    masked = frame.groupby("method")["uses_mask"].any()
-    names = [by_method.loc[m, "method_title"] + (DAGGER if masked[m] else "") for m in methods]
-    colours = [
-        STRONG if by_method.loc[m, "method_title"].startswith("InfoSeg") else MUTED for m in methods
-    ]
-    with theme():
-        figure = new_figure(1.6 + 1.45 * max(len(datasets), 2), 0.25 * len(methods) + 1.25)
-        axes = np.atleast_1d(figure.subplots(1, len(datasets), sharey=True))
-        for ax, (dataset, dataset_title) in zip(axes, datasets, strict=True):
-            rows = frame[frame["dataset"] == dataset].set_index("method").reindex(methods)
-            _bars(ax, rows, colours, paper)
-            ax.set_title(dataset_title, fontsize=8)
-        axes[0].set_yticks(range(len(methods)), names)
-        axes[0].set_ylim(len(methods) - 0.4, -0.6)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-        sns.despine(figure, left=True)
-        handles: list[Any] = [
-            Patch(color=STRONG, label="InfoSeg"),
-            Patch(color=MUTED, label="compared"),
-        ]
-        if frame["pa_std"].notna().any():
-            handles.append(Line2D([], [], color=INK, lw=1, label="± std over seeds"))
-        handles.append(
-            Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="one class everywhere")
-        )
-        if paper:
-            handles.append(_paper_marker([], [], label="printed in the paper"))
-        if masked.any():
-            handles.append(Line2D([], [], ls="", label=f"{DAGGER} sees the annotation mask"))
-        columns = len(handles) if len(datasets) > 3 else 2
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-    return figure
-
-
-def _paper_marker(x: Sequence[float], y: Sequence[float], **options: Any) -> Line2D:
-    return Line2D(x, y, ls="", marker="D", ms=4, mfc="white", mec="#D55E00", mew=1.1, **options)
-
-
-def _bars(ax: Any, rows: pd.DataFrame, colours: Sequence[str], paper: bool) -> None:
-    """One data set of `table1_bars`. rows: its part of the frame, in the order of the methods."""
-    places = np.arange(len(rows))
-    ax.barh(places, rows["pa_mean"], color=colours, height=0.7)
-    known = rows["pa_std"].notna().to_numpy()
-    ax.errorbar(
-        rows["pa_mean"][known],
-        places[known],
-        xerr=rows["pa_std"][known],
-        fmt="none",
-        ecolor=INK,
-        elinewidth=1.1,
-        capsize=2,
-    )
-    # Numbers stand in a column of their own, where no bar, whisker or marker can cover them.
-    for place, value in zip(places, rows["pa_mean"], strict=True):
-        ax.text(118, place, f"{value:.1f}", ha="right", va="center", fontsize=7)
-    ax.axvline(rows["constant_pa"].mean(), color=INK, lw=0.9, ls=(0, (4, 2)))
-    if paper:
-        printed = rows["paper_pa"].notna().to_numpy()
-        ax.add_line(_paper_marker(rows["paper_pa"][printed], places[printed]))
-    ax.set_xlim(0, 100)
-    ax.set_xticks([0, 50, 100])
-    ax.set_xlabel("PA (%)")
-    ax.tick_params(axis="y", length=0)

@@ -9,9 +9,6 @@ from html import escape as escape_html
 
 DAGGER = "†"
 DASH = "–"
-#: Of a number that other code than this tree's has made, and the note that says so.
-STALE = "‡"
-STALE_NOTE = f"{STALE} Stale: made by other code than this tree's. `dvc repro` makes it again."
 
 # What titles and captions may contain besides ASCII; pdflatex stops at most of it.
 _LATEX = {
@@ -73,9 +70,9 @@ def number(value: float, digits: int = 1) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def cell(mean: float, std: float = math.nan, bold: bool = False, stale: bool = False) -> Cell:
+def cell(mean: float, std: float = math.nan, bold: bool = False) -> Cell:
     """A cell of one decimal; std NaN (one seed) prints no spread."""
-    printed = number(mean) + STALE * stale
+    printed = number(mean)
     return Cell(printed, "" if math.isnan(std) else number(std), bold)
 
 

@@ -251,27 +251,9 @@ comparison is a single seed. Verdicts are about {{ verdicts_about }}.</p>
 </table>
 </section>
 {% endif %}
-{% if made %}
-<section id="provenance">
-<h2>{{ headings.provenance }}</h2>
-<table class="words">
-<thead><tr><th scope="col">What</th><th scope="col">Value</th><th scope="col">Runs</th></tr></thead>
-<tbody>
-{% for row in made %}
-{% if row.what %}
-<tr><th scope="row">{{ row.what }}</th>
-{% else %}
-<tr class="same"><td></td>
-{% endif %}
-<td><code>{{ row.value }}</code></td><td>{{ row.runs }}</td></tr>
-{% endfor %}
-</tbody>
-</table>
 {% if c.timing %}
 <p class="note">How long each run took is in <a href="{{ c.timing }}">{{ c.timing }}</a>: times are
 all that changes when the same thing is made again.</p>
-{% endif %}
-</section>
 {% endif %}
 {% if c.notebooks %}
 <section id="notebooks">

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, StrictUndefined
@@ -21,7 +21,6 @@ from infoseg.files import write_whole
 from infoseg.reporting.claims import FAILS, HOLDS, NOT_RUN, OPEN, Claim
 from infoseg.reporting.deviations import Deviation, read_deviations
 from infoseg.reporting.embed import embed
-from infoseg.reporting.made import summarise_provenance
 from infoseg.reporting.markup import Grid, html
 from infoseg.reporting.page import CSS, TEMPLATE
 
@@ -50,7 +49,6 @@ HEADINGS = {
     "figures": "Figures",
     "signs": "Failure signs",
     "deviations": "What differs from the paper, and why",
-    "provenance": "What ran where",
     "notebooks": "Executed notebooks",
 }
 """Sections after the tables, by the field of the content that fills them."""
@@ -81,8 +79,8 @@ class ReportContent:
     profile, description: the profile's name and what it says of itself. data: what the pictures are
     and where they come from, in a sentence. is_demo: the data are rendered. papers_data: the data
     are those of the paper; unless they are, the page says so first. signs: run keys with the
-    sentences of `signs`, runs without one included. provenance: `flat_provenance` and `run`, a row
-    per run. notebooks: names and paths relative to the page. timing: file beside the page.
+    sentences of `signs`, runs without one included. notebooks: names and paths
+    relative to the page. timing: file beside the page.
     """
 
     title: str
@@ -95,7 +93,6 @@ class ReportContent:
     figures: Sequence[ReportFigure] = ()
     claims: Sequence[Claim] = ()
     signs: Sequence[tuple[str, Sequence[str]]] = ()
-    provenance: Sequence[Mapping[str, Any]] = ()
     deviations: Sequence[Deviation] = ()
     notebooks: Sequence[tuple[str, str]] = field(default_factory=tuple)
     timing: str = "timing.csv"
@@ -142,7 +139,6 @@ def render_report(content: ReportContent) -> str:
         quiet=_quiet(len(content.signs), len(flagged)),
         deviation_titles=titles,
         deviations=rows,
-        made=summarise_provenance(content.provenance),
     )
 
 
@@ -155,7 +151,7 @@ def write_report(content: ReportContent, path: Path) -> Path:
 
 def _summary(content: ReportContent) -> list[str]:
     """Three sentences: what was reproduced, on what data, how sure it is."""
-    runs = len(content.provenance) or len(content.signs)
+    runs = len(content.signs)
     made = f" from {runs} run{'s' * (runs > 1)}" if runs else ""
     what = (
         "This is an independent reproduction of InfoSeg (Harb & Knöbelreiter, GCPR 2021), which "

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infoseg.errors import DataError
 from infoseg.evaluation import match_clusters
 from infoseg.examples import UNMATCHED, Examples
 from infoseg.params import Run
@@ -57,68 +55,6 @@ class Sections:
             display(training_curve(project.history(run), title=f"{title}, {run.key}"))
             if project.load(dataset).index["labelled"].any():  # shown beside annotations
                 display(segments(project.clusters(run), dataset, title))
-
-
-#: A chart of more candidates than these shows those of later rounds alone.
-MANY = 12
-
-
-def answer_and_show(project: Project, wanted: str, *questions: str) -> None:
-    """Show what came out of questions of the study: a chart and the means, round by round.
-
-    wanted: the question to answer now, with the project's data (what the pipeline asks for); or ""
-    to show the tables in `results/study`, which changes nothing. A question that has no table there
-    is named, with the command that answers it.
-    """
-    from IPython.display import display
-
-    from infoseg.reporting.study_chart import study_chart
-    from infoseg.study import answer, run_question
-    from infoseg.study_questions import FILE, load_study
-
-    chosen = questions if not wanted else [wanted] if wanted in questions else []
-    if not chosen:
-        print("Not part of this run.")
-    path = project.root / FILE
-    for name in chosen:
-        if wanted:
-            frame = run_question(project, path, name, os.cpu_count() or 1)
-        else:
-            try:
-                frame = answer(project.root, name)
-            except DataError as error:
-                print(f"{load_study(path).questions[name].title}: {error}")
-                continue
-        tried = frame["candidate"].nunique()
-        if tried > MANY:
-            frame = frame[frame["candidate"].isin(frame[frame["round"] > 1]["candidate"])]
-            print(f"{tried} settings were tried; those that were trained for longer:")
-            for candidate, runs in frame.groupby("candidate"):
-                print(f"  {candidate}: {runs['changed'].iloc[0]}")
-        display(study_chart(frame, load_study(path).questions[name].title))
-        means = frame.groupby(["round", "steps", "dataset", "candidate"], sort=False, dropna=False)
-        columns = ["pa_chosen", "within_image_pa", "within_image_chance", "seed_agreement"]
-        found = means[[*columns, "cosine", "constant_share", "local_pa", "bound"]].mean()
-        display(found.dropna(axis=1, how="all").round(2))
-
-
-def show_rankings(project: Project, wanted: str) -> None:
-    """Show how signals that need no label rank the study's runs against PA (Spearman): among
-    different settings, and among the seeds of one. wanted: see `answer_and_show`."""
-    from IPython.display import display
-
-    from infoseg.study import all_answers, rank_correlations, seed_correlations
-
-    if wanted:  # its answer is being made, and others may be, too
-        print("Not part of this run.")
-        return
-    try:
-        answers = all_answers(project.root)
-    except DataError as error:
-        print(error)
-        return
-    for ranking in (rank_correlations, seed_correlations):
-        display(ranking(answers).round(2))
 
 
 def segments(examples: Examples, dataset: str, title: str):

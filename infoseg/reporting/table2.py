@@ -9,21 +9,21 @@ from typing import Any
 
 import pandas as pd
 
-from infoseg.reporting.markup import STALE_NOTE, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
-from infoseg.reporting.tables import any_stale, mean_std, within_images, write_frame, write_text
+from infoseg.reporting.tables import mean_std, within_images, write_frame, write_text
 
 Evaluation = dict[str, Any]
 
 COLUMNS = (
     "measure assignment pa_mean pa_std n_seeds paper_pa pa_best_mean pa_reported_mean "
     "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
-    "difference stale"
+    "difference"
 ).split()
 COLUMNS_2B = (
     "question choice variant is_default pa_mean pa_std n_seeds pa_best_mean pa_reported_mean "
     "many_to_one_mean permutation_gap_mean within_image_pa_mean within_image_chance_mean "
-    "assignment_entropy_mean clusters_used_mean stale"
+    "assignment_entropy_mean clusters_used_mean"
 ).split()
 
 
@@ -44,7 +44,6 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         **within_images(last),
         "assignment_entropy_mean": mean([part["assignment_entropy"] for part in last]),
         "clusters_used_mean": mean([part["clusters_used"] for part in last]),
-        "stale": any_stale(evaluations),
     }
 
 
@@ -85,7 +84,7 @@ def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
         (
             row.measure if row.assignment == "-" else f"{row.measure}, {row.assignment}",
             [
-                cell(row.pa_mean, row.pa_std, stale=bool(row.stale)),
+                cell(row.pa_mean, row.pa_std),
                 cell(row.pa_best_mean),
                 cell(math.nan if row.paper_pa is None else row.paper_pa),
             ],
@@ -97,7 +96,6 @@ def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
         f"Pixel accuracy in percent; n = {seeds} seeds per row, mean ± sample standard deviation. "
         "Best: at the best of the evaluations during training, which labels choose.",
         "The paper's numbers are for COCO-Stuff-3 at its own settings.",
-        *([STALE_NOTE] if frame["stale"].any() else []),
     ]
     columns = ["Measure and assignment", "PA", "Best", "PA in the paper"]
     return Grid(columns, [Block(rows)], caption, notes)
@@ -182,7 +180,7 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
             (
                 row.choice + (" (default)" if row.is_default else ""),
                 [
-                    cell(row.pa_mean, row.pa_std, bool(row.is_default), bool(row.stale)),
+                    cell(row.pa_mean, row.pa_std, bool(row.is_default)),
                     cell(row.many_to_one_mean),
                     cell(row.within_image_pa_mean),
                     cell(row.within_image_chance_mean),
@@ -199,7 +197,6 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
         "each cluster counts as the class most of its pixels have. Within image: PA with a match "
         "of its own for every image, and what that gives by chance; gap: what it adds. Entropy: "
         "of V, in percent of log K.",
-        *([STALE_NOTE] if frame["stale"].any() else []),
     ]
     measures = ["Many-to-one", "Within image", "By chance", "Gap", "Entropy", "Seeds"]
     columns = ["Choice", "PA", *measures]

@@ -20,7 +20,7 @@ from infoseg.errors import DataError
 from infoseg.evaluation import FORMAT
 from infoseg.files import write_whole
 from infoseg.params import Run
-from infoseg.reporting.markup import DAGGER, STALE_NOTE, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published
 
 NOTE_BREAK = " | "
@@ -30,7 +30,7 @@ COLUMNS = (
     "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
     "pa_reported_mean pa_reported_std pa_start_mean random_pa difference "
     "within_image_pa_mean within_image_chance_mean many_to_one_mean selected_seed pa_selected "
-    "pa_reported_selected dataset_title method_title paper_row stale notes"
+    "pa_reported_selected dataset_title method_title paper_row notes"
 ).split()
 TRIVIAL = {"One class everywhere": "constant_pa", "A random answer": "random_pa"}
 SELECTED_HEADING = "The seed that agrees best with the other seeds, which needs no label"
@@ -126,7 +126,6 @@ def _row(evaluations: list[dict[str, Any]], selected: int | None) -> dict[str, A
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
         "paper_row": paper_row or "",
-        "stale": any_stale(evaluations),
         "notes": NOTE_BREAK.join(dict.fromkeys(note for e in evaluations for note in e["notes"])),
     }
 
@@ -140,11 +139,6 @@ def within_images(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
         "within_image_pa_mean": _mean([part["pa"] + part["permutation_gap"] for part in parts]),
         "within_image_chance_mean": _mean([part["within_image_chance"] for part in parts]),
     }
-
-
-def any_stale(evaluations: Sequence[dict[str, Any]]) -> bool:
-    """Whether other code than this tree's has made any of them (`Project.evaluation`)."""
-    return any(evaluation.get("stale", False) for evaluation in evaluations)
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -176,7 +170,7 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
     def measured(dataset: str, method: str) -> Cell:
         row = at.loc[(dataset, method)]
         bold = bool(round(row["pa_mean"], 1) == best[dataset])
-        return cell(row["pa_mean"], row["pa_std"], bold, bool(row["stale"]))
+        return cell(row["pa_mean"], row["pa_std"], bold)
 
     masked = set(frame.loc[frame["uses_mask"], "method"])
     titles = frame.drop_duplicates("method").set_index("method")["method_title"]
@@ -215,8 +209,6 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
     notes = ["Pixel accuracy in percent. " + _seeds_note(frame)]
     if masked:
         notes.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
-    if frame["stale"].any():
-        notes.append(STALE_NOTE)
     notes += _data_notes(frame)
     return Grid(["Method", *heads], blocks, caption.strip(), notes)
 

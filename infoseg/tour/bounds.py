@@ -53,7 +53,7 @@ def estimates(batches: Sequence[int], draws: int, seed: int = 0) -> pd.DataFrame
     for batch in batches:
         scores = [normal_scores(batch, generator) for _ in range(draws)]
         for name, bound in BOUNDS.items():
-            values = np.array([float(bound(*pair, None)) for pair in scores])
+            values = np.array([float(bound(*pair)) for pair in scores])
             row = {"batch": batch, "bound": name, "mean": values.mean(), "std": values.std(ddof=1)}
             found.append(row)
     return pd.DataFrame(found)
@@ -64,7 +64,7 @@ def pushes(negative: Tensor) -> dict[str, np.ndarray]:
     found = {}
     for name, bound in BOUNDS.items():
         scores = negative.clone()[:, None].requires_grad_()
-        bound(torch.zeros(1, 1), scores, None).backward()
+        bound(torch.zeros(1, 1), scores).backward()
         found[name] = -scores.grad[:, 0].numpy()
     return found
 
@@ -108,7 +108,7 @@ def _worth(ax: Axes) -> None:
     """Either bound as all scores are made larger, joint ones up, marginal ones down."""
     scales = torch.linspace(0, 6, 49)
     for name, bound in BOUNDS.items():
-        values = [float(bound(s.view(1, 1), -s.view(1, 1), None)) for s in scales]
+        values = [float(bound(s.view(1, 1), -s.view(1, 1))) for s in scales]
         ax.plot(scales, values, color=COLOURS[name], lw=1.4)
     ax.axhline(0, color="0.8", lw=0.6, zorder=0)
     ax.set_xlabel("T of joint, −T of marginal pairs")

@@ -73,7 +73,7 @@ class Tour:
         self.method.eval()
         with reproducible(self.training, self.seed):
             images = self.data.views(*self._centre(None), mask=False).images
-            local, glob = self.method.features(images)
+            local, glob = self.method.network(images)
         self.method.train(was_training)
         return images.cpu(), local.float().cpu(), glob.float().cpu()
 

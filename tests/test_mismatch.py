@@ -1,0 +1,159 @@
+"""What was made with other settings, data or weights than those of today is refused by name."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from helpers import ROOT, one_data_set
+from safetensors import safe_open
+
+from infoseg.cli import main
+from infoseg.errors import DataError
+from infoseg.export_run import describe_run
+from infoseg.params import Run, parse_params
+from infoseg.project import Project
+from infoseg.results import table1_frame
+
+DATASET = "coco_stuff3"
+RUN = Run(dataset=DATASET, method="infoseg", seed=0)
+TAU = "methods.infoseg.objective.tau=1.6"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A repository in which seeds 0 and 1 of InfoSeg, and K-Means, are trained and evaluated."""
+    home = tmp_path_factory.mktemp("home")
+    tree = one_data_set(pictures=2)
+    tree["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
+    tree["methods"]["infoseg"]["optimiser"] |= {"steps": 6, "batch": 4}
+    tree["training"] |= {"evaluations": 1}
+    tree["profile"] |= {"seeds": [0, 1], "methods": ["kmeans", "infoseg"]}
+    shutil.copytree(ROOT / "conf", home / "conf")
+    (home / "params.yaml").write_text(yaml.safe_dump(tree))
+    project = Project(home, parse_params(tree, "test"), home, make_missing=True)
+    for run in project.params.runs():
+        project.train(**run.model_dump())
+        project.evaluate(**run.model_dump())
+    return home, tree
+
+
+@pytest.fixture
+def home(made, tmp_path, monkeypatch):
+    shutil.copytree(made[0], tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def project(home, tree) -> Project:
+    return Project(home, parse_params(tree, "test"), home)
+
+
+def weights(home, key: str = RUN.key):
+    return home / "runs/tiny" / key / "weights.safetensors"
+
+
+def refused(capsys, command=("evaluate", DATASET, "infoseg")) -> str:
+    assert main(list(command)) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("infoseg: ") and "Traceback" not in message
+    return message
+
+
+def test_a_run_with_overrides_has_a_folder_of_its_own(home, capsys):
+    before = weights(home).read_bytes()
+    assert main(["train", DATASET, "infoseg", "-S", TAU]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert "/runs/tiny+" in folder and weights(home).read_bytes() == before
+    assert main(["evaluate", DATASET, "infoseg", "-S", TAU]) == 0
+    [evaluation] = (home / "runs").glob("tiny+*/evaluations/*.json")
+    made_with = json.loads(evaluation.read_text())["made_with"]
+    assert made_with["settings"]["objective"]["tau"] == 1.6
+    assert len(list((home / "prepared").iterdir())) == 1, "tau changes no prepared data"
+    assert main(["evaluate", DATASET, "infoseg"]) == 0
+    [evaluation] = (home / "runs/tiny/evaluations").glob(f"{RUN.key}.json")
+    assert json.loads(evaluation.read_text())["made_with"]["settings"]["objective"]["tau"] == 0.8
+
+
+def test_overrides_of_data_leave_the_profiles_prepared_data_alone(home):
+    prepared = home / "prepared/tiny" / DATASET / "images.bin"
+    before = prepared.read_bytes()
+    assert main(["prepare", DATASET, "-S", f"datasets.{DATASET}.scale=0.5"]) == 0
+    assert prepared.read_bytes() == before and len(list((home / "prepared").iterdir())) == 2
+
+
+def test_how_often_checkpoints_are_kept_makes_no_other_run(home):
+    words = ["evaluate", DATASET, "infoseg", "-S", "execution.checkpoint_seconds=1"]
+    assert main(words) == 0
+    assert [path.name for path in (home / "runs").iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("methods.infoseg.objective.tau", 1.6, "settings.objective.tau is 0.8 there and 1.6 now"),
+        ("training.log_every", 7, "training.log_every"),
+        ("datasets.coco_stuff3.title", "Other", "prepared.title"),
+    ],
+)
+def test_settings_changed_between_training_and_evaluation(home, made, capsys, key, value, named):
+    *path, last = key.split(".")
+    tree = json.loads(json.dumps(made[1]))
+    place = tree
+    for name in path:
+        place = place[name]
+    place[last] = value
+    (home / "params.yaml").write_text(yaml.safe_dump(tree))
+    message = refused(capsys)
+    assert str(weights(home)) in message and named in message
+    with pytest.raises(DataError, match=r"evaluations/coco_stuff3-.*-0\.json: was made with"):
+        table1_frame(project(home, tree))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [("coco_stuff3-infoseg-1", "seed is 1 there and 0 now"), ("coco_stuff3-kmeans-0", "method is")],
+)
+def test_weights_of_another_run_copied_in(home, made, capsys, other, named):
+    shutil.copyfile(weights(home, other), weights(home))
+    assert named in refused(capsys)
+    with pytest.raises(DataError, match="weights is .* there"):  # the evaluation is of the old ones
+        table1_frame(project(home, made[1]))
+
+
+def test_other_data_under_the_same_name(home, made, capsys):
+    assert main(["prepare", DATASET, "-S", "sources.coco.seed=5"]) == 0
+    [other] = (home / "prepared").glob("tiny+*")
+    shutil.rmtree(home / "prepared/tiny")
+    other.rename(home / "prepared/tiny")
+    capsys.readouterr()
+    assert "data.images.bin is" in refused(capsys)
+    with pytest.raises(DataError, match=r"data\.images\.bin is"):
+        table1_frame(project(home, made[1]))
+
+
+def test_an_evaluation_of_another_run_copied_in(home, made):
+    folder = home / "runs/tiny/evaluations"
+    shutil.copyfile(folder / "coco_stuff3-infoseg-1.json", folder / f"{RUN.key}.json")
+    with pytest.raises(DataError, match="seed is 1 there and 0 now"):
+        table1_frame(project(home, made[1]))
+
+
+def test_an_export_tells_no_accuracy_of_other_weights(home, made):
+    assert set(describe_run(project(home, made[1]), RUN.key).pa) == {"0", "1"}
+    path = home / "runs/tiny/evaluations" / f"{RUN.key}.json"
+    evaluation = json.loads(path.read_text())
+    evaluation["made_with"]["weights"] = "0" * 64
+    path.write_text(json.dumps(evaluation))
+    assert describe_run(project(home, made[1]), RUN.key).pa == {}
+    evaluation["made_with"]["settings"]["objective"]["tau"] = 1.6
+    path.write_text(json.dumps(evaluation))
+    assert describe_run(project(home, made[1]), RUN.key).pa == {}
+
+
+def test_weights_say_what_they_were_made_with(home):
+    with safe_open(weights(home), "pt") as file:
+        card = json.loads(file.metadata()["infoseg"])
+    assert card["settings"]["objective"]["tau"] == 0.8 and card["seed"] == 0
+    assert card["prepared"]["crop"] == 64 and card["training"]["evaluations"] == 1
+    assert set(card["data"]) >= {"images.bin", "labels.bin"}

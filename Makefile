@@ -7,7 +7,7 @@
 # make setup   the environment alone, in .venv; every other target makes it first
 # make lab     JupyterLab in the repository;   make clean removes what make made
 PYTHON ?= python3
-# auto: one run per GPU (more: execution.runs_per_gpu); without any, one per core, four at most.
+# auto: one stage per GPU; without any, one per core, four at most.
 JOBS ?= auto
 
 # The environment's own tools first; one thread per process unless a run's settings say otherwise.
@@ -24,7 +24,7 @@ export OMP_NUM_THREADS ?= 1
 READY := .venv/.ready
 
 repro: $(READY)
-	python -m infoseg.pipeline --jobs $(JOBS)
+	python -m infoseg.pipeline repro --jobs $(JOBS)
 
 # The tests, and every notebook from top to bottom on what it makes on the spot, whose outputs are
 # compared where tagged. Two at a time; tests/conftest.py says what stays together.
@@ -51,7 +51,8 @@ golden: $(READY)
 lint: $(READY)
 	ruff check .
 	ruff format --check .
-	python -m infoseg.notebooks check notebooks/*.ipynb
+	python -m infoseg.pipeline check notebooks/*.ipynb
+	python -m infoseg.summary check
 
 setup: $(READY)
 

@@ -8,18 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 
 from infoseg import cli_data, cli_pictures
 from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
-from infoseg.kernels import Stopped, raising_sigterm
-from infoseg.slots import SHORT, Slots
 
 COMMON = """
-Settings come from params.yaml (the demo), or from conf/ with --profile; -S changes single ones.
+Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
 
   infoseg prepare coco_stuff3                        prepare one data set of the demo
   infoseg train coco_stuff3 infoseg --seed 1         train one run
@@ -32,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     settings = common.add_argument_group("settings")
     settings.add_argument(
-        "--profile", metavar="NAME", help="compose conf/profile/NAME.yaml instead of params.yaml"
+        "--profile",
+        metavar="NAME",
+        help="compose infoseg/conf/profile/NAME.yaml instead of params.yaml",
     )
     settings.add_argument(
         "-S",
@@ -71,10 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         "train one method on one data set, or InfoSeg on a folder of pictures",
         [],
         "Train on random crops of all images, without labels, and write\n"
-        "runs/<profile>/<run>/: weights.safetensors (last), best.safetensors (best evaluation,\n"
-        "chosen with labels), history.csv, provenance.json, timing.json.\n"
-        "With --restarts, train that many seeds and copy the weights of the one that agrees best\n"
-        "with the others to runs/<profile>/<data set>-<method>-selected/.\n\n"
+        "runs/<profile>/<data set>/<method>/: <seed>.safetensors, history.csv, run.json. Without\n"
+        "--seed, all seeds of the settings. A training that was killed goes on where it was.\n"
+        "With --restarts, train that many seeds from --seed on and name the one that agrees best\n"
+        "with the others.\n\n"
         "With --images FOLDER --classes K, train InfoSeg on your own pictures, export the weights\n"
         "and print the command that segments them.",
     )
@@ -89,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         [run],
         "Segment the centre crop of every labelled image, match clusters to classes once for the\n"
         "data set (Hungarian method), and print PA and mIoU; everything else goes to\n"
-        "runs/<profile>/evaluations/<run>.json.",
+        "runs/<profile>/evaluations/<data set>/<method>-<seed>.json.",
     )
     everything = add(
         "all",
@@ -102,10 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument(
         "--jobs",
         type=int,
-        help="runs side by side, each with training.threads threads; default: one per GPU "
-        "(execution.runs_per_gpu), or one per core, four at most",
+        help="cells side by side, each with training.threads threads; default: one per GPU, or one "
+        "per core, four at most",
     )
-    add("table1", "write Table 1", [], "Write results/<profile>/table1.{csv,md,tex,png}.")
+    add("table1", "write Table 1", [], "Write results/<profile>/tables/table1.{csv,md,tex}.")
     add(
         "report",
         "write all tables, figures and the report page",
@@ -132,11 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, others = parser.parse_known_args(arguments)
     if others and options.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
-    # What starts processes of its own could not end before they do.
-    ending = nullcontext() if hasattr(options, "jobs") else raising_sigterm()
     try:
-        with ending:
-            return _bench(others) if options.command == "bench" else _run(options)
+        return _bench(others) if options.command == "bench" else _run(options)
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
@@ -146,9 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = (str(error) or "memory ran out").splitlines()[0].rstrip(".")
         print(f"infoseg: {told}. {memory_advice()}", file=sys.stderr)
         return 1
-    except Stopped as stopped:
-        print(f"infoseg: stopped by {stopped}", file=sys.stderr)
-        return 128 + stopped.kind
     except KeyboardInterrupt as error:
         print(f"infoseg: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
@@ -169,17 +162,17 @@ def _run(options: argparse.Namespace) -> int:
         cli_pictures.check_run(options)
 
     from infoseg.files import find_root
-    from infoseg.params import compose, load_params
-    from infoseg.project import Project
+    from infoseg.runs import Project
+    from infoseg.settings import compose, load_params
 
     root = find_root()
     params = load_params(root, options.profile, options.overrides)
     if options.command == "params":
         if options.profile:  # as DVC would write it: `infoseg params --profile demo > params.yaml`
-            tree = compose(root / "conf", options.profile, options.overrides)
+            tree = compose(options.profile, options.overrides)
         else:
             tree = params.model_dump()
-        print(yaml.safe_dump(tree, sort_keys=False), end="")
+        print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return 0
     project = Project(root, params, root, make_missing=True, overrides=options.overrides)
     if options.command == "data":
@@ -192,31 +185,9 @@ def _run(options: argparse.Namespace) -> int:
             labelled = int(prepared.index["labelled"].sum())
             print(f"{dataset}: {len(prepared)} images, {labelled} labelled: {prepared.path}")
     elif options.command == "train":
-        if options.restarts == 1:
-            print(project.train(options.dataset, options.method, options.seed))
-        else:
-            from infoseg.restarts import train_restarts
-
-            seeds = range(options.seed, options.seed + options.restarts)
-            folder, found = train_restarts(project, options.dataset, options.method, seeds)
-            for seed, value in zip(seeds, found, strict=True):
-                print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
-            print(folder)
+        _train(project, options)
     elif options.command == "evaluate":
-        from infoseg.reporting.signs import signs
-
-        found = project.evaluate(options.dataset, options.method, options.seed)
-        for which in ("start", "last", "best"):
-            part = found[which]
-            if part is None:  # nothing is trained, so there is no start
-                continue
-            chosen = " (chosen with labels)" if which == "best" else ""
-            print(
-                f"{which:5} step {part['step']:6}: PA {part['pa']:.1f}, mIoU {part['miou']:.1f}"
-                f"{chosen}"
-            )
-        for sentence in signs(found["last"]):
-            print(f"sign of failure: {sentence}")
+        _evaluate(project, options)
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
@@ -224,6 +195,43 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "report":
         print(_everything(project))
     return 0
+
+
+def _train(project, options: argparse.Namespace) -> None:
+    if options.restarts > 1:
+        from infoseg.restarts import train_restarts
+
+        first = options.seed or 0
+        seeds = range(first, first + options.restarts)
+        run, agreements = train_restarts(project, options.dataset, options.method, seeds)
+        for seed, value in zip(seeds, agreements, strict=True):
+            print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
+        print(project.weights_path(run))
+        return
+    seeds = None if options.seed is None else [options.seed]
+    cell = project.cell(options.dataset, options.method, seeds)
+    print(project.train(options.dataset, options.method, seeds))
+    for seed in cell.seeds:
+        project.model(cell.run(seed))  # says so where it diverged
+
+
+def _evaluate(project, options: argparse.Namespace) -> None:
+    from infoseg.diagnostics import signs
+
+    seeds = project.params.method(options.method, options.dataset).seeds
+    for seed in seeds if options.seed is None else [options.seed]:
+        evaluation = project.evaluate(options.dataset, options.method, seed)
+        if evaluation["diverged"]:
+            print(evaluation["diverged"])
+            continue
+        last, start, best = (evaluation[name] for name in ("last", "start", "best"))
+        course = f"at the start {start['pa']:.1f}, " if start else ""
+        print(
+            f"seed {seed}, step {last['step']}: PA {last['pa']:.1f}, mIoU {last['miou']:.1f} "
+            f"({course}best {best['pa']:.1f} at step {best['step']}, chosen with labels)"
+        )
+        for sentence in signs(last):
+            print(f"sign of failure: {sentence}")
 
 
 def _everything(project) -> Path:
@@ -234,9 +242,8 @@ def _everything(project) -> Path:
 
     profile = project.params.profile
     table1(project)
-    if profile.table2.variants:
+    if profile.ablations.variants or profile.ablations.table1_rows:
         table2(project)
-    if profile.table2b.variants or profile.table2b.table1_rows:
         table2b(project)
     figure4(project)
     illustrations(project)
@@ -247,33 +254,36 @@ def _table1(project) -> str:
     from infoseg.results import table1
 
     table1(project)
-    return (project.results / "table1.md").read_text()
+    return (project.results / "tables" / "table1.md").read_text()
 
 
 def _all(project, options: argparse.Namespace) -> int:
-    """Every run in a process of its own, so that one failure does not stop the others."""
-    for dataset in project.params.profile.datasets:
+    """Every cell in a process of its own, so that one failure does not stop the others."""
+    from infoseg.pipeline import gpus
+
+    params = project.params
+    for dataset in params.profile.datasets:
         project.prepare(dataset)
     settings = [f"--profile={options.profile}"] if options.profile else []
     settings += [word for override in options.overrides for word in ("-S", override)]
+    devices = gpus()
+    jobs = options.jobs or len(devices) or min(4, os.cpu_count() or 1)
+    runs = [*params.runs(), *params.ablations()]
+    cells = list(dict.fromkeys((run.dataset, run.method) for run in runs))
 
-    slots = Slots(options.jobs, project.params.execution.runs_per_gpu)
-
-    def make(run) -> str | None:
-        if project.is_current(run):
+    def make(place: int) -> str | None:
+        cell = cells[place]
+        if all(project.is_current(run) for run in runs if (run.dataset, run.method) == cell):
             return None
-        with slots.taken() as place:
-            for step in ("train", "evaluate"):
-                words = [run.dataset, run.method, f"--seed={run.seed}", *settings]
-                command = [sys.executable, "-m", "infoseg", step, *words]
-                if subprocess.run(command, env=os.environ | place).returncode:
-                    return f"{step} {run.key}"
+        gpu = {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {}
+        for step in ("train", "evaluate"):
+            command = [sys.executable, "-m", "infoseg", step, *cell, *settings]
+            if subprocess.run(command, env=os.environ | gpu).returncode:
+                return f"{step} {' '.join(cell)}"
         return None
 
-    runs = [*project.params.runs(), *project.params.ablations()]
-    runs.sort(key=lambda run: run.method.startswith(SHORT))
-    with ThreadPoolExecutor(slots.jobs) as pool:
-        failed = [failure for failure in pool.map(make, runs) if failure]
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = [failure for failure in pool.map(make, range(len(cells))) if failure]
     for failure in failed:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
@@ -282,6 +292,6 @@ def _all(project, options: argparse.Namespace) -> int:
 
     timings(project)
     page = _everything(project)
-    print((project.results / "table1.md").read_text())
+    print((project.results / "tables" / "table1.md").read_text())
     print(page)
     return 0

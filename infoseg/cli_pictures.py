@@ -28,7 +28,7 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights.safetensors of a run, or what `infoseg export` wrote; default: InfoSeg's of "
+        help="<seed>.safetensors of a run, or what `infoseg export` wrote; default: InfoSeg's of "
         "the demo, which come with the repository",
     )
     segment.add_argument(
@@ -66,7 +66,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -
     keys = "key under `{}` in the settings, e.g. {}"
     parser.add_argument("dataset", help=keys.format("datasets", "coco_stuff3"), **count)
     parser.add_argument("method", help=keys.format("methods", "infoseg"), **count)
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    parser.add_argument("--seed", type=int, help="one seed; default: those of the settings")
 
 
 def check_run(options: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def train_own(options: argparse.Namespace) -> int:
             out=options.out,
             labels=options.labels,
             steps=options.steps,
-            seeds=range(options.seed, options.seed + options.restarts),
+            seeds=range(options.seed or 0, (options.seed or 0) + options.restarts),
             overrides=options.overrides,
             tell=lambda text: print(text, flush=True),
         )

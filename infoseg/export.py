@@ -1,6 +1,6 @@
 """Weights to hand on: one safetensors file that says all about itself, and its model card.
 
-The file is a run's (`infoseg.runs`), and can be read as one. What its header says of the run has
+The file is a run's (`infoseg.weights`), and can be read as one. What its header says of the run has
 three more keys: `export`, an `Export`, with a format version of its own; `model_card`, in Markdown;
 `sha256`, over all tensors, since safetensors does not notice a changed byte in them. All of it is
 one entry of the header, because safetensors writes several in an order that changes.
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from infoseg.errors import DataError
 from infoseg.files import write_whole
-from infoseg.methods import Method
-from infoseg.runs import Card, load_weights
+from infoseg.methods.base import Method
+from infoseg.weights import Card, load_weights
 
 #: Of what an exported file says beside a run's weights; another one is refused.
 EXPORT_FORMAT = 1
@@ -168,7 +168,9 @@ def export_weights(source: Path, to: Path, export: Export) -> Path:
     method, card = load_weights(source, torch.device("cpu"))
     tensors = {name: value.contiguous() for name, value in method.state_dict().items()}
     text = model_card(export, card, sum(value.numel() for value in tensors.values()))
-    told = card.model_dump() | {
+    # How this machine made them is of no use elsewhere.
+    own = {"training", "prepared", "data", "fingerprint", "history"}
+    told = card.model_dump(exclude=own) | {
         "export": export.model_dump(),
         "model_card": text,
         "sha256": _digest(tensors),

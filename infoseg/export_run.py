@@ -19,9 +19,11 @@ from infoseg.export import (
     Export,
     as_percent,
     export_weights,
-    read_header,
 )
-from infoseg.params import (
+from infoseg.machine import git_commit
+from infoseg.runs import Project
+from infoseg.settings import (
+    CocoPersonsParams,
     CocoScenesSource,
     Dataset,
     FolderParams,
@@ -30,9 +32,7 @@ from infoseg.params import (
     PotsdamScenesSource,
     Run,
 )
-from infoseg.params_data import CocoPersonsParams
-from infoseg.project import Project
-from infoseg.runs import Card
+from infoseg.weights import Card, read_card
 
 _RENDERED = CocoScenesSource | PotsdamScenesSource
 
@@ -40,41 +40,44 @@ _RENDERED = CocoScenesSource | PotsdamScenesSource
 def export_run(project: Project, name: str, to: Path | None = None) -> Path:
     """Write the last weights of a run of the project's profile, with their model card.
 
-    name: <data set>-<method>-<seed>, or `…-selected` for the seed chosen among restarts. to:
-    default <name>.safetensors in the present folder. Raises DataError for a run that is not there,
-    listing those that are.
+    name: <data set>-<method>-<seed>. to: default <name>.safetensors in the present folder. Raises
+    DataError for a run that is not there, listing those that are.
     """
-    folder = project.runs / name
-    weights = folder / "weights.safetensors"
-    if not weights.is_file():
-        there = sorted(path.parent.name for path in project.runs.glob("*/weights.safetensors"))
+    there = {}
+    for path in sorted(project.runs.glob("*/*/*.safetensors")):
+        method, dataset = path.parent, path.parent.parent
+        run = Run(dataset=dataset.name, method=method.name, seed=int(path.stem))
+        there[run.key] = run
+    if name not in there:
         listed = f"There are: {', '.join(there)}" if there else "There is no run here yet"
-        raise DataError("there is no such run", file=folder, advice=f"{listed}; train it first")
-    return export_weights(weights, to or Path(f"{name}.safetensors"), describe_run(project, name))
+        raise DataError(
+            "there is no such run", file=project.runs / name, advice=f"{listed}; train it first"
+        )
+    run, target = there[name], to or Path(f"{name}.safetensors")
+    return export_weights(project.weights_path(run), target, describe_run(project, run))
 
 
-def describe_run(project: Project, name: str) -> Export:
+def describe_run(project: Project, run: Run) -> Export:
     """The facts of a run: its data, licence, accuracy by seed, and what it is not good for."""
-    folder = project.runs / name
-    card = Card.model_validate(read_header(folder / "weights.safetensors"))
+    weights = project.weights_path(run)
+    card = read_card(weights)
     dataset = project.params.datasets.get(card.dataset)
     if dataset is None:
         raise DataError(
             f"is of data set '{card.dataset}', which this profile has not",
-            file=folder,
+            file=weights,
             advice="Name the profile it was trained with (--profile)",
         )
-    run = Run(dataset=card.dataset, method=card.method, seed=card.seed)
     evaluations = {
         str(seed): found
         for seed in _seeds(project, run)
         if (found := _json(project.evaluation_path(run.model_copy(update={"seed": seed}))))
+        and not found["diverged"]
         and _same_making(found["made_with"], card)
     }
     own = evaluations.get(str(card.seed))
-    if own and own["made_with"].get("weights") != sha256_of(folder / "weights.safetensors"):
+    if own and own["made_with"].get("weights") != sha256_of(weights):
         own = None
-    made = _json(project.runs / run.key / "provenance.json") or {}
     images = labelled = None
     if (project.prepared(card.dataset) / "meta.json").is_file():
         prepared = load_prepared(project.prepared(card.dataset))
@@ -105,7 +108,7 @@ def describe_run(project: Project, name: str) -> Export:
         pa={seed: as_percent(found) for seed, found in evaluations.items()} if own else {},
         miou=own["last"]["miou"] if own else None,
         constant_pa=own["last"]["constant_pa"] if own else None,
-        commit=(made.get("git") or {}).get("commit"),
+        commit=git_commit(project.root),
         signals=[],
         limits=limits,
     )
@@ -119,7 +122,7 @@ def _same_making(made_with: dict[str, Any], card: Card) -> bool:
 
 def _seeds(project: Project, run: Run) -> list[int]:
     """Seeds of a run's setting that are evaluated, in order."""
-    stem = run.key.removesuffix(str(run.seed))
+    stem = f"{run.method}-"
     files = project.evaluation_path(run).parent.glob(f"{stem}*.json")
     return sorted(int(s) for f in files if (s := f.stem.removeprefix(stem)).isdigit())
 

@@ -17,13 +17,13 @@ from infoseg.errors import DataError, InfosegError, StorageError
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The repository: the nearest folder at or above `start` with `params.yaml` and `conf`."""
+    """The repository: the nearest folder at or above `start` with `params.yaml`."""
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
-        if (folder / "params.yaml").exists() and (folder / "conf").is_dir():
+        if (folder / "params.yaml").exists():
             return folder
     raise InfosegError(
-        f"{start} is not inside the repository (no params.yaml and conf/ above it): go there first"
+        f"{start} is not inside the repository (no params.yaml above it): go there first"
     )
 
 

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from infoseg.devices import reproducible
-from infoseg.examples import class_ids
+from infoseg.diagnostics import class_ids
 from infoseg.inspection import Inside, look_inside
-from infoseg.methods import Method
-from infoseg.params import Run
+from infoseg.machine import reproducible
+from infoseg.methods.base import Method
 from infoseg.reporting.charts import seeds_strip, training_signals
 from infoseg.reporting.figures import confusion_heatmap
-from infoseg.reporting.network_figures import colour_segmentation, figure1, figure2, figure3
+from infoseg.reporting.network_figures import colour_segmentation, figure1, figure2
 from infoseg.reporting.style import save_figure
+from infoseg.results import first_run
+from infoseg.settings import Run
 from infoseg.views import DeviceData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from infoseg.project import Project
+    from infoseg.runs import Project
 
 #: The variant with one global feature (Local Deep InfoMax), which Figure 1 shows where it was run.
 SINGLE = "single"
@@ -70,9 +71,9 @@ ILLUSTRATIONS = (
     ),
     Illustration(
         "figure3",
-        "Figure 3: the network, drawn from the module",
+        "Figure 3: the network at the paper's size",
         "Blocks A, B, C and D with their layers and the shapes between them.",
-        "Kernels, channels, strides and shapes are read from the network that was trained.",
+        "Kernels, channels and strides are assumptions that fit the paper's caption.",
     ),
     Illustration(
         "signals",
@@ -91,13 +92,13 @@ ILLUSTRATIONS = (
 
 
 def illustrations(project: Project) -> list[Path]:
-    """Draw results/<profile>/{figure1,figure2,figure3,seeds,signals,confusion}.{png,svg}.
+    """Draw results/<profile>/figures/{figure1,figure2,seeds,signals,confusion}.{png,svg}.
 
     InfoSeg's first seed is shown. Where the network with one global feature was not trained, Figure
     1 has the mean of InfoSeg's own in its place.
     """
     profile = project.params.profile
-    run = Run(dataset=profile.figures.dataset, method="infoseg", seed=profile.seeds[0])
+    run = first_run(project, profile.figures.dataset, "infoseg")
     evaluation = project.evaluation(run)
     picture = _middle_picture(evaluation)
     method = project.model(run)
@@ -107,9 +108,8 @@ def illustrations(project: Project) -> list[Path]:
     classes = list(evaluation["last"]["iou"])
     ids = class_ids(match, classes)
     single = _single(project, run, data, picture)
-    confusion = Run(dataset=profile.figures.confusion, method="infoseg", seed=profile.seeds[0])
+    confusion = first_run(project, profile.figures.confusion, "infoseg")
     other = project.evaluation(confusion)
-    crop = project.params.datasets[run.dataset].crop
     drawn: dict[str, Callable[[], Figure]] = {
         "figure1": lambda: figure1(
             inside.picture,
@@ -128,8 +128,7 @@ def illustrations(project: Project) -> list[Path]:
             classes,
             match,
         ),
-        "figure3": lambda: figure3(method.network, crop),
-        "seeds": lambda: seeds_strip([project.evaluation(run) for run in project.params.runs()]),
+        "seeds": lambda: seeds_strip(_whole(project)),
         "signals": lambda: _signals(project),
         "confusion": lambda: confusion_heatmap(
             other["last"], f"Confusion on {other['dataset_title']}, InfoSeg"
@@ -140,8 +139,15 @@ def illustrations(project: Project) -> list[Path]:
     for name, draw in drawn.items():
         figure = draw()
         for suffix in (".png", ".svg"):
-            paths.append(save_figure(figure, project.results / f"{name}{suffix}", alts[name]))
+            path = project.results / "figures" / f"{name}{suffix}"
+            paths.append(save_figure(figure, path, alts[name]))
     return paths
+
+
+def _whole(project: Project) -> list[dict[str, Any]]:
+    """Evaluations of the runs of Table 1 that did not diverge."""
+    evaluations = [project.evaluation(run) for run in project.params.runs()]
+    return [evaluation for evaluation in evaluations if not evaluation["diverged"]]
 
 
 def _middle_picture(evaluation: dict[str, Any]) -> int:

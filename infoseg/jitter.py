@@ -6,26 +6,11 @@ random; assumption: without effect on what is learnt).
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from infoseg.params import Strict
+from infoseg.settings import JitterSettings
 from infoseg.views import luma
-
-Strength = Annotated[float, Field(ge=0, lt=1)]
-
-
-class JitterSettings(Strict):
-    """How far colours may change: factors are drawn from 1 - s to 1 + s, hues turned by up to
-    `hue` (at most one half) of a full circle either way."""
-
-    brightness: Strength
-    contrast: Strength
-    saturation: Strength
-    hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
 def colour_jitter(images: Tensor, settings: JitterSettings, generator: torch.Generator) -> Tensor:

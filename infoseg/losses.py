@@ -12,37 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.params import PositiveFloat, Strict
-
-Marginal = Literal["paired", "random_position", "same_class", "rematched", "log_sum_exp", "mean_k"]
-
-
-class ObjectiveSettings(Strict):
-    """The mutual-information step (4.3), and what the paper leaves open about it.
-
-    tau: smoothness of Eq. 3; the paper sets 0.8.
-    score_factor: multiplies every dot product <L, H> in Eqs 3 and 8. 1 is the paper as written;
-        about 4.5 / sqrt(P) keeps V soft at the start whatever P is.
-    measure: `jsd` (Eq. 7) or `dv` (Donsker-Varadhan, the ablation of Table 2).
-    assignment: `soft` (Eq. 5) or `hard` (S = H of the arg max, Table 2).
-    marginal: what S(x') of Eq. 8 is made of; see `negative_scores`.
-    negatives: `derangement` pairs every image with one other, `all_pairs` with all others.
-    gradient_through_v: whether V is part of the objective or a constant weight.
-    """
-
-    tau: PositiveFloat
-    score_factor: PositiveFloat
-    measure: Literal["jsd", "dv"]
-    assignment: Literal["soft", "hard"]
-    marginal: Marginal
-    negatives: Literal["derangement", "all_pairs"]
-    gradient_through_v: bool
+from infoseg.settings import ObjectiveSettings
 
 
 def class_scores(local: Tensor, glob: Tensor, factor: float = 1.0) -> Tensor:

@@ -6,52 +6,16 @@
 Known from the paper: what each block is for, d = 4 (U = M/4, V = N/4), P = 1024, that C is a
 residual block of pointwise convolutions used twice with separate weights, and that D is one linear
 layer per class. Layer counts, channels, normalisation and initialisation are not given; every
-default below is an assumption chosen to fit Figure 3's caption, and every one can be changed in
-`conf/`.
+default is an assumption chosen to fit Figure 3's caption (`infoseg.settings.NetworkSettings`).
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from infoseg.params import Positive, PositiveFloat, Strict
+from infoseg.settings import NetworkSettings, Norm
 from infoseg.views import luma
-
-Norm = Literal["none", "layer", "batch"]
-
-
-class NetworkSettings(Strict):
-    """Everything about the network that the paper leaves open.
-
-    block_a: `figure3` is 3x3,64,1 → 4x4,128,2 → 3x3,256,1 → 4x4,512,2 → 3x3,512,1 (receptive field
-        24 px, near IIC's 30); `cheap` is 4x4,128,2 → 4x4,512,2 → 1x1,512 (10 px);
-        `dim` is Deep InfoMax's 4x4,64,2 → 4x4,128,2 (10 px).
-    width: factor on the channels of A and B; 1 is the above.
-    layers_b: convolutions of B, each 4x4,512,2; there must be enough pixels left for the last.
-    features: P, the length of local and global features.
-    block_c: `residual` is the paper's; `none` leaves it out (the paper claims that it helps, 4.2):
-        what block A ends with is L then, and P is its channels, whatever `features` says.
-    norm_c, norm_d: normalisation at the end of block C and before block D.
-    input: `grey` replaces red, green and blue by their luma, so that features cannot rest on hue
-        (infrared stays).
-    standardise: `dataset` subtracts the data set's mean colour and divides by its standard
-        deviation; `image` does so with the mean and deviation of each crop, which takes away what
-        tells an image by its overall colour and contrast.
-    """
-
-    block_a: Literal["figure3", "cheap", "dim"]
-    width: PositiveFloat
-    layers_b: Positive
-    features: Positive
-    block_c: Literal["residual", "none"]
-    norm_c: Norm
-    norm_d: Norm
-    input: Literal["colour", "grey"]
-    standardise: Literal["none", "dataset", "image"]
-
 
 #: (kernel, channels, stride) of each convolution, the paper's legend order "W x W, C, d".
 BLOCK_A = {

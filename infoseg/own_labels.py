@@ -10,8 +10,8 @@ import numpy as np
 
 from infoseg.data.folder import read_classes
 from infoseg.data.imaging import check_size, read_labels
+from infoseg.diagnostics import summarise
 from infoseg.errors import DataError
-from infoseg.evaluation import summarise
 from infoseg.views import IGNORE
 
 

@@ -19,22 +19,22 @@ import torch
 from PIL import Image
 
 from infoseg.data.prepare import available_cores
-from infoseg.devices import autocast, choose_device, choose_precision, reproducible
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, make_folder, write_json
-from infoseg.jitter import JitterSettings, colour_jitter
-from infoseg.methods import METHODS, DataInfo
+from infoseg.jitter import colour_jitter
+from infoseg.machine import autocast, choose_device, choose_precision, reproducible
+from infoseg.methods.base import DataInfo
+from infoseg.methods.registry import METHODS
 from infoseg.own_staging import Staged, stage
-from infoseg.params import FolderParams, MethodSettings, Params, load_params
 from infoseg.pictures import find_pictures
-from infoseg.project import Project
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
-from infoseg.runs import load_weights
+from infoseg.runs import Project
 from infoseg.segmented import duration
 from infoseg.selection import agreement
+from infoseg.settings import FolderParams, JitterSettings, MethodSettings, Run, load_params
 from infoseg.training import Optimisation
 from infoseg.views import Views, centre_crops, evaluated_items
 
@@ -85,14 +85,15 @@ def train_on_folder(
     settings = profile.method(METHOD, DATASET)
     fitted = fitting(staged, classes, settings, described.crop, steps)
     described_as = [
+        f"training.threads={available_cores()}",
         f"sources.{DATASET}.path={_quoted(str(staged.folder))}",
         f"datasets.{DATASET}.title={_quoted(_name(images))}",
     ]
     given = [*described_as, *fitted, *overrides]
     project = Project(out, load_params(root, "folder", given), root, make_missing=True)
-    project, seconds = _fastest(project, lambda more: load_params(root, "folder", given + more))
     settings = project.params.method(METHOD, DATASET)
     optimiser = settings.optimiser
+    seconds = optimiser.steps * _seconds_per_step(project)
     count = len(staged.shorter)
     if count < FEW:
         tell(
@@ -108,18 +109,18 @@ def train_on_folder(
         f"{optimiser.batch} crops of {side} px{many} on {device}, "
         f"about {duration(seconds * len(seeds))}"
     )
-    name, agreements = _train(project, seeds)
+    run, agreements = _train(project, seeds)
     if staged.labels:
         for seed in seeds:
             found = project.evaluate(DATASET, METHOD, seed)["last"]
             tell(f"seed {seed}: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} with the labels")
-    signals = _signals(project, name, out, agreements)
+    signals = _signals(project, run, out, agreements)
     for sentence in signals:
         tell(sentence)
     weights = export_weights(
-        project.runs / name / "weights.safetensors",
+        project.weights_path(run),
         out / "weights.safetensors",
-        describe_run(project, name).model_copy(update={"signals": signals}),
+        describe_run(project, run).model_copy(update={"signals": signals}),
     )
     tell(f"weights and model card: {weights}")
     words = ["infoseg", "segment", str(images), str(out / "segmented"), "--weights", str(weights)]
@@ -210,24 +211,6 @@ def fitting(
 # ---- training ------------------------------------------------------------------------------------
 
 
-def _fastest(project: Project, again: Callable[[list[str]], Params]) -> tuple[Project, float]:
-    """Choose one CPU thread or all of them by trying; returns the seconds all steps will take."""
-    device = choose_device(project.params.training.device)
-    tries = {project.params.training.threads}
-    if device.type == "cpu":
-        tries.add(available_cores())
-    found: list[tuple[float, int, Project]] = []
-    for threads in sorted(tries):
-        other = Project(
-            project.folder, again([f"training.threads={threads}"]), project.root, make_missing=True
-        )
-        found.append((_seconds_per_step(other), threads, other))
-    best = min(found)[:2]
-    # The fewest that are nearly as fast: others may want the cores.
-    seconds, _, chosen = next(one for one in found if one[0] <= 1.2 * best[0])
-    return chosen, seconds * chosen.params.method(METHOD, DATASET).optimiser.steps
-
-
 def _seconds_per_step(project: Project) -> float:
     """Of a training's steps, measured on a method that is thrown away."""
     training = project.params.training
@@ -250,16 +233,16 @@ def _seconds_per_step(project: Project) -> float:
     return float(np.median(times[1:]))
 
 
-def _train(project: Project, seeds: Sequence[int]) -> tuple[str, list[float]]:
-    """Name of the run to export, and how far each seed agrees with the others."""
-    if len(seeds) == 1:
-        return project.train(DATASET, METHOD, seeds[0]).name, []
-    folder, agreements = train_restarts(project, DATASET, METHOD, seeds)
-    return folder.name, agreements
+def _train(project: Project, seeds: Sequence[int]) -> tuple[Run, list[float]]:
+    """The run to export, and how far each seed agrees with the others."""
+    if len(seeds) > 1:
+        return train_restarts(project, DATASET, METHOD, seeds)
+    project.train(DATASET, METHOD, seeds)
+    return Run(dataset=DATASET, method=METHOD, seed=seeds[0]), []
 
 
 @torch.no_grad()
-def _signals(project: Project, name: str, out: Path, agreements: Sequence[float]) -> list[str]:
+def _signals(project: Project, run: Run, out: Path, agreements: Sequence[float]) -> list[str]:
     """Write signals.json of the exported weights; returns what it says, in words.
 
     usage_entropy: of the shares of the clusters, in units of log K. flip_agreement,
@@ -268,7 +251,7 @@ def _signals(project: Project, name: str, out: Path, agreements: Sequence[float]
     """
     training = project.params.training
     with reproducible(training, 0) as device:
-        method, _ = load_weights(project.runs / name / "weights.safetensors", device)
+        method, _ = project.trained(run, device)
         data = project.crops(DATASET, method)
         generator = torch.Generator(device).manual_seed(0)
         precision = choose_precision(training.precision, device)

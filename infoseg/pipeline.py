@@ -1,212 +1,371 @@
-"""`make repro`: the DVC pipeline with several stages side by side.
+"""The pipeline: notebooks as build products, the code that runs depend on, and `make repro`.
 
-DVC runs one stage after the other. This module asks it for what is out of date and hands stages
-that do not depend on each other to several `dvc repro` processes (`infoseg.schedule`), then ends in
-a plain `dvc repro`, which does the rest and finds everything else done. Every number of jobs gives
-the same files: a run's threads are fixed by `training.threads`.
+    python -m infoseg.pipeline strip IN... OUT          notebooks' inputs alone, for stages to read
+    python -m infoseg.pipeline code OUT                 hashes of code and settings, a file per row
+    python -m infoseg.pipeline run IN OUT [KEY=VALUE]   execute with papermill, then scrub
+    python -m infoseg.pipeline repro [--jobs N]         `dvc repro`, stages side by side
+    python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in the repository
 
-A stage that fails stops what depends on it and nothing else; all that failed is told at the end.
-Stopped at any moment, even by a power cut, it goes on where it was when it is started again.
+The only module that knows DVC and papermill. Outputs stay in the repository only in cells tagged
+`nbval-check-output`, which the tests compare.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import json
+import logging
 import os
+import queue
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import psutil
+from infoseg.errors import InfosegError, ParamsError, is_out_of_memory, memory_advice
+from infoseg.files import make_folder, storing, write_json, write_whole
+from infoseg.settings import load_params
 
-from infoseg import warm
-from infoseg.dvc_files import mend, sort_lock
-from infoseg.errors import InfosegError
-from infoseg.params import load_params
-from infoseg.schedule import Chain, Failure, Schedule, chains
-from infoseg.slots import Slots
+if TYPE_CHECKING:
+    from nbformat import NotebookNode as Notebook
 
-LOGS = Path("build/logs")
-LOCK = Path("build/repro.lock")
-
-
-#: Seconds that stages have to end in when they are stopped: a training keeps a checkpoint.
-GRACE = 30
-TOLD_BY_OTHERS = re.compile(r"infoseg\.warm (serve|kernel) |ipykernel_launcher")
+#: The tag of cells whose outputs are part of the notebook, because nbval compares them.
+CHECKED = "nbval-check-output"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+#: Where a notebook grows while it runs; what failed is left there to be read.
+RUNNING = Path("build/running")
 
 
-def _dvc(*words: str, variables: Mapping[str, str] | None = None, **options):
-    # Forked from the server of `infoseg.warm` where there is one, as stages are.
-    command = [sys.executable, "-m", "infoseg.warm", "dvc", *words]
-    return subprocess.run(command, text=True, env={**os.environ, **(variables or {})}, **options)
+# ---- notebooks -----------------------------------------------------------------------------------
 
 
-def _changed(stages: Sequence[str]) -> set[str]:
-    """Names of the stages, of all if none is given, that DVC holds to be out of date."""
-    done = _dvc("--wait-for-lock", "status", "--json", *stages, capture_output=True)
-    if done.returncode:
-        raise InfosegError(f"`dvc status` failed:\n{done.stderr}")
-    return set(json.loads(done.stdout))
+def _read(path: Path) -> Notebook:
+    import nbformat  # deferred, with papermill: half a second each
 
-
-def _stages() -> list[str]:
-    done = _dvc("stage", "list", "--name-only", capture_output=True)
-    if done.returncode:
-        raise InfosegError(f"dvc.yaml or params.yaml is not valid:\n{done.stderr}")
-    return done.stdout.split()
-
-
-def _run_chain(chain: Chain, slots: Slots) -> Failure | None:
-    """Run a stage and what follows it; returns an account of the failure, if any."""
-    log = LOGS / f"{chain.name.replace('@', '-')}.log"
-    began = time.monotonic()
-    with slots.taken() as variables, log.open("w") as file:
-        # -s: these stages alone; what is upstream of them was done before.
-        words = ["--wait-for-lock", "repro", "-s", *chain.stages]
-        streams = {"stdout": file, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-        done = _dvc(*words, variables=variables, **streams)
-    took = time.monotonic() - began
-    told = _red("failed") if done.returncode else "done"
-    print(f"  {chain.name:45} {told} {took:6.0f} s", flush=True)
-    if not done.returncode:
-        return None
-    tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:])
-    return Failure(chain.name, f"failed; the end of {log}:\n{tail}")
-
-
-def _red(text: str) -> str:
-    return f"\033[31m{text}\033[0m" if sys.stdout.isatty() else text
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the folder for this process. Raises InfosegError while another one does."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise InfosegError(
-                f"another `make repro` is at work in this folder (process {file.read().strip()}): "
-                "wait for it, or stop it and start again"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline", description=__doc__)
-    parser.add_argument("--jobs", default="auto", help="stages side by side, or auto")
-    told = parser.parse_args(arguments).jobs
-    if told != "auto" and not (told.isdecimal() and int(told)):
-        parser.error(f"--jobs is {told}, at least 1, or auto")
-
-    def stop(kind: int, _: object) -> None:
-        signal.signal(kind, signal.SIG_IGN)
-        raise KeyboardInterrupt(kind)
-
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, stop)
     try:
-        with _alone():
-            mend()
-            with warm.server():
-                # Before DVC, which puts settings into commands that a shell reads.
-                settings = load_params(Path())
-                slots = Slots(
-                    None if told == "auto" else int(told),
-                    settings.execution.runs_per_gpu,
-                    launched=bool(os.environ.get(warm.LAUNCHER)),
-                )
-                return _run(slots, settings.profile.inputs)
-    except InfosegError as error:
-        print(f"infoseg: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        _end_all()
-        with contextlib.suppress(InfosegError):
-            mend()  # DVC was ended too, in the middle of a file perhaps
-        print("\ninfoseg: stopped; `make repro` goes on from here", file=sys.stderr)
-        return 128 + stopped.args[0]
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise InfosegError(f"{path} is not there") from None
+    except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+        raise InfosegError(f"{path} is not a notebook: {error}") from None
 
 
-def _end_all() -> None:
-    """End everything this process started, the politer way first.
+def _text(notebook: Notebook) -> str:
+    import nbformat
 
-    A training needs one SIGTERM and time for its checkpoint: a second one ends it at once. So a
-    kernel is told by its notebook's process alone, and a fork when whoever asked for it ends.
+    return nbformat.writes(notebook, version=4) + "\n"
+
+
+def _write(path: Path, notebook: Notebook) -> None:
+    text = _text(notebook)
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
+    """Remove outputs (except of cells that `keep`), counts, and metadata tools leave behind."""
+    import nbformat
+
+    notebook.metadata = nbformat.from_dict(KERNEL)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            kept = cell.outputs and keep(cell)
+            cell.outputs = cell.outputs if kept else []
+            # nbval takes a cell with outputs and without a count for one that was never run.
+            cell.execution_count = number + 1 if kept else None
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = cell.execution_count
+    return notebook
+
+
+def strip(sources: Sequence[Path], folder: Path) -> None:
+    """Write notebooks' inputs alone, the same bytes whatever was run or displayed in them."""
+    for source in sources:
+        _write(folder / source.name, clean(_read(source), keep=lambda cell: False))
+
+
+def scrub(notebook: Notebook) -> Notebook:
+    """Remove from an executed notebook what differs from run to run: times, ids, progress."""
+
+    def keep(cell: Any) -> bool:
+        # Progress bars and warnings go to stderr; they show times and paths of this machine.
+        kept: list[Any] = []
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                continue
+            # Where what went to stdout was divided is a matter of time, too.
+            if kept and output.get("name") == kept[-1].get("name") == "stdout":
+                kept[-1].text += output.text
+            else:
+                kept.append(output)
+        cell.outputs = kept
+        return True
+
+    return clean(notebook, keep)
+
+
+def tidy(path: Path, write: bool) -> bool:
+    """Whether a notebook in the repository is as it should be; with `write`, make it so."""
+    before = path.read_text(encoding="utf-8")
+    notebook = clean(_read(path), keep=lambda cell: CHECKED in cell.metadata.get("tags", []))
+    if write and before != _text(notebook):
+        _write(path, notebook)
+    return before == _text(notebook)
+
+
+def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
+    """Execute a notebook on params.yaml with papermill and scrub it.
+
+    Only a notebook that ran to its end gets the final name. Raises InfosegError naming a parameter
+    the notebook does not have, and the cell when one fails or its kernel dies.
     """
-    started = psutil.Process().children(recursive=True)
-    for process in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if not TOLD_BY_OTHERS.search(" ".join(process.cmdline())):
-                process.terminate()
-    # The server of forks ends with us, and kernels within a second of it.
-    servers = {child for child in psutil.Process().children() if _is_server(child)}
-    for process in psutil.wait_procs([p for p in started if p not in servers], GRACE)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
-
-def _is_server(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()[1:4] == ["-m", "infoseg.warm", "serve"]
-    return False
-
-
-def _run(slots: Slots, inputs: Mapping[str, str]) -> int:
-    stages = _stages()
-    if slots.jobs > 1:
-        # The copies of the notebooks and the list of sources that stages depend on; seconds.
-        if code := _dvc("repro", "--quiet", "strip", "code").returncode:
-            return code
-        schedule = Schedule(chains(stages, inputs), _changed)
-        if left := str(schedule):
-            print(f"{left}, {slots} (logs in {LOGS})", flush=True)
-        try:
-            schedule.run(lambda chain: _run_chain(chain, slots), slots.jobs)
-        except KeyboardInterrupt:
-            _end_all()
+    _read(source)  # named if it is none
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
+    whole = re.compile(r"-?\d+", re.ASCII)
+    values = {k: int(v) if whole.fullmatch(v) else v for k, v in parameters.items()}
+    running = RUNNING / re.sub(r"[^\w.-]", "-", str(target))
+    make_folder(running.parent)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    kept = f"The notebook as far as it came: {running}"
+    try:
+        executed = papermill.execute_notebook(
+            source,
+            running,
+            {"profile": "", **values},  # the empty profile is params.yaml as it stands
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            log_output=True,
+        )
+    except PapermillExecutionError as error:
+        lines = error.evalue.splitlines() or [""]
+        # Of settings every key that is wrong has a line; other errors go on for pages.
+        shown = lines if error.ename == ParamsError.__name__ else lines[:1]
+        message = f"{error.ename}: " + "\n".join(shown) + " …" * (len(lines) > len(shown))
+        if is_out_of_memory(error.ename, error.evalue):
+            message = f"{message}. {memory_advice()}"
+        where = f"{source} failed in cell {error.exec_count}"
+        raise InfosegError(f"{where}: {message}\n{kept}") from None
+    except DeadKernelError:
+        message = f"the kernel died. {memory_advice()}"
+        raise InfosegError(f"{source}: {message}\n{kept}") from None
+    except OSError:  # papermill writes after every cell
+        with storing(running):
             raise
-        if failures := schedule.failures:
-            for failure in failures.values():
-                print(f"\ninfoseg: {_red(failure.stage)} {failure.account}", file=sys.stderr)
-            print(f"\ninfoseg: {len(failures)} stages are not done", file=sys.stderr)
-            return 1
-    if code := _dvc("repro").returncode:
-        return code
-    sort_lock(stages)
-    finish()
+    except (NoSuchKernel, RuntimeError) as error:  # nbclient's, for a kernel that never came
+        raise InfosegError(f"{source}: {error}. `make setup` installs the kernel") from None
+    _write(target, scrub(executed))
+    running.unlink(missing_ok=True)
+
+
+# ---- code ----------------------------------------------------------------------------------------
+
+
+def write_code(folder: Path) -> None:
+    """Write what the stages depend on in place of sources: hashes of syntax trees, and settings
+    with their defaults, a file per method or variant, data set, source and kind of later stage."""
+    from infoseg.machine import TRAINING_CODE, code_hashes
+    from infoseg.methods.registry import METHODS
+
+    params = load_params(Path())
+    profile, ablations = params.profile, params.profile.ablations
+    rows = {method: profile.datasets for method in profile.methods}
+    rows |= {variant: [ablations.dataset] for variant in ablations.variants}
+    files: dict[str, dict[str, Any]] = {}
+    for name, datasets in rows.items():
+        settings = {dataset: params.method(name, dataset) for dataset in datasets}
+        modules = {METHODS[one.kind].__module__ for one in settings.values()}
+        files[name] = {
+            "code": code_hashes([*modules, *TRAINING_CODE]),
+            "settings": {d: s.numbers() | {"seeds": s.seeds} for d, s in settings.items()},
+            "training": params.training.model_dump(),
+        }
+    for name in profile.inputs:
+        code, settings = code_hashes(["infoseg.data.prepare"]), params.datasets[name]
+        files[f"data/{name}"] = {"code": code, "settings": settings.model_dump()}
+    for name in profile.sources:
+        code, source = code_hashes(["infoseg.data.scenes"]), params.sources[name]
+        files[f"sources/{name}"] = {"code": code, "settings": source.model_dump()}
+    results = ["infoseg.results", "infoseg.illustrations", "infoseg.summary"]
+    for name, modules in (("evaluate", ["infoseg.runs"]), ("results", results)):
+        files[f"stages/{name}"] = code_hashes(modules)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        write_json(folder / f"{name}.json", content)
+
+
+# ---- make repro ----------------------------------------------------------------------------------
+
+DVC = [sys.executable, "-m", "dvc"]
+LOGS = Path("build/logs")
+
+
+def gpus() -> list[str]:
+    """GPUs of this machine as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:
+        return []
+    return [] if listed.returncode else [str(n) for n, _ in enumerate(listed.stdout.splitlines())]
+
+
+def graph() -> dict[str, set[str]]:
+    """All stages by name, each with those whose outputs it reads."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        stages = repo.index.graph
+        return {s.addressing: {d.addressing for d in stages.successors(s)} for s in stages}
+
+
+def out_of_date() -> dict[str, set[str]]:
+    """Stages that have to run, each with those of them that it waits for."""
+    from graphlib import TopologicalSorter
+
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        reads = graph()
+        with Repo() as repo:
+            due = set(repo.status())
+    except DvcException as error:
+        if "dvc.lock" in str(error):
+            raise InfosegError(
+                "dvc.lock is not whole: DVC was killed while it wrote it. Type `git checkout "
+                "dvc.lock` and run again; the run cache brings back what was done"
+            ) from None
+        advice = ": delete it, DVC was killed while it wrote it" if "RWLock" in str(error) else ""
+        raise InfosegError(f"DVC cannot read the pipeline: {error}{advice}") from None
+    for stage in TopologicalSorter(reads).static_order():
+        if reads[stage] & due:
+            due.add(stage)  # DVC itself skips it if what it reads comes out the same
+    return {stage: reads[stage] & due for stage in reads if stage in due}
+
+
+def run_stage(stage: str, places: queue.Queue[str | None]) -> bool:
+    """Run one stage, on a GPU of its own if there are any; whether it succeeded."""
+    place, began, log = places.get(), time.monotonic(), LOGS / f"{stage.replace('@', '-')}.log"
+    environment = os.environ | ({} if place is None else {"CUDA_VISIBLE_DEVICES": place})
+    with log.open("w") as file:
+        command = [*DVC, "--wait-for-lock", "repro", "--single-item", stage]
+        done = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    places.put(place)
+    state = "done" if done.returncode == 0 else "FAILED; the end of its log:"
+    print(f"  {stage:40} {time.monotonic() - began:6.0f} s  {state}", flush=True)
+    if done.returncode:
+        print("".join(log.read_text(errors="replace").splitlines(keepends=True)[-15:]), flush=True)
+    return done.returncode == 0
+
+
+def repro(jobs: int | None) -> int:
+    """Run what is out of date, each stage as soon as everything it reads is made.
+
+    A stage that fails stops what depends on it and nothing else. Plain `dvc repro` makes the same
+    files, one stage at a time.
+    """
+    from filelock import FileLock, Timeout
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(LOGS / "repro.lock", timeout=0):
+            return _repro(jobs)
+    except Timeout:
+        raise InfosegError("another `make repro` is at work in this folder: wait for it") from None
+
+
+def _repro(jobs: int | None) -> int:
+    from graphlib import TopologicalSorter
+
+    load_params(Path())  # before DVC, which puts settings into commands that a shell reads
+    devices = gpus()
+    jobs = jobs or len(devices) or min(4, os.cpu_count() or 1)
+    places: queue.Queue[str | None] = queue.Queue()
+    for number in range(jobs):
+        places.put(devices[number % len(devices)] if devices else None)
+    waiting = out_of_date()
+    print(f"{len(waiting)} stages to run, {jobs} side by side (logs in {LOGS})", flush=True)
+    order = TopologicalSorter(waiting)
+    order.prepare()
+    failed, running = [], {}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        while running or order.is_active():
+            ready = order.get_ready()
+            running |= {pool.submit(run_stage, stage, places): stage for stage in ready}
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                stage = running.pop(future)
+                if future.result():
+                    order.done(stage)  # a stage that failed is never done: nothing after it begins
+                else:
+                    failed.append(stage)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C none begins that was ready
+    if failed:
+        raise InfosegError(f"failed: {', '.join(failed)}; `make repro` goes on from here")
     return 0
 
 
-def finish() -> None:
-    """What follows the stages: recorded timings, the README's results, signs of failure."""
-    from infoseg.project import Project  # deferred: seconds of imports
-    from infoseg.results import timings
-    from infoseg.summary import run_signs, write_readme
+# ---- commands ------------------------------------------------------------------------------------
 
-    project = Project.open()
-    print(f"wrote {timings(project)}")
-    if write_readme(project):
-        print("renewed the results in README.md")
-    runs = [*project.params.runs(), *project.params.ablations()]
-    found = [(key, sentences) for key, sentences in run_signs(project, runs) if sentences]
-    if found:
-        print(f"\nSigns of failure in {len(found)} of {len(runs)} runs; InfoSeg's own:")
-    for key, sentences in (line for line in found if "-infoseg-" in line[0]):
-        print(f"  {key}: {'; '.join(sentences)}")
-    print(f"\nreport: {project.results / 'report.html'}")
+
+def _jobs(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number, at least 1, or auto")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        match words:
+            case ["strip", *sources, folder] if sources:
+                strip([Path(source) for source in sources], Path(folder))
+            case ["code", folder]:
+                write_code(Path(folder))
+            case ["run", source, target, *pairs] if all("=" in pair for pair in pairs):
+                run(Path(source), Path(target), dict(pair.split("=", 1) for pair in pairs))
+            case ["repro", *options]:
+                parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline repro")
+                parser.add_argument("--jobs", type=_jobs, help="stages side by side, or auto")
+                return repro(parser.parse_args(options).jobs)
+            case ["check" | "clean" as command, *files]:
+                untidy = [file for file in files if not tidy(Path(file), command == "clean")]
+                if untidy and command == "check":
+                    print("outputs or metadata that do not belong, in:", *untidy, sep="\n  ")
+                    print("remove them with: python -m infoseg.pipeline clean", *untidy)
+                    return 1
+            case _:
+                print(__doc__)
+                return 2
+    except InfosegError as error:
+        print(f"infoseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("infoseg: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":

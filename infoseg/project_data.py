@@ -20,7 +20,7 @@ from infoseg.data.sources import Found, check_manifest, manifest, resolve
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import write_csv
-from infoseg.params import Dataset, LocalSource, OfficialSource, Params
+from infoseg.settings import Dataset, LocalSource, OfficialSource, Params
 
 
 def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
@@ -31,7 +31,7 @@ def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str
 
 
 class ProjectData:
-    """One profile's data under one folder; see `infoseg.project.Project`.
+    """One profile's data under one folder; see `infoseg.runs.Project`.
 
     overrides: of single settings. What is made with them lies in folders of their own, so that it
     is never taken for the profile's.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from infoseg.errors import TrainingError
 from infoseg.files import write_csv
-from infoseg.params import Run
 from infoseg.reporting.figures import Panel
 from infoseg.reporting.figures import figure4 as draw_figure4
 from infoseg.reporting.table2 import table2 as frame_table2
@@ -18,10 +18,10 @@ from infoseg.reporting.table2 import table2b as frame_table2b
 from infoseg.reporting.table2 import write_table2, write_table2b
 from infoseg.reporting.tables import table1 as frame_table1
 from infoseg.reporting.tables import write_table1
-from infoseg.restarts import selected_seeds
+from infoseg.settings import TABLE2, Run
 
 if TYPE_CHECKING:
-    from infoseg.project import Project
+    from infoseg.runs import Project
 
 Evaluation = dict[str, Any]
 
@@ -31,22 +31,24 @@ def caption(project: Project, table: str) -> str:
     profile = project.params.profile
     titles = {
         "table1": f"Pixel accuracy on {profile.description}.",
-        "table2": f"Ablations of measure and assignment on {_where(project, 'table2')}.",
-        "table2b": f"What the paper leaves open, on {_where(project, 'table2b')}.",
+        "table2": f"Ablations of measure and assignment on {_where(project)}.",
+        "table2b": f"What the paper leaves open, on {_where(project)}.",
     }
     return titles[table]
 
 
-def _where(project: Project, table: str) -> str:
+def _where(project: Project) -> str:
     profile = project.params.profile
-    title = project.params.datasets[getattr(profile, table).dataset].title
+    title = project.params.datasets[profile.ablations.dataset].title
     return f"{title}, {profile.description}"
 
 
 def table1(project: Project) -> pd.DataFrame:
-    """Write results/<profile>/table1.{csv,md,tex} from all runs; returns the long form."""
+    """Write results/<profile>/tables/table1.{csv,md,tex} from all runs; returns the long form."""
     frame = table1_frame(project)
-    write_table1(frame, project.results, caption(project, "table1"), project.params.papers_data)
+    write_table1(
+        frame, project.results / "tables", caption(project, "table1"), project.params.papers_data
+    )
     return frame
 
 
@@ -54,71 +56,76 @@ def table1_frame(project: Project) -> pd.DataFrame:
     """The long form of Table 1."""
     profile, runs = project.params.profile, project.params.runs()
     evaluations = [project.evaluation(run) for run in runs]
-    selected = selected_seeds(project, runs)
-    return frame_table1(evaluations, profile.datasets, profile.methods, runs, selected)
+    return frame_table1(evaluations, profile.datasets, profile.methods, runs)
 
 
 def timings(project: Project) -> Path:
     """Write results/<profile>/timing.csv: seconds, images/s and memory of each run made here.
 
-    A file of its own, because it alone differs when the same thing is made again.
+    No output of a stage, because it alone differs when the same thing is made again.
     """
     rows = []
     for run in [*project.params.runs(), *project.params.ablations()]:
-        path = project.runs / run.key / "timing.json"
-        if path.exists():
+        if (path := project.timing_path(run)).exists():
             rows.append({"run": run.key, **json.loads(path.read_text())})
     write_csv(project.results / "timing.csv", rows)
     return project.results / "timing.csv"
 
 
-def _rows(project: Project, dataset: str, method: str, seeds: list[int]) -> list[Evaluation]:
+def _rows(project: Project, method: str) -> list[Evaluation]:
+    """Evaluations of a method or variant on the data set of the ablations, all seeds."""
+    dataset = project.params.profile.ablations.dataset
+    seeds = project.params.method(method, dataset).seeds
     return [project.evaluation(Run(dataset=dataset, method=method, seed=seed)) for seed in seeds]
 
 
 def table2(project: Project) -> pd.DataFrame:
-    """Write results/<profile>/table2.{csv,md,tex}; returns the long form."""
+    """Write results/<profile>/tables/table2.{csv,md,tex}, and its PA where DVC shows metrics;
+    returns the long form."""
     frame = table2_frame(project)
-    write_table2(frame, project.results, caption(project, "table2"))
+    write_table2(frame, project.results / "tables", caption(project, "table2"))
     return frame
 
 
 def table2_frame(project: Project) -> pd.DataFrame:
     """The long form of Table 2. Its last row, JSD with soft assignment, is Table 1's InfoSeg, not
     another run of it."""
-    rows = project.params.profile.table2
-    evaluations = [
-        evaluation
-        for method in [*rows.variants, "infoseg"]
-        for evaluation in _rows(project, rows.dataset, method, rows.seeds)
-    ]
-    return frame_table2(evaluations)
+    variants = [name for name in TABLE2 if name in project.params.profile.ablations.variants]
+    methods = [*variants, "infoseg"] if variants else []
+    return frame_table2([one for method in methods for one in _rows(project, method)])
 
 
 def table2b(project: Project) -> pd.DataFrame:
-    """Write results/<profile>/table2b.{csv,md,tex}; returns the long form."""
+    """Write results/<profile>/tables/table2b.{csv,md,tex}; returns the long form."""
     frame = table2b_frame(project)
-    write_table2b(frame, project.results, caption(project, "table2b"))
+    write_table2b(frame, project.results / "tables", caption(project, "table2b"))
     return frame
 
 
 def table2b_frame(project: Project) -> pd.DataFrame:
     """The long form of Table 2b."""
-    rows = project.params.profile.table2b
-    questions = rows.table1_rows | {
-        name: project.params.variants[name].question for name in rows.variants
+    profile, ablations = project.params.profile, project.params.profile.ablations
+    rows = {m: text for m, text in ablations.table1_rows.items() if m in profile.methods}
+    questions = rows | {
+        name: project.params.variants[name].question
+        for name in ablations.variants
+        if name not in TABLE2
     }
-    return frame_table2b(
-        _rows(project, rows.dataset, "infoseg", rows.seeds),
-        {
-            name: (question, _rows(project, rows.dataset, name, rows.seeds))
-            for name, question in questions.items()
-        },
-    )
+    variants = {name: (question, _rows(project, name)) for name, question in questions.items()}
+    return frame_table2b(_rows(project, "infoseg") if variants else [], variants)
+
+
+def first_run(project: Project, dataset: str, method: str) -> Run:
+    """The first seed of a method that did not diverge. Raises TrainingError where all did."""
+    for seed in project.params.method(method, dataset).seeds:
+        run = Run(dataset=dataset, method=method, seed=seed)
+        if not project.evaluation(run)["diverged"]:
+            return run
+    raise TrainingError(f"every seed of {method} diverged on {dataset}: there is nothing to draw")
 
 
 def figure4(project: Project) -> list[Path]:
-    """Draw results/<profile>/figure4.{png,svg} from the runs' examples, first seed.
+    """Draw results/<profile>/figures/figure4.{png,svg} from the runs' examples, first seed.
 
     The pictures are evenly spaced in rank by their PA under the first of the methods shown, the
     best first, the worst last. With more methods than one, those drawn blind are shown instead:
@@ -132,9 +139,8 @@ def figure4(project: Project) -> list[Path]:
             continue
         shown = {}
         for method in profile.figure4.methods:
-            run = Run(dataset=dataset, method=method, seed=profile.seeds[0])
             title = project.params.method(method, dataset).title
-            shown[title] = project.examples(run).chosen(by_rank)
+            shown[title] = project.examples(first_run(project, dataset, method)).chosen(by_rank)
         first = next(iter(shown.values()))
         places = np.linspace(0, len(first.images) - 1, min(count, len(first.images)))
         for i in places.round().astype(int).tolist():
@@ -148,4 +154,4 @@ def figure4(project: Project) -> list[Path]:
                     classes=list(first.classes),
                 )
             )
-    return draw_figure4(panels, project.results / "figure4")
+    return draw_figure4(panels, project.results / "figures" / "figure4")

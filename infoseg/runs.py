@@ -1,107 +1,469 @@
-"""A run on disk: weights with everything needed to use them, history, evaluation.
+"""One cell of Table 1: train and evaluate every seed; where its files lie.
 
-runs/<profile>/<data set>-<method>-<seed>/
-    weights.safetensors   last weights
-    best.safetensors      weights of the best evaluation, chosen with labels
-    history.csv           loss and evaluations by step, no timings
-    provenance.json       what ran where
-    timing.json           seconds, images/s, memory: what differs from run to run
+    raw/<profile>/<source>  →  prepared/<profile>/<data set>
+        →  runs/<profile>/<data set>/<method>/{0,1,2}.safetensors, history.csv, run.json
+        →  runs/<profile>/evaluations/<data set>/<method>-<seed>.{json,npz}  →  results/<profile>
+
+Notebooks and the command line call these methods and nothing below them; DVC calls the notebooks.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-from pydantic import BaseModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from infoseg.errors import DataError
-from infoseg.files import write_whole
-from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.params_data import SuperpixelSettings
+from infoseg.data.store import Prepared
+from infoseg.data.store_meta import Meta, sha256_of
+from infoseg.diagnostics import (
+    FORMAT,
+    Examples,
+    make_examples,
+    read_examples,
+    summarise,
+    write_examples,
+)
+from infoseg.errors import DataError, TrainingError
+from infoseg.evaluation import confusions, evaluate
+from infoseg.files import find_root, read_json, write_csv, write_json, write_whole
+from infoseg.machine import (
+    TRAINING_CODE,
+    choose_device,
+    choose_precision,
+    code_hashes,
+    facts,
+    hash_of,
+    peak_memory,
+    reproducible,
+    seed_everything,
+)
+from infoseg.methods.base import DataInfo, Method
+from infoseg.methods.registry import METHODS
+from infoseg.project_data import ProjectData
+from infoseg.settings import Run, load_params
+from infoseg.training import Checkpoint, Row, Trained, train
+from infoseg.views import DeviceData
+from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights
 
-WEIGHTS_FORMAT = 5
+#: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in
+#: temporary copies.
+SCRATCH = "INFOSEG_SCRATCH"
 
 
-class Card(BaseModel):
-    """What weights say about themselves: enough to rebuild the method and to name its clusters.
+class Project(ProjectData):
+    """One profile's data, runs and results under one folder.
 
-    superpixels: how to make them for new pictures, for a method that needs them. training: settings
-    of the training; prepared: of the data set; data: SHA-256 of each prepared array; None in
-    weights of an earlier version.
+    make_missing: produce whatever an asked-for step needs and does not find (notebooks opened by
+    hand, the command line); otherwise a missing input is an error naming the stage that makes it.
     """
 
-    format: int
-    dataset: str
-    method: str
-    seed: int
-    step: int
-    settings: dict[str, Any]
-    clusters: int
-    channels: int
-    mean: list[float]
-    std: list[float]
-    crop: int
-    classes: list[str]
-    superpixels: SuperpixelSettings | None
-    training: dict[str, Any] | None = None
-    prepared: dict[str, Any] | None = None
-    data: dict[str, str] | None = None
+    @classmethod
+    def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Project:
+        """The project a notebook works on.
 
-    def build(self) -> Method:
-        """The method these weights belong to, freshly initialised."""
-        kind = METHODS[self.settings["kind"]]
-        info = DataInfo(self.clusters, self.channels, tuple(self.mean), tuple(self.std))
-        return kind(kind.Settings.model_validate(self.settings), info)
+        profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
+        Any other is composed from infoseg/conf, lives under build/ (out of the pipeline's way) and
+        makes what it misses; `tiny` renders a few pictures and takes seconds.
+        """
+        root = find_root()
+        if not profile:
+            return cls(root, load_params(root, overrides=overrides), root, overrides=overrides)
+        params = load_params(root, profile, overrides)
+        return cls(root / "build" / "notebooks", params, root, True, overrides)
+
+    # ---- where things lie ------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs" / self.name
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / self.name
+
+    def cell_folder(self, dataset: str, method: str) -> Path:
+        return self.runs / dataset / method
+
+    def weights_path(self, run: Run) -> Path:
+        return self.cell_folder(run.dataset, run.method) / f"{run.seed}.safetensors"
+
+    def evaluation_path(self, run: Run) -> Path:
+        return self.runs / "evaluations" / run.dataset / f"{run.method}-{run.seed}.json"
+
+    def timing_path(self, run: Run) -> Path:
+        """What differs from run to run; DVC knows nothing of it."""
+        return self.folder / "build" / "timing" / self.name / f"{run.key}.json"
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def cell(self, dataset: str, method: str, seeds: Sequence[int] | None = None) -> Cell:
+        """Open a cell. seeds: those asked for; by default the settings' own."""
+        return Cell(self, dataset, method, seeds)
+
+    def train(self, dataset: str, method: str, seeds: Sequence[int] | None = None) -> Path:
+        """Train a method on a data set; returns the cell's folder. What notebook 2 does."""
+        cell = self.cell(dataset, method, seeds)
+        for seed in cell.unfinished():
+            model = cell.build(seed)
+            trained = cell.train(model, seed)
+            cell.keep(seed, model, trained)
+        return cell.write()
+
+    def info(self, dataset: str, prepared: Prepared) -> DataInfo:
+        meta, clusters = prepared.meta, self._dataset(dataset).clusters
+        return DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
+
+    def decides(self, run: Run) -> dict[str, Any]:
+        """What a run's numbers follow from beside code and data, as its files state it."""
+        return {
+            **run.model_dump(),
+            "settings": self.params.method(run.method, run.dataset).numbers(),
+            "training": self.params.training.model_dump(),
+            "prepared": self._dataset(run.dataset).model_dump(),
+        }
+
+    def trained(self, run: Run, device: torch.device) -> tuple[Method, Card]:
+        """A run's weights. Raises DataError where they are another run's, or were made with other
+        settings or data than those of today; TrainingError where the training diverged."""
+        path = self.weights_path(run)
+        card = read_card(path)
+        data = {"data": data_hashes(self.load(run.dataset).meta)}
+        _refuse(path, card.model_dump(), self.decides(run) | data)
+        if card.diverged:
+            raise TrainingError(card.diverged)
+        return load_weights(path, device)
+
+    def model(self, run: Run) -> Method:
+        """A run's weights in evaluation mode."""
+        with reproducible(self.params.training, run.seed) as device:
+            return self.trained(run, device)[0]
+
+    def crops(self, dataset: str, model: Method) -> DeviceData:
+        """A data set beside a method, on its device, for evaluating or showing it."""
+        device = choose_device(self.params.training.device)
+        return DeviceData(self.load(dataset), self._dataset(dataset).crop, device, model.sees)
+
+    def history(self, run: Run) -> pd.DataFrame:
+        """A run's rows of history.csv: step, loss and, where it was evaluated, PA and the rest."""
+        path = self.cell_folder(run.dataset, run.method) / "history.csv"
+        if not path.exists() and self.make_missing:
+            self.train(run.dataset, run.method)
+        if not path.exists():
+            stage = f"train@{run.dataset}-{run.method}"
+            raise DataError("not found", file=path, advice=f"Run {stage}")
+        rows = pd.read_csv(path)
+        return rows[rows["seed"] == run.seed].drop(columns="seed").reset_index(drop=True)
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    def measured(self, model: Method, data: DeviceData) -> dict[str, Any]:
+        """The protocol's figures and their diagnostics on the labelled images of prepared data."""
+        training, index = self.params.training, data.prepared.index
+        precision = choose_precision(training.precision, data.device)
+        counts, entropy = confusions(model, data, training.evaluation_batch, precision)
+        ids = index["id"][index["labelled"]].tolist()
+        summary = summarise(counts, ids, data.prepared.meta.classes)
+        return summary | {"assignment_entropy": entropy}
+
+    def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
+        """Evaluate a run's weights; what the tables are made of.
+
+        start, best: PA before training and at the best of the evaluations during it, from the
+        history; None where there is none. A training that diverged has `diverged` in their place.
+        """
+        run = Run(dataset=dataset, method=method, seed=seed)
+        if self.make_missing and not self.weights_path(run).exists():
+            self.train(dataset, method, [seed])
+        settings = self.params.method(method, dataset)
+        result: dict[str, Any] = {
+            "format": FORMAT,
+            **run.model_dump(),
+            "dataset_title": self._dataset(dataset).title,
+            "method_title": settings.title,
+            "paper_row": settings.paper_row,
+            "made_with": self.decides(run),
+            "diverged": "",
+        }
+        with reproducible(self.params.training, seed) as device:
+            prepared = self.load(dataset)
+            if not prepared.index["labelled"].any():
+                raise DataError(
+                    "has no labels to evaluate with",
+                    file=prepared.path,
+                    advice="Use `infoseg segment` to look at what was learnt",
+                )
+            result["notes"] = list(prepared.meta.notes)
+            data = {"data": data_hashes(prepared.meta)}
+            result["made_with"] |= data | {"weights": sha256_of(self.weights_path(run))}
+            try:
+                model, card = self.trained(run, device)
+            except TrainingError as error:
+                result["diverged"] = str(error)
+            else:
+                crops = self.crops(dataset, model)
+                result["uses_mask"] = model.sees.mask
+                result["last"] = {"step": card.step} | self.measured(model, crops)
+                result |= _course(self.history(run), result["last"])
+                match = list(result["last"]["match"].values())
+                ranks = result["last"]["quantiles"]
+                examples = make_examples(model, crops, match, prepared.meta.classes, ranks)
+                write_examples(self.evaluation_path(run).with_suffix(".npz"), examples)
+        # Last, because its presence says that the evaluation is whole.
+        write_json(self.evaluation_path(run), result)
+        return result
+
+    def evaluate_all(self, dataset: str) -> list[dict[str, Any]]:
+        """Evaluate every run of a data set, ablations included, and write the metrics DVC shows:
+        results/<profile>/metrics/<data set>.json, PA of each method in the mean over its seeds."""
+        ablations = self.params.profile.ablations.variants
+        every = [*self.params.runs(), *self.params.ablations()]
+        found = [self.evaluate(**run.model_dump()) for run in every if run.dataset == dataset]
+        pa: dict[str, list[float]] = {}
+        for evaluation in found:
+            if not evaluation["diverged"] and evaluation["method"] not in ablations:
+                pa.setdefault(evaluation["method"], []).append(evaluation["last"]["pa"])
+        means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
+        write_json(self.results / "metrics" / f"{dataset}.json", means)
+        return found
+
+    def _stated_now(self, run: Run) -> dict[str, Any]:
+        """What the run's evaluation has to state, as far as its data and weights are here."""
+        now = self.decides(run)
+        if (self.prepared(run.dataset) / "meta.json").exists():
+            now["data"] = data_hashes(self.load(run.dataset).meta)
+        weights = self.weights_path(run)
+        return now | ({"weights": sha256_of(weights)} if weights.exists() else {})
+
+    def is_current(self, run: Run) -> bool:
+        """Whether the run's evaluation is there, made with the settings and data of today, and
+        weights of today's code."""
+        try:
+            made_with = json.loads(self.evaluation_path(run).read_text())["made_with"]
+        except (OSError, ValueError, LookupError):
+            return False
+        now = self._stated_now(run)
+        if not all(made_with.get(key) == value for key, value in now.items()):
+            return False
+        return self.cell(run.dataset, run.method, [run.seed]).unfinished() == []
+
+    def evaluation(self, run: Run) -> dict[str, Any]:
+        """A run's evaluation as written.
+
+        Raises DataError naming the stages that make it where it is missing, and what differs where
+        it was made with other settings, data or weights than those that are here.
+        """
+        if self.make_missing and not self.is_current(run):
+            self.train(run.dataset, run.method, [run.seed])
+            return self.evaluate(**run.model_dump())
+        path = self.evaluation_path(run)
+        stages = f"train@{run.dataset}-{run.method}, evaluate@{run.dataset}"
+        evaluation = read_json(path, stages)
+        _refuse(path, evaluation.get("made_with", {}), self._stated_now(run))
+        return evaluation
+
+    def examples(self, run: Run) -> Examples:
+        """The pictures evaluation keeps of a run, chosen blind and by rank."""
+        path = self.evaluation_path(run).with_suffix(".npz")
+        if not path.exists() and self.make_missing:
+            self.evaluate(**run.model_dump())
+        return read_examples(path, f"evaluate@{run.dataset}")
+
+    def clusters(self, run: Run) -> Examples:
+        """The same pictures straight after training: predictions are clusters without a class."""
+        model = self.model(run)
+        data = self.crops(run.dataset, model)
+        with reproducible(self.params.training, run.seed):
+            return make_examples(model, data, None, data.prepared.meta.classes)
 
 
-def save_weights(path: Path, state: dict[str, Tensor], card: Card) -> None:
-    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
-    metadata = {"infoseg": card.model_dump_json()}
-    write_whole(path, lambda file: save_file(tensors, file, metadata))
+class Cell:
+    """A method on a data set, all its seeds.
 
-
-def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
-    """Rebuild a method from its weights file, in evaluation mode on `device`.
-
-    Raises DataError for a missing, damaged or foreign file, or one of another format version.
+    seeds: those asked for. device, data: where training runs, and the data set there.
     """
-    try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if "infoseg" not in metadata:
-            raise DataError("holds weights of another program", file=path)
-        told = json.loads(metadata["infoseg"])
-        if told["format"] != WEIGHTS_FORMAT:
+
+    def __init__(
+        self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None = None
+    ):
+        self.project, self.dataset, self.method = project, dataset, method
+        self.settings = project.params.method(method, dataset)
+        self.training = project.params.training
+        self.seeds = list(seeds if seeds is not None else self.settings.seeds)
+        self.folder = project.cell_folder(dataset, method)
+        self.device = choose_device(self.training.device)
+        self.prepared = project.load(dataset)
+        self.info = project.info(dataset, self.prepared)
+        self._data: DeviceData | None = None
+        self._decides = {
+            "code": code_hashes([METHODS[self.settings.kind].__module__, *TRAINING_CODE]),
+            "machine": facts(self.training, self.device),
+            "data": data_hashes(self.prepared.meta),
+        }
+
+    @property
+    def data(self) -> DeviceData:
+        """The data set on the device, once."""
+        if self._data is None:
+            with torch.device("meta"):
+                sees = METHODS[self.settings.kind](self.settings, self.info).sees
+            crop = self.project.params.datasets[self.dataset].crop
+            self._data = DeviceData(self.prepared, crop, self.device, sees)
+        return self._data
+
+    def run(self, seed: int) -> Run:
+        return Run(dataset=self.dataset, method=self.method, seed=seed)
+
+    def fingerprint(self, seed: int) -> str:
+        """A hash of all that decides a run's bytes: code, settings, data, seed, machine."""
+        return hash_of(self._decides | self.project.decides(self.run(seed)))[:20]
+
+    def _scratch(self, seed: int, suffix: str) -> Path:
+        folder = os.environ.get(SCRATCH) or self.project.folder / "build" / "scratch"
+        return Path(folder) / f"{self.run(seed).key}-{self.fingerprint(seed)}{suffix}"
+
+    def finished(self, seed: int) -> Path | None:
+        """The file of a seed that is trained already, in the cell's folder or kept in scratch."""
+        for path in (self.folder / f"{seed}.safetensors", self._scratch(seed, ".safetensors")):
+            try:
+                if read_card(path).fingerprint == self.fingerprint(seed):
+                    return path
+            except DataError:  # missing, damaged or of another version
+                continue
+        return None
+
+    def unfinished(self) -> list[int]:
+        """Those of the seeds that are not trained yet."""
+        return [seed for seed in self.seeds if self.finished(seed) is None]
+
+    def build(self, seed: int) -> Method:
+        """The method as its run begins: the same seed gives the same weights."""
+        seed_everything(seed)
+        return METHODS[self.settings.kind](self.settings, self.info).to(self.device)
+
+    def checkpoint(self, seed: int) -> Checkpoint:
+        seconds = self.project.params.execution.checkpoint_seconds
+        return Checkpoint(self._scratch(seed, ".ckpt"), seconds)
+
+    def train(self, model: Method, seed: int) -> Trained:
+        """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
+        return train(
+            model,
+            self.data,
+            self.training,
+            seed,
+            lambda: self.evaluate(model),
+            self.run(seed).key,
+            self.checkpoint(seed),
+            lambda history: self._write_history(seed, history),
+        )
+
+    def evaluate(self, model: Method) -> dict[str, Any]:
+        """The protocol's figures of a model on the labelled images, as it is."""
+        classes, batch = self.prepared.meta.classes, self.training.evaluation_batch
+        precision = choose_precision(self.training.precision, self.device)
+        return evaluate(model, self.data, batch, classes, precision)
+
+    def keep(self, seed: int, model: Method, trained: Trained) -> None:
+        """Keep a finished seed in scratch, with its history, and note how long it took."""
+        method = self.settings
+        card = Card(
+            format=WEIGHTS_FORMAT,
+            step=trained.steps,
+            clusters=self.info.clusters,
+            channels=self.info.channels,
+            mean=list(self.info.mean),
+            std=list(self.info.std),
+            crop=self.data.size,
+            classes=list(self.prepared.meta.classes),
+            superpixels=self.project.params.datasets[self.dataset].superpixels
+            if self.data.sees.regions
+            else None,
+            fingerprint=self.fingerprint(seed),
+            history=trained.history,
+            diverged=trained.diverged,
+            **self.project.decides(self.run(seed)),
+            data=self._decides["data"],
+        )
+        assert card.settings == method.numbers()
+        state = {} if trained.diverged else model.state_dict()
+        save_weights(self._scratch(seed, ".safetensors"), state, card)
+        timing = {
+            "seconds": round(trained.seconds, 2),
+            "images_per_second": round(trained.images_per_second, 1),
+            "peak_memory_bytes": peak_memory(self.device),
+            "resumed_at": trained.resumed_at,
+        }
+        write_json(self.project.timing_path(self.run(seed)), timing)
+        self.checkpoint(seed).clear()
+
+    def write(self) -> Path:
+        """Write the cell's folder from its finished seeds: weights, history.csv and run.json."""
+        files = {seed: path for seed in self._known() if (path := self.finished(seed))}
+        for seed, path in files.items():
+            target = self.folder / f"{seed}.safetensors"
+            if path != target:
+                write_whole(target, lambda file, path=path: shutil.copyfile(path, file))
+        for path in self.folder.glob("*.safetensors"):
+            if path.stem not in map(str, files):
+                path.unlink()  # of other settings, code or data
+        self._write_history()
+        diverged = {seed: read_card(path).diverged for seed, path in files.items()}
+        state = {"seeds": list(files), "diverged": {s: why for s, why in diverged.items() if why}}
+        write_json(self.folder / "run.json", self._decides | state)
+        return self.folder
+
+    def _known(self) -> list[int]:
+        """Seeds of the settings, those asked for, and those that lie in the folder already."""
+        there = sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
+        return list(dict.fromkeys([*self.settings.seeds, *self.seeds, *there]))
+
+    def _write_history(self, seed: int | None = None, rows: Sequence[Row] = ()) -> None:
+        """Write history.csv of all finished seeds, and the rows of one that is being trained."""
+        history = {s: read_card(p).history for s in self._known() if (p := self.finished(s))}
+        if seed is not None:
+            history[seed] = list(rows)
+        every = [{"seed": s} | row for s, part in history.items() for row in part]
+        write_csv(self.folder / "history.csv", every)
+
+
+def data_hashes(meta: Meta) -> dict[str, str]:
+    """SHA-256 of each array of a prepared data set."""
+    return {name: facts.sha256 for name, facts in meta.files.items()}
+
+
+def _course(history: pd.DataFrame, last: dict[str, Any]) -> dict[str, Any]:
+    """PA before training, and at the best of the evaluations during it."""
+    evaluated = history[history["pa"].notna()] if "pa" in history else history.iloc[:0]
+    start = evaluated[(evaluated["step"] == 0) & (last["step"] > 0)]
+    best = evaluated.loc[evaluated["pa"].idxmax()] if len(evaluated) else last
+    return {
+        "start": {"step": 0, "pa": float(start["pa"].iloc[0])} if len(start) else None,
+        "best": {"step": int(best["step"]), "pa": float(best["pa"])},
+    }
+
+
+def _refuse(path: Path, stated: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise DataError naming the first thing in which a file states another than holds now."""
+    for key, value in now.items():
+        if difference := _difference(key, stated.get(key), value):
             raise DataError(
-                f"has weights format {told['format']}, this version reads {WEIGHTS_FORMAT}",
+                f"was made with other settings or data: {difference}",
                 file=path,
-                advice="Use the version of infoseg that wrote it, or train this run again",
+                advice="Train and evaluate it again, or name the profile and the -S settings it "
+                "was made with",
             )
-        card = Card.model_validate(told)
-        # Before any memory is taken: a few bytes can claim a network of any size.
-        with torch.device("meta"):
-            claimed = card.build().state_dict()
-        if {n: t.shape for n, t in claimed.items()} != {n: t.shape for n, t in state.items()}:
-            raise ValueError("they are not of the network that they describe")
-        method = card.build()
-        method.load_state_dict(state)
-    except FileNotFoundError:
-        raise DataError("not found", file=path, advice="Train this run first") from None
-    except (
-        SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
-        ArithmeticError, AssertionError, RecursionError,
-    ) as error:  # fmt: skip
-        problem = " ".join(str(error).split())
-        raise DataError(
-            f"cannot be read as weights ({problem})",
-            file=path,
-            advice="Train this run again, or copy it again",
-        ) from None
-    return method.to(device).eval(), card
+
+
+def _difference(key: str, stated: Any, now: Any) -> str:
+    """The first key at or below `key` with another value now, and both values; "" without any."""
+    if isinstance(stated, dict) and isinstance(now, dict):
+        names = dict.fromkeys([*now, *stated])
+        parts = (_difference(f"{key}.{n}", stated.get(n), now.get(n)) for n in names)
+        return next(filter(None, parts), "")
+    return "" if stated == now else f"{key} is {stated} there and {now} now"

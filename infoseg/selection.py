@@ -11,17 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
-from infoseg.devices import autocast
-from infoseg.errors import DataError, ParamsError
-from infoseg.files import write_whole
+from infoseg.errors import ParamsError
+from infoseg.machine import autocast
 from infoseg.methods.base import Method
 from infoseg.views import DeviceData, centre_crops, evaluated_items
 
@@ -47,63 +43,22 @@ def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool 
     return float((equal - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
-class LabelMaps:
-    """Clusters of the first images that evaluation looks at, thinned out: (n, S, S) uint8.
-
-    n is at most 200 and S at most 32, enough to compare seeds by and small enough to keep.
-    """
-
-    def __init__(self) -> None:
-        self.parts: list[Tensor] = []
-        self.missing = KEPT
-
-    def add(self, labels: Tensor) -> None:
-        """Take what is still missing of a batch of labels, (B, H, W)."""
-        step = max(1, labels.shape[-1] // SIDE)
-        part = labels[: self.missing, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE]
-        if len(part):
-            self.parts.append(part.byte())
-            self.missing -= len(part)
-
-    def array(self) -> np.ndarray:
-        return torch.cat(self.parts).cpu().numpy()
-
-
 @torch.no_grad()
 def label_maps(
     method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
 ) -> np.ndarray:
-    """The maps of a method that is not evaluated, as on images without labels."""
+    """Clusters of the first images that evaluation looks at, thinned out: (n, S, S) uint8.
+
+    n is at most 200 and S at most 32, enough to compare seeds by.
+    """
     method.eval()
-    maps = LabelMaps()
+    parts = []
     for views in centre_crops(data, evaluated_items(data)[:KEPT], batch, mask=False):
         with autocast(data.device, precision):
-            maps.add(method.segment(views))
-    return maps.array()
-
-
-def write_maps(path: Path, maps: np.ndarray, weights: str) -> None:
-    """weights: SHA-256 of the weights file they were made with."""
-
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:  # given a name, NumPy would append .npz to it
-            np.savez_compressed(stream, maps=maps, weights=np.array(weights))
-
-    write_whole(path, write)
-
-
-def read_maps(path: Path, stage: str) -> tuple[np.ndarray, str]:
-    """Maps, and SHA-256 of their weights.
-
-    Raises DataError naming the stage that makes them when they are not there or not whole.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["maps"], str(arrays["weights"])
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(
-            f"cannot be read ({error})", file=path, advice=f"Run stage {stage}"
-        ) from None
+            labels = method.segment(views)
+        step = max(1, labels.shape[-1] // SIDE)
+        parts.append(labels[:, step // 2 :: step, step // 2 :: step][:, :SIDE, :SIDE].byte())
+    return torch.cat(parts).cpu().numpy()
 
 
 def seed_agreements(maps: Sequence[np.ndarray]) -> list[float]:

@@ -1,17 +1,18 @@
-"""The report page of a profile, and the README's results section: what was found, from the runs."""
+"""The report page of a profile, and the README's results: what was found."""
 
 from __future__ import annotations
 
-import os
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infoseg.diagnostics import signs
 from infoseg.errors import DataError
-from infoseg.files import write_whole
+from infoseg.files import find_root, write_whole
 from infoseg.illustrations import ILLUSTRATIONS
-from infoseg.params import LocalSource, Run
 from infoseg.reporting.claims import claims
-from infoseg.reporting.markup import Grid, markdown
+from infoseg.reporting.markup import Grid
 from infoseg.reporting.report import (
     ReportContent,
     ReportFigure,
@@ -19,7 +20,6 @@ from infoseg.reporting.report import (
     read_deviations,
     write_report,
 )
-from infoseg.reporting.signs import signs
 from infoseg.reporting.table2 import table2_grid, table2b_grid
 from infoseg.reporting.tables import table1_grid
 from infoseg.results import (
@@ -28,12 +28,14 @@ from infoseg.results import (
     table2_frame,
     table2b_frame,
 )
+from infoseg.settings import CocoScenesSource, PotsdamScenesSource, Run
 
 if TYPE_CHECKING:
-    from infoseg.project import Project
+    from infoseg.runs import Project
 
 #: Where the deviations stand, once, for readers of the repository and of the report.
 DEVIATIONS = Path("docs/deviations.md")
+RENDERED = (CocoScenesSource, PotsdamScenesSource)
 HEADINGS = (
     "Table 1: all methods",
     "Table 2: measure and assignment",
@@ -59,9 +61,10 @@ def report(project: Project) -> Path:
     figures = []
     for name, heading, alt, text in ILLUSTRATIONS:
         suffix = ".png" if name in ("figure1", "figure2", "figure4") else ".svg"
-        path = project.results / f"{name}{suffix}"
+        folder = project.root / "docs" if name == "figure3" else project.results / "figures"
+        path = folder / f"{name}{suffix}"
         if not path.exists():
-            raise DataError("not found", file=path, advice="Run stages figures and figure4 first")
+            raise DataError("not found", file=path, advice="Run stage figures first")
         figures.append(ReportFigure(heading, path, alt, text))
     runs = [*params.runs(), *params.ablations()]
     return write_report(
@@ -70,7 +73,7 @@ def report(project: Project) -> Path:
             profile=profile.name,
             description=profile.description,
             data=_data(project),
-            is_demo=not all(isinstance(params.sources[s], LocalSource) for s in profile.sources),
+            is_demo=any(isinstance(params.sources[s], RENDERED) for s in profile.sources),
             papers_data=params.papers_data,
             tables=[
                 ReportTable(heading, grid, text)
@@ -81,7 +84,6 @@ def report(project: Project) -> Path:
             claims=claims(*frames),
             signs=run_signs(project, runs),
             deviations=read_deviations(project.root / DEVIATIONS),
-            notebooks=_notebooks(project, runs),
         ),
         project.results / "report.html",
     )
@@ -108,41 +110,34 @@ def _data(project: Project) -> str:
 
 def run_signs(project: Project, runs: list[Run]) -> list[tuple[str, list[str]]]:
     """Early failure signs of every run, in plain sentences."""
-    return [(run.key, signs(project.evaluation(run)["last"])) for run in runs]
-
-
-def _notebooks(project: Project, runs: list[Run]) -> list[tuple[str, str]]:
-    """Executed notebooks of the pipeline, relative to the page."""
-    paths = [(f"{run.key}: training", project.runs / run.key / "train.ipynb") for run in runs]
-    paths += [(f"{run.key}: evaluation", project.runs / run.key / "evaluate.ipynb") for run in runs]
-    return [(name, Path(os.path.relpath(path, project.results)).as_posix()) for name, path in paths]
+    evaluations = [(run.key, project.evaluation(run)) for run in runs]
+    return [(key, [e["diverged"]] if e["diverged"] else signs(e["last"])) for key, e in evaluations]
 
 
 # ---- README --------------------------------------------------------------------------------------
 
 
-def readme_section(project: Project) -> str:
-    """What stands between the README's markers: the tables and what became of the claims."""
-    frames = table1_frame(project), table2_frame(project), table2b_frame(project)
-    found = [f"- **{c.verdict}** ({c.source}): {c.text} {c.finding}" for c in claims(*frames)]
-    grids = _grids(project, frames)
-    return "\n".join([*(markdown(grid) for grid in grids[:2]), *found, ""])
-
-
-def write_readme(project: Project) -> bool:
-    """Renew the results section of README.md; whether it has one for this profile.
-
-    It stands between `<!-- results:<profile> -->` and `<!-- /results -->`, and is written by the
-    pipeline alone.
-    """
-    path = project.root / "README.md"
-    opening, closing = f"<!-- results:{project.params.profile.name} -->\n", "<!-- /results -->"
+def readme(root: Path) -> str:
+    """README.md with the committed Tables 1 and 2 of a profile between `<!-- results:<profile> -->`
+    and `<!-- /results -->`. Raises DataError where these marks are missing."""
+    path = root / "README.md"
+    marks = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
     text = path.read_text(encoding="utf-8")
-    before, mark, rest = text.partition(opening)
-    _, end, after = rest.partition(closing)
-    if not mark or not end:
-        return False
-    renewed = f"{before}{mark}\n{readme_section(project)}\n{end}{after}"
-    if renewed != text:
-        write_whole(path, lambda file: file.write_text(renewed, encoding="utf-8"))
-    return True
+    if not (found := marks.search(text)):
+        raise DataError("has no place for results", file=path)
+    tables = [
+        root / "results" / found[2] / "tables" / f"{name}.md" for name in ("table1", "table2")
+    ]
+    section = "\n".join(table.read_text(encoding="utf-8") for table in tables)
+    return text[: found.end(1)] + f"\n{section}\n" + text[found.start(3) :]
+
+
+if (
+    __name__ == "__main__"
+):  # python -m infoseg.summary check: for `make lint`; else: renew README.md
+    root = find_root()
+    renewed = readme(root)
+    if sys.argv[1:] != ["check"]:
+        write_whole(root / "README.md", lambda file: file.write_text(renewed, encoding="utf-8"))
+    elif renewed != (root / "README.md").read_text(encoding="utf-8"):
+        sys.exit("README.md has other results than results/: run `python -m infoseg.summary`")

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from infoseg.losses import class_scores
-from infoseg.methods import Method
+from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.model import Network
 from infoseg.views import Views, luma

@@ -1,28 +1,28 @@
-"""One loop for every method: optimise, fit, evaluate now and then, keep last and best weights."""
+"""One loop for every method: optimise, fit, evaluate now and then, go on after a kill."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
+import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from infoseg.averaging import Average
-from infoseg.checkpoints import Checkpoints, random_states, restore_random_states
 from infoseg.correlation import leave_uncompiled
-from infoseg.devices import autocast, choose_precision
-from infoseg.errors import TrainingError
-from infoseg.interruption import Signals
+from infoseg.machine import autocast, choose_precision, reproducible
 from infoseg.methods.base import Method
-from infoseg.params import TrainingParams
+from infoseg.settings import TrainingParams
 from infoseg.trunk import Trunk
 from infoseg.views import DeviceData, TrainingBatches, evaluated_crops
 
@@ -35,26 +35,26 @@ SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
     "cosine": lambda steps: lambda step: (1 + math.cos(math.pi * step / steps)) / 2,
 }
 
-State = dict[str, Tensor]
+State = dict[str, Any]
+Row = dict[str, Any]
 
 
 @dataclass
 class Trained:
-    """What a training leaves: weights of the last and of the best evaluation, and its history.
+    """What a training leaves beside the method's weights.
 
-    history: rows for history.csv, without timings, so that the same seed gives the same bytes.
-    resumed_at: steps at which the training went on from a checkpoint; spent_before: seconds that
-    had been spent on it then.
+    history: rows for history.csv (step, loss, figures of an evaluation), without timings, so that
+    the same seed gives the same bytes. diverged: when and how the loss stopped being finite, "" if
+    it never did; the weights are worth nothing then. resumed_at: steps at which the training went
+    on from a checkpoint. seconds: all that was spent on it.
     """
 
-    last: State
-    best: State
-    last_step: int
-    best_step: int
-    history: list[dict[str, Any]] = field(default_factory=list)
+    steps: int
+    history: list[Row] = field(default_factory=list)
+    diverged: str = ""
     images_per_second: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
-    spent_before: float = 0.0
+    seconds: float = 0.0
 
 
 def train(
@@ -64,43 +64,33 @@ def train(
     seed: int,
     evaluate: Callable[[], dict[str, Any]],
     title: str = "",
-    checkpoints: Checkpoints | None = None,
+    checkpoint: Checkpoint | None = None,
+    tell: Callable[[list[Row]], None] = lambda history: None,
 ) -> Trained:
-    """Train (and fit) a method on random crops of all images, labelled or not.
+    """Train (and fit) a method in place on random crops of all images, labelled or not.
 
-    evaluate: called at `params.evaluations` evenly spaced steps; its `pa` chooses the best weights,
-    which are the last ones where it is never called. It is the only place where labels come in, and
-    nothing flows back into training.
-    checkpoints: where a training that was stopped goes on from; the bytes are those of one that
-    never was. On SIGTERM and SIGINT a last one is kept before the process ends.
-    Raises TrainingError when the loss stops being finite.
+    evaluate: called before the first step and at `params.evaluations` evenly spaced ones. It is the
+    only place where labels come in, and nothing flows back into training.
+    checkpoint: where a training that was killed goes on from; the bytes are those of one that never
+    was. tell: is given the history whenever it has grown.
     """
-    record = _Record(_state(method))
-    steps = method.optimiser.steps if method.optimiser else 0
-    rate = 0.0
-    if method.optimiser:
-        optimisation = Optimisation(method, data, params, seed, title)
-        _optimise(optimisation, record, evaluate, checkpoints)
-        optimisation.keep_average()
-        rate = optimisation.images_per_second
-    if has_fit(method):
-        fit(method, data, params.evaluation_batch, seed)
-    if not method.optimiser or has_fit(method):
-        seen = record.take(method, steps, evaluate()) if params.evaluations else {}
-        record.history.append({"step": steps, "loss": None} | seen)
-    last = _state(method)
-    if not params.evaluations:
-        record.best, record.best_step = last, steps
-    return Trained(
-        last=last,
-        best=record.best,
-        last_step=steps,
-        best_step=record.best_step,
-        history=record.history,
-        images_per_second=rate,
-        resumed_at=record.resumed_at,
-        spent_before=record.spent,
-    )
+    began = time.perf_counter()
+    trained = Trained(method.optimiser.steps if method.optimiser else 0)
+    with reproducible(params):
+        if method.optimiser:
+            optimisation = Optimisation(method, data, params, seed, title)
+            trained.diverged = _optimise(optimisation, trained, evaluate, checkpoint, tell)
+            trained.images_per_second = optimisation.images_per_second
+        if has_fit(method) and not trained.diverged:
+            fit(method, data, params.evaluation_batch, seed)
+        if (not method.optimiser or has_fit(method)) and not trained.diverged:
+            row: Row = {"step": trained.steps, "loss": None}
+            if params.evaluations:
+                row |= _figures(evaluate())
+            trained.history.append(row)
+            tell(trained.history)
+    trained.seconds += time.perf_counter() - began
+    return trained
 
 
 def has_fit(method: Method) -> bool:
@@ -114,66 +104,65 @@ def fit(method: Method, data: DeviceData, batch: int, seed: int) -> None:
     method.fit(evaluated_crops(data, batch), seed)
 
 
-def _state(method: Method) -> State:
-    return {name: value.detach().clone() for name, value in method.state_dict().items()}
-
-
-@dataclass
-class _Record:
-    """What has been seen of a training so far."""
-
-    best: State
-    best_pa: float = -math.inf
-    best_step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    resumed_at: list[int] = field(default_factory=list)
-    spent: float = 0.0
-
-    def take(self, method: Method, step: int, found: dict[str, Any]) -> dict[str, Any]:
-        """Take in an evaluation; returns what the history keeps of it."""
-        if found["pa"] > self.best_pa:
-            self.best, self.best_pa, self.best_step = _state(method), found["pa"], step
-        return {name: found[name] for name in HISTORY_FIGURES}
+def _figures(evaluation: dict[str, Any]) -> Row:
+    return {name: evaluation[name] for name in HISTORY_FIGURES}
 
 
 def _optimise(
     optimisation: Optimisation,
-    record: _Record,
+    trained: Trained,
     evaluate: Callable[[], dict[str, Any]],
-    checkpoints: Checkpoints | None,
-) -> None:
-    """All steps, with evaluations and checkpoints between them."""
+    checkpoint: Checkpoint | None,
+    tell: Callable[[list[Row]], None],
+) -> str:
+    """Take all steps, with evaluations and checkpoints between them; returns how it diverged."""
     method, title, steps = optimisation.method, optimisation.title, optimisation.steps
-    evaluations = 0 if has_fit(method) else optimisation.params.evaluations
+    params, history = optimisation.params, trained.history
+    evaluations = 0 if has_fit(method) else params.evaluations
     began = time.perf_counter()
-    if checkpoints and (found := checkpoints.latest()):
-        optimisation.restore(found["optimisation"])
-        vars(record).update(found["record"])
-        record.resumed_at.append(optimisation.step)
+    if checkpoint and (state := checkpoint.read()):
+        optimisation.restore(state["optimisation"])
+        history += state["history"]
+        trained.resumed_at = [*state["resumed_at"], optimisation.step]
+        trained.seconds = state["seconds"]
         tqdm.write(f"{title}: goes on from step {optimisation.step} of {steps}", file=sys.stderr)
-    with Signals() as signals, _progress(steps, title, optimisation.step) as bar:
+    elif params.evaluations:
+        if has_fit(method):
+            fit(method, optimisation.data, params.evaluation_batch, optimisation.seed)
+        history.append({"step": 0, "loss": None} | _figures(evaluate()))
+        method.train()
+    tell(history)
+    with _progress(steps, title, optimisation.step) as bar:
         while optimisation.step < steps:
-            logged = optimisation.advance()
+            try:
+                loss = optimisation.advance()
+            except FloatingPointError as error:
+                history.append({"step": optimisation.step, "loss": None})
+                tell(history)
+                return str(error)
             step = optimisation.step
             bar.update()
-            row: dict[str, Any] = {"step": step, "loss": logged}
+            row: Row = {"step": step, "loss": loss}
             if step * evaluations // steps > (step - 1) * evaluations // steps:
                 with optimisation.averaged():
-                    row |= record.take(method, step, evaluate())
-            if logged is not None or "pa" in row:
-                record.history.append(row)
-            if logged is not None:
-                told = f"loss {logged:.4f}, {optimisation.images_per_second:.0f} images/s"
-                bar.set_postfix_str(told, refresh=False)
-            kept = False
-            if checkpoints and (signals.asked or checkpoints.due()):
-                seen = vars(record) | {"spent": record.spent + time.perf_counter() - began}
-                state = {"optimisation": optimisation.state(), "record": seen}
-                kept = checkpoints.save(step, state)
-            if signals.asked:
-                bar.close()
-                goes_on = "run it again to go on from there" if kept else "no checkpoint of it"
-                signals.obey(f"{title}: stopped at step {step} of {steps}; {goes_on}")
+                    row |= _figures(evaluate())
+            if loss is not None or "pa" in row:
+                history.append(row)
+                tell(history)
+            if loss is not None:
+                rate = optimisation.images_per_second
+                bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} images/s", refresh=False)
+            if checkpoint and checkpoint.due():
+                checkpoint.write(
+                    {
+                        "optimisation": optimisation.state(),
+                        "history": history,
+                        "resumed_at": trained.resumed_at,
+                        "seconds": trained.seconds + time.perf_counter() - began,
+                    }
+                )
+    optimisation.keep_average()
+    return ""
 
 
 class Optimisation:
@@ -189,6 +178,7 @@ class Optimisation:
         settings = method.optimiser
         assert settings is not None
         self.method, self.params, self.settings, self.title = method, params, settings, title
+        self.data, self.seed = data, seed
         self.device = data.device
         self.steps = settings.steps
         self.generator = torch.Generator(data.device).manual_seed(seed)
@@ -215,7 +205,7 @@ class Optimisation:
     def advance(self) -> float | None:
         """Take a step. Returns the mean loss since the last log where one is due, else None.
 
-        Raises TrainingError when one of these losses is not finite.
+        Raises FloatingPointError, in words for a reader, when one of these losses is not finite.
         """
         began = time.perf_counter()
         views = next(self.batches)
@@ -242,7 +232,7 @@ class Optimisation:
         for i, value in enumerate(values):
             if not math.isfinite(value):
                 step, cuda = self.step - count + 1 + i, self.device.type == "cuda"
-                raise _diverged(self.title, step, value, self.last_finite, cuda)
+                raise FloatingPointError(_diverged(self.title, step, value, self.last_finite, cuda))
             self.last_finite = value
         return sum(values) / len(values)
 
@@ -258,7 +248,7 @@ class Optimisation:
         if self.average:
             self.average.keep()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """All that `restore` needs to take the next step as it would have been taken."""
         return {
             "step": self.step,
@@ -274,7 +264,7 @@ class Optimisation:
             "busy": self.busy,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         self.step = state["step"]
         self.method.load_state_dict(state["method"])
         self.adam.load_state_dict(state["adam"])
@@ -288,19 +278,131 @@ class Optimisation:
         self.last_finite, self.busy = state["last_finite"], state["busy"]
 
 
-def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> TrainingError:
+def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> str:
     never = math.isnan(last_finite)
     before = "it never was finite" if never else f"last finite loss {last_finite:.6g}"
     advice = "a smaller optimiser.learning_rate or objective.score_factor"
     if cuda:
         advice += ", or training.precision: float32"
-    return TrainingError(
-        f"{title}: the loss became {value} at step {step} ({before}). "
-        f"Try {advice}; nothing was written."
-    )
+    return f"{title}: the loss became {value} at step {step} ({before}). Try {advice}"
 
 
 def _progress(total: int, title: str, done: int) -> tqdm:
     """A bar with time left: lively in a terminal, a line now and then in logs and notebooks."""
     pause = 0.5 if sys.stderr.isatty() else 20.0
     return tqdm(total=total, initial=done, desc=title, unit="step", mininterval=pause)
+
+
+# ---- averaged weights ----------------------------------------------------------------------------
+
+
+class Average:
+    """An exponential moving average of a module's parameters and running statistics.
+
+    decay: of the average by step; in the first steps less, min(decay, (1 + n) / (10 + n)), so that
+    it does not rest on the initial weights for long.
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.steps = 0
+        every = [*module.parameters(), *module.buffers()]
+        self.values = [value.detach() for value in every if value.is_floating_point()]
+        self.mean = [value.clone() for value in self.values]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are after a step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.mean, self.values, 1 - decay)
+
+    def keep(self) -> None:
+        """Give the module the averaged weights for good."""
+        torch._foreach_copy_(self.values, self.mean)
+
+    def state(self) -> State:
+        return {"steps": self.steps, "mean": self.mean}
+
+    def restore(self, state: State) -> None:
+        self.steps = state["steps"]
+        for mean, kept in zip(self.mean, state["mean"], strict=True):
+            mean.copy_(kept)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The module has the averaged weights within the block, and its own again after it."""
+        own = [value.clone() for value in self.values]
+        self.keep()
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self.values, own)
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """The one checkpoint of a training, replaced as a whole every so often.
+
+    path: named after all that decides the training's bytes, so that a checkpoint of other code,
+    settings or data is never picked up. seconds: between two of them, or None for none.
+    """
+
+    def __init__(self, path: Path, seconds: float | None):
+        self.path, self.seconds = path, seconds
+        self._last = time.monotonic()
+
+    def read(self) -> State | None:
+        """The state, on the CPU; None where there is none. One that is damaged is named."""
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever is wrong with it: the training can begin anew
+            print(f"checkpoint {self.path} is not used: {error}", file=sys.stderr)
+            return None
+
+    def due(self) -> bool:
+        return self.seconds is not None and time.monotonic() - self._last >= self.seconds
+
+    def write(self, state: State) -> None:
+        """Replace it. A full disk costs the checkpoint and not the training."""
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, temporary)
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:
+            print(f"no checkpoint, training goes on: {error}", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove it, and what killed processes left of it: the training's results are written."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink(missing_ok=True)
+
+
+def random_states(device: torch.device) -> State:
+    """States of all global generators: PyTorch's, NumPy's and Python's."""
+    kind, keys, place, has_gauss, gauss = np.random.get_state()
+    version, words, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],
+        "python": [version, list(words), gauss_next],
+    }
+
+
+def restore_random_states(state: State, device: torch.device) -> None:
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, words, gauss_next = state["python"]
+    random.setstate((version, tuple(words), gauss_next))

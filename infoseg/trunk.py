@@ -30,10 +30,10 @@ class Trunk(nn.Module):
 
     recompute = False
 
-    def __init__(self, channels: int, width: float, sobel: bool):
+    def __init__(self, channels: int, width: float, sobel: bool | None):
         super().__init__()
-        self.sobel = sobel
-        channels += 2 if sobel else 0
+        self.sobel = channels == 3 if sobel is None else sobel
+        channels += 2 if self.sobel else 0
         modules: list[nn.Module] = []
         # (channels, dilation); padding stays 1 even where the dilation is 2, as released, which is
         # why an input of 128 px gives a map of 60 and one of 200 a map of 96.

@@ -59,6 +59,7 @@ class DeviceData:
     """
 
     def __init__(self, prepared: Prepared, size: int, device: torch.device, sees: Sees = NOTHING):
+        self.prepared = prepared
         self.size = size
         self.device = device
         #: Number of annotated classes.

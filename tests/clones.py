@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,59 +11,86 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from helpers import one_data_set
+from helpers import ROOT, one_data_set
 
-ROOT = Path(__file__).parent.parent
+REPRO = [sys.executable, "-m", "infoseg.pipeline", "repro", "--jobs", "2"]
+
+
+def small(**profile: Any) -> dict[str, Any]:
+    """Settings of a pipeline of seconds: InfoSeg twice, k-means and one ablation on 20 pictures."""
+    tree = one_data_set(pictures=2)
+    tree["profile"] |= {"ablations": {"dataset": "coco_stuff3", "variants": ["single"]}} | profile
+    tree["sources"]["coco"] |= {"stuff_images": 20, "person_images": 0}
+    tree["methods"]["infoseg"]["optimiser"] |= {"steps": 8, "batch": 4}
+    tree["methods"]["infoseg"]["per_dataset"]["coco_stuff3"]["seeds"] = [0, 1]
+    tree["training"] |= {"device": "cpu", "evaluations": 1}
+    return tree
 
 
 class Clone:
-    """A copy of the working tree that DVC can work in.
+    """A commit of a working tree, without results, that DVC can work in.
 
-    tree: the settings, one data set of the tiny profile by default.
+    tree: the settings in place of params.yaml. of: another clone, which nobody edits meanwhile.
     """
 
-    def __init__(self, path: Path, tree: dict[str, Any] | None = None):
+    def __init__(self, path: Path, tree: dict[str, Any], of: Path = ROOT):
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        tracked = self.run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).split("\n")
-        for name in filter(None, tracked):
-            if (ROOT / name).is_file() and not name.startswith("results/"):
+        listed = self.run("git", "ls-files", "-co", "--exclude-standard", cwd=of).split("\n")
+        for name in filter(None, listed):
+            if (of / name).is_file() and not name.startswith(("results/", "dvc.lock")):
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, path / name)
-        (path / "dvc.lock").unlink(missing_ok=True)
-        self.write_params(tree or one_data_set(pictures=3))
+                shutil.copy2(of / name, path / name)
+        self.write_params(tree)
         self.run("git", "init", "-q")
+        self.run("git", "config", "user.name", "test")
+        self.run("git", "config", "user.email", "test@example.org")
+        self.commit()
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "as it is")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
+        return os.environ | own | {"DVC_NO_ANALYTICS": "true"}
 
     def run(self, *words: str, check: bool = True, cwd: Path | None = None) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        """Run a command; returns all that it said, and keeps that and the exit status."""
         done = subprocess.run(
             words,
             cwd=cwd or self.path,
-            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.code, self.output = done.returncode, done.stdout
+        self.code, self.said = done.returncode, done.stdout
         assert not check or done.returncode == 0, done.stdout
         return done.stdout
 
-    def repro(self, *words: str, check: bool = True) -> list[str]:
-        """Run `dvc repro`; returns the stages whose command ran, or came from the run cache."""
-        text = self.run("dvc", "repro", *words, check=check)
-        return [
-            line.split("'")[1]
-            for line in text.splitlines()
-            if line.startswith(("Running stage", "Stage '")) and "didn't change" not in line
-        ]
+    def make(self, check: bool = True) -> str:
+        """What `make repro` runs."""
+        return self.run(*REPRO, check=check)
 
-    def write_params(self, tree: dict) -> None:
-        (self.path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    def repro(self, *words: str) -> list[str]:
+        """Run plain `dvc repro`; returns the stages whose command ran."""
+        return re.findall("^Running stage '(.+)':$", self.run("dvc", "repro", *words), re.M)
+
+    def restore(self) -> None:
+        """Put sources, notebooks and settings back as they were."""
+        self.run("git", "checkout", "infoseg", "notebooks", "params.yaml")
+
+    def write_params(self, tree: dict[str, Any]) -> None:
+        text = yaml.safe_dump(tree, sort_keys=False)
+        (self.path / "params.yaml").write_text(text)
 
     @property
-    def params(self) -> dict:
+    def params(self) -> dict[str, Any]:
         return yaml.safe_load((self.path / "params.yaml").read_text())
 
     @property
-    def lock(self) -> str:
-        return (self.path / "dvc.lock").read_text()
+    def lock(self) -> Path:
+        return self.path / "dvc.lock"

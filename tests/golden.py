@@ -29,11 +29,11 @@ from pydantic import BaseModel
 
 import infoseg
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
-from infoseg.devices import choose_precision, reproducible
 from infoseg.evaluation import evaluate
-from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.params import TrainingParams
-from infoseg.params_data import SuperpixelSettings
+from infoseg.machine import choose_precision, reproducible
+from infoseg.methods.base import DataInfo, Method
+from infoseg.methods.registry import METHODS
+from infoseg.settings import SuperpixelSettings, TrainingParams
 from infoseg.training import train
 from infoseg.views import DeviceData, centre_crops
 
@@ -85,8 +85,7 @@ def run_training(
     settings: dict[str, Any], prepared: Prepared, seed: int, training: dict[str, Any]
 ) -> tuple[Method, list[dict[str, Any]], np.ndarray]:
     """Train; return the method, its history and the label maps (N, H, W) of labelled images."""
-    meta, index = prepared.meta, prepared.index
-    ids = index["id"][index["labelled"]].tolist()
+    meta = prepared.meta
     info = DataInfo(CLASSES, meta.channels, tuple(meta.mean), tuple(meta.std))
     params = TrainingParams(**known(training, TrainingParams))
     with reproducible(params, seed) as device:
@@ -95,7 +94,7 @@ def run_training(
         batch, precision = params.evaluation_batch, choose_precision(params.precision, device)
 
         def evaluate_now() -> dict[str, Any]:
-            return evaluate(method, data, batch, ids, meta.classes, precision)
+            return evaluate(method, data, batch, meta.classes, precision)
 
         history = train(method, data, params, seed, evaluate_now).history
         method.eval()
@@ -240,7 +239,12 @@ def compute(case: str, stores: dict[int, Prepared]) -> dict[str, dict[str, Any]]
         thinned = zlib.compress(maps[:, ::2, ::2].tobytes(), 9)
         results[f"{case}, seed {seed}"] = {
             "losses": [row["loss"] for row in history if row["loss"] is not None],
-            "evaluations": [[row[name] for name in FIGURES] for row in history if "pa" in row],
+            # What is evaluated before the first step is the same for all of them.
+            "evaluations": [
+                [row[name] for name in FIGURES]
+                for row in history
+                if "pa" in row and (row["step"] or len(history) == 1)
+            ],
             "weights": weights.hexdigest(),
             "labels": hashlib.sha256(maps.tobytes()).hexdigest(),
             "thinned": base64.b64encode(thinned).decode(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import operator
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,133 +15,62 @@ import torch
 
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
 from infoseg.data.superpixels import superpixels as make_superpixels
-from infoseg.losses import ObjectiveSettings
-from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.model import NetworkSettings
-from infoseg.params import TrainingParams, compose
-from infoseg.params_data import SuperpixelSettings
+from infoseg.methods.base import DataInfo, Method
+from infoseg.methods.registry import METHODS
+from infoseg.settings import (
+    METHOD_SETTINGS,
+    NetworkSettings,
+    ObjectiveSettings,
+    SuperpixelSettings,
+    TrainingParams,
+    compose,
+    merge,
+)
 from infoseg.views import DeviceData, Sees, Views
+from infoseg.weights import WEIGHTS_FORMAT, Card
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent
 
-OBJECTIVE: dict[str, Any] = {
-    "tau": 0.8,
-    "score_factor": 1.0,
-    "measure": "jsd",
-    "assignment": "soft",
-    "marginal": "paired",
-    "negatives": "derangement",
-    "gradient_through_v": True,
-}
-NETWORK: dict[str, Any] = {
-    "block_a": "cheap",
-    "width": 0.05,
-    "layers_b": 3,
-    "features": 16,
-    "block_c": "residual",
-    "norm_c": "none",
-    "norm_d": "none",
-    "input": "colour",
-    "standardise": "dataset",
-}
-OPTIMISER: dict[str, Any] = {
-    "steps": 10,
-    "batch": 4,
-    "learning_rate": 1e-3,
-    "schedule": "constant",
-    "average": 0,
-    "flip": True,
-    "crop": None,
-}
+#: What the settings of these tests have otherwise than the defaults, small enough for a test.
+OBJECTIVE: dict[str, Any] = {"score_factor": 1.0, "marginal": "paired"}
+NETWORK: dict[str, Any] = {"block_a": "cheap", "width": 0.05, "features": 16}
+OPTIMISER: dict[str, Any] = {"steps": 10, "batch": 4, "learning_rate": 1e-3}
 TRAINING: dict[str, Any] = {
-    "images": 1,
     "device": "cpu",
-    "threads": 1,
     "precision": "float32",
-    "compile": False,
-    "recompute": False,
     "evaluations": 2,
     "evaluation_batch": 4,
     "log_every": 5,
-    "deterministic": "auto",
 }
-
-EXECUTION: dict[str, Any] = {"checkpoint_seconds": 60, "runs_per_gpu": 1}
-
-#: IIC's strengths.
-JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
-
-#: InfoSeg, and what others have of it.
-INFOSEG: dict[str, Any] = {
-    "network": NETWORK,
-    "objective": OBJECTIVE,
-    "optimiser": OPTIMISER,
-    "jitter": None,
-    "upsampling": "labels",
-    "clusters_per_class": 1,
-}
-
-#: What Doersch and Isola share.
-PATCH_PAIRS: dict[str, Any] = {
-    "sobel": True,
-    "width": 0.03,
-    "patch": 5,
-    "head_width": 8,
-    "dropout": 0.5,
-    "pairs": "batch",
-    "pairs_per_image": 1,
-    "pixels_per_image": 40,
-    "passes": 5,
-    "optimiser": OPTIMISER,
-}
-
-#: Settings of every row of Table 1, small enough for a test.
+INFOSEG = {"network": NETWORK, "objective": OBJECTIVE, "optimiser": OPTIMISER}
+FEATURES = {"width": 0.03, "pixels_per_image": 40, "passes": 5}
+PATCH_PAIRS = FEATURES | {"sobel": True, "patch": 5, "head_width": 8, "optimiser": OPTIMISER}
+# fmt: off
 SETTINGS: dict[str, dict[str, Any]] = {
     "infoseg": INFOSEG,
-    "iic_mi": INFOSEG | {"displacement": 1, "weight": 1.0, "jitter": JITTER, "flip": 0.5},
-    "iic": {
-        "sobel": True,
-        "width": 0.03,
-        "clusters_a": 6,
-        "weight_a": 1.0,
-        "weight_b": 1.5,
-        "displacement": 1,
-        "turn": 2,
-        "jitter": JITTER,
-        "flip": 0.5,
-        "mask": True,
-        "optimiser": OPTIMISER | {"flip": False},
-    },
-    "ac": {
-        "width": 0.06,
-        "blocks": 2,
-        "norm": True,
-        "displacement": 4,
-        "weight": 1.5,
-        "resolution": "input",
-        "optimiser": OPTIMISER,
-    },
-    "doersch": PATCH_PAIRS | {"directions": 9},
+    "iic_mi": INFOSEG | {"displacement": 1},
+    "iic": dict(
+        sobel=True, width=0.03, clusters_a=6, weight_b=1.5, displacement=1, turn=2,
+        optimiser=OPTIMISER,
+    ),
+    "ac": dict(width=0.06, blocks=2, displacement=4, weight=1.5, optimiser=OPTIMISER),
+    "doersch": PATCH_PAIRS,
     "isola": PATCH_PAIRS,
-    "inmars": {
-        "sobel": True,
-        "width": 0.03,
-        "entropy_weight": 1.5,
-        "weigh_by_area": False,
-        "noise_weight": 2.0,
-        "epsilon": 1.0,
-        "spatial_weight": 3.0,
-        "shift": 2.0,
-        "grid": 3,
-        "xi": 1.0,
-        "power_iterations": 1,
-        "optimiser": OPTIMISER,
-    },
-    "kmeans": {"standardise": False, "pixels_per_image": 100, "passes": 10},
+    "inmars": dict(
+        sobel=True, width=0.03, entropy_weight=1.5, noise_weight=2.0, epsilon=1.0,
+        spatial_weight=3.0, shift=2.0, grid=3, optimiser=OPTIMISER,
+    ),
+    "kmeans": {"pixels_per_image": 100, "passes": 10},
     "random_cnn": {"sobel": True, "width": 0.03},
-    "random_cnn_kmeans": {"sobel": False, "width": 0.03, "pixels_per_image": 40, "passes": 5},
+    "random_cnn_kmeans": FEATURES | {"sobel": False},
 }
+# fmt: on
+TRAINED = [kind for kind in METHODS if "optimiser" in SETTINGS[kind]]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def objective(**changes: Any) -> ObjectiveSettings:
@@ -154,9 +86,9 @@ def training(**changes: Any) -> TrainingParams:
 
 
 def method_settings(kind: str, **changes: Any) -> dict[str, Any]:
-    """Settings of a method as they stand in a parameter file."""
-    head = {"kind": kind, "title": kind, "paper_row": None, "per_dataset": {}}
-    return head | SETTINGS[kind] | changes
+    """All settings of a method, as weights state them; `changes` key by key."""
+    head = {"title": kind, "paper_row": None}
+    return merge(METHOD_SETTINGS[kind]().numbers() | head, merge(SETTINGS[kind], changes))
 
 
 def data_info(clusters: int = 3, channels: int = 3) -> DataInfo:
@@ -169,6 +101,15 @@ def build(kind: str, info: DataInfo | None = None, seed: int = 0, **changes: Any
     method = METHODS[kind]
     settings = method.Settings.model_validate(method_settings(kind, **changes))
     return method(settings, info or data_info())
+
+
+def card(kind: str, channels: int = 3, **changes: Any) -> Card:
+    """What weights of a method say of themselves."""
+    info = data_info(3, channels)
+    told = {"format": WEIGHTS_FORMAT, "dataset": "test", "method": kind, "seed": 0, "step": 10}
+    told |= {"clusters": 3, "channels": channels, "mean": info.mean, "std": info.std, "crop": 32}
+    told |= {"classes": ["a", "b", "c"], "superpixels": None, "settings": method_settings(kind)}
+    return Card.model_validate(told | changes)
 
 
 def write_prepared(
@@ -262,9 +203,21 @@ def descend(method: Method, views: Views, generator: torch.Generator, steps: int
     return losses
 
 
+def changed(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of a tree with one dotted key set; `...` removes it."""
+    tree = copy.deepcopy(tree)
+    *parents, last = path.split(".")
+    parent = reduce(operator.getitem, parents, tree)
+    if value is ...:
+        del parent[last]
+    else:
+        parent[last] = value
+    return tree
+
+
 def one_data_set(pictures: int) -> dict[str, Any]:
     """The tiny profile on COCO-Stuff-3 alone, as a tree: one ablation for either table."""
-    tree = compose(ROOT / "conf", "tiny")
+    tree = compose("tiny")
     name = "coco_stuff3"
     tree["profile"] |= {
         "sources": ["coco"],
@@ -272,8 +225,7 @@ def one_data_set(pictures: int) -> dict[str, Any]:
         "inputs": {name: "coco"},
         "figure4": {"methods": ["infoseg"], "panels": {name: pictures}},
         "figures": {"dataset": name, "confusion": name},
-        "table2": {"dataset": name, "variants": ["iic_mi"], "seeds": [0]},
-        "table2b": {"dataset": name, "variants": ["single"], "seeds": [0], "table1_rows": {}},
+        "ablations": {"dataset": name, "variants": ["iic_mi", "single"]},
     }
     return tree
 

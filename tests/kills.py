@@ -1,79 +1,167 @@
-"""Power cuts: a command is killed at random, with everything it started, until it ends by itself.
+"""Power cuts: `make repro` is killed at random moments until it has ended often enough by itself.
 
-It is done once without kills and once with them, in copies of the repository; then every file has
-to have the bytes that it has without kills.
+    python tests/kills.py repro --kills 20 --jobs 2 [--profile tiny]
+
+It is done once without kills and, in clones of their own, with them; then every file has to have
+the bytes that it has without. Nothing of a killed one may be at work 15 s later.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
-import re
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-from clones import Clone
+import yaml
+from clones import REPRO, Clone, small
 
-#: Recorded timings, which differ; logs of DVC and of the pipeline; what only a killed one leaves.
-DIFFERENT = re.compile(
-    r"(^|/)(timing\.(json|csv)|lock|dvc\.lock\.damaged)$|^build/(logs|repro\.lock|checkpoints)"
-)
+from infoseg.settings import compose
 
-
-def kill_at_random(
-    words: Sequence[str],
-    folder: Path,
-    kills: int,
-    waits: tuple[float, float],
-    seed: int,
-    environment: dict[str, str],
-) -> int:
-    """Run a command in `folder`, killed up to `kills` times after a random wait, then to its end.
-
-    Returns how often it was killed.
-    """
-    draw, made = random.Random(seed), 0
-    while True:
-        with (folder / "kills.log").open("a") as log:
-            process = psutil.Popen(
-                words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-            wait = draw.uniform(*waits) if made < kills else None
-            try:
-                code = process.wait(wait)
-            except psutil.TimeoutExpired:
-                made += 1
-                power_cut(process)
-                continue
-        if code:
-            raise RuntimeError((folder / "kills.log").read_text()[-3000:])
-        return made
+#: Marks the processes of one attempt, whatever becomes of their parents.
+MARK = "KILLS_ATTEMPT"
+PATIENCE = 15.0
 
 
-def power_cut(process: psutil.Process) -> None:
-    """Kill a process and all its descendants as if at one moment: none sees another one end."""
-    everyone = [process, *process.children(recursive=True)]
-    for action in (psutil.Process.suspend, psutil.Process.kill):
-        for one in everyone:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                action(one)
-    psutil.wait_procs(everyone, 10)
+@dataclass
+class Trial:
+    """What happened. in_training: kills of a training that had written a checkpoint by then.
+    resumed: trainings that went on from one. mended: files of DVC's that were half-written."""
+
+    kills: int = 0
+    in_training: int = 0
+    resumed: int = 0
+    mended: int = 0
+    clones: int = 0
+    files: int = 0
+    differ: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+
+
+def settings(profile: str) -> dict[str, Any]:
+    """A profile with a checkpoint every second; the tiny one cut down, and trained for longer."""
+    tree = small() if profile == "tiny" else compose(profile)
+    if profile == "tiny":
+        tree["methods"]["infoseg"]["optimiser"] |= {"steps": 400, "batch": 8}
+    return tree | {"execution": {"checkpoint_seconds": 1}}
+
+
+def trial(kills: int, jobs: int, tree: dict[str, Any], seed: int, folder: Path) -> Trial:
+    """Kill `make repro` so often in clones below `folder`, and compare."""
+    told, draw = Trial(), random.Random(seed)
+    whole, began = Clone(folder / "whole", tree), time.monotonic()
+    with _started(whole, jobs, 0) as process:
+        if process.wait():
+            raise RuntimeError((whole.path / "kills.log").read_text()[-3000:])
+    longest = (time.monotonic() - began) / 2
+    while told.kills < kills:
+        told.clones += 1
+        clone = Clone(folder / f"killed-{told.clones}", tree, of=whole.path)
+        while not _attempt(clone, jobs, draw.uniform(0, longest), told, kills):
+            pass
+        for path in clone.path.glob("build/timing/*/*.json"):
+            told.resumed += len(json.loads(path.read_text())["resumed_at"])
+        count, differ = compare(whole.path, clone.path)
+        told.files += count
+        told.differ += [f"{clone.path.name}/{name}" for name in differ]
+    return told
+
+
+@contextlib.contextmanager
+def _started(clone: Clone, jobs: int, number: int):
+    words = [*REPRO[:-1], str(jobs)]
+    with (clone.path / "kills.log").open("w") as log:
+        yield subprocess.Popen(
+            words,
+            cwd=clone.path,
+            env=clone.environment | {MARK: f"{clone.path} {number}"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _attempt(clone: Clone, jobs: int, seconds: float, told: Trial, kills: int) -> bool:
+    """Run it for so long at most, or to its end if it was killed often enough; whether it ended."""
+    began, number = time.time(), told.kills
+    with _started(clone, jobs, number) as process:
+        if number:
+            told.orphans += _left(f"{clone.path} {number - 1}")
+        rest = max(0.0, began + seconds - time.time())
+        try:
+            code = process.wait(None if told.kills >= kills else rest)
+        except subprocess.TimeoutExpired:
+            written = [_modified(path) for path in clone.path.glob("build/scratch/*.ckpt")]
+            told.in_training += any(at > began for at in written)
+            told.kills += 1
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return False
+    said = (clone.path / "kills.log").read_text()
+    if code and "git checkout dvc.lock" in said:
+        told.mended += 1
+        clone.lock.unlink()  # no commit has one
+    elif code and "corrupted: delete it" in said:
+        told.mended += 1
+        (clone.path / ".dvc/tmp/rwlock").unlink()
+    elif code:
+        raise RuntimeError(said[-3000:])
+    return not code
+
+
+def _modified(path: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # the training has just ended
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _left(mark: str) -> list[str]:
+    """What is still at work of an attempt, after some patience."""
+    until = time.monotonic() + PATIENCE
+    while (left := list(filter(None, map(_told, _marked(mark))))) and time.monotonic() < until:
+        time.sleep(0.5)
+    return left
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+def _told(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return f"{process.pid}: {' '.join(process.cmdline())[:200]}"
+    return ""
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of everything a pipeline writes, by path; of links, what they lead to."""
+    """SHA-256 of everything a pipeline makes, by path, and of each stage in dvc.lock."""
     found = {}
-    for top in ("dvc.lock", "build", "prepared", "raw", "results", "runs"):
-        place = folder / top
-        for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and not DIFFERENT.search(name):
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for top in ("raw", "prepared", "runs", "results"):
+        for path in sorted((folder / top).rglob("*")):
+            if path.is_file() and path.name != "timing.csv":
+                content = path.read_bytes()
+                found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
+    if (folder / "dvc.lock").exists():  # the stages stand there in the order in which they ended
+        for name, stage in yaml.safe_load((folder / "dvc.lock").read_text())["stages"].items():
+            text = json.dumps(stage, sort_keys=True)
+            found[f"dvc.lock: {name}"] = hashlib.sha256(text.encode()).hexdigest()
     return found
 
 
@@ -84,34 +172,25 @@ def compare(one: Path, two: Path) -> tuple[int, list[str]]:
     return len(names), sorted(name for name in names if left.get(name) != right.get(name))
 
 
-PIPELINE = [sys.executable, "-m", "infoseg.pipeline", "--jobs", "2"]
-#: One training of the tiny profile's pictures, long enough to be killed in the middle.
-TRAINING = [
-    *[sys.executable, "-m", "infoseg", "train", "coco_stuff3", "infoseg"],
-    *["-S", "methods.infoseg.optimiser.steps=600", "-S", "execution.checkpoint_seconds=0.2"],
-]
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, usage="%(prog)s repro [options]")
+    parser.add_argument("command", choices=["repro"])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as folder:
+        tree = settings(options.profile)
+        told = trial(options.kills, options.jobs, tree, options.seed, Path(folder))
+    print(f"kills: {told.kills}, in {told.clones} clones")
+    print(f"kills inside a training that had a checkpoint: {told.in_training}")
+    print(f"trainings that went on from a checkpoint: {told.resumed}")
+    print(f"files of DVC's that were half-written: {told.mended}")
+    print(f"files compared: {told.files}, differ: {len(told.differ)}", *told.differ, sep="\n  ")
+    print(f"orphans after {PATIENCE:g} s: {len(told.orphans)}", *told.orphans, sep="\n  ")
+    return bool(told.differ or told.orphans)
 
 
-def trial(
-    words: Sequence[str],
-    tree: dict[str, Any],
-    kills: int,
-    waits: tuple[float, float],
-    seed: int,
-    scratch: Path,
-) -> tuple[int, int, list[str]]:
-    """Do `words` once without kills and once with them.
-
-    Both in copies of the repository below `scratch`, with the settings of `tree`. Returns how
-    often it was killed, the number of files to compare, and those that differ.
-    """
-
-    def do(folder: Path, kills: int) -> int:
-        Clone(folder, tree)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "true"}
-        environment["PYTHONPATH"] = str(folder)
-        return kill_at_random(words, folder, kills, waits, seed, environment)
-
-    do(scratch / "whole", 0)
-    made = do(scratch / "killed", kills)
-    return made, *compare(scratch / "whole", scratch / "killed")
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import build, data_info, descend
+from helpers import build, data_info, descend, seeded
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
@@ -51,10 +51,6 @@ def views(batch: int = 3, height: int = 18, width: int = 21, channels: int = 3, 
     return Views(torch.rand(batch, channels, height, width, generator=rng))
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def index(order: int | None) -> torch.Tensor | None:
     return None if order is None else torch.tensor([order])
 
@@ -63,11 +59,11 @@ def index(order: int | None) -> torch.Tensor | None:
 
 
 def test_drawn_orders_are_different_and_every_pair_occurs():
-    rng = generator()
+    rng = seeded()
     pairs = [tuple(draw_orders(2, rng, torch.device("cpu")).tolist()) for _ in range(4000)]
     assert set(pairs) == set(itertools.permutations(range(ORDERS), 2))
     assert max(pairs.count(pair) for pair in set(pairs)) < 2 * 4000 / 56
-    again = generator()
+    again = seeded()
     assert pairs[:5] == [
         tuple(draw_orders(2, again, torch.device("cpu")).tolist()) for _ in range(5)
     ]
@@ -100,10 +96,10 @@ def dependence(network: OrderedNetwork, order: int | None, height: int, width: i
 
     Over many images and channels, because ReLUs and pooling let one image through in part only.
     """
-    images = torch.rand(192, 3, height, width, generator=generator(1)) - 0.5
+    images = torch.rand(192, 3, height, width, generator=seeded(1)) - 0.5
     images.requires_grad_()
     cells = network(images, index(order))
-    weights = torch.rand(cells.shape[:2], generator=generator(2)) + 0.5
+    weights = torch.rand(cells.shape[:2], generator=seeded(2)) + 0.5
     found = {}
     for place in itertools.product(*map(range, cells.shape[2:])):
         value = (cells[(..., *place)] * weights).sum()
@@ -234,7 +230,7 @@ def test_the_loss_is_that_of_the_definition(monkeypatch, resolution, norm):
         return torch.tensor([6, 1])
 
     monkeypatch.setattr(ac, "draw_orders", draw)
-    rng = generator()
+    rng = seeded()
     with torch.no_grad():
         found = method.train().loss(seen, rng)
         maps = [network_by_hand(method, seen.images, order) for order in (6, 1)]
@@ -260,7 +256,7 @@ def test_displacements_at_the_maps_resolution_are_whole_cells_within_the_window(
 
     monkeypatch.setattr(ac, "iic_loss", spy)
     for displacement in (0, 3, 4, 10):
-        build("ac", resolution="map", displacement=displacement).loss(views(), generator())
+        build("ac", resolution="map", displacement=displacement).loss(views(), seeded())
     assert asked == [0, 0, 1, 2]
 
 
@@ -278,7 +274,7 @@ def test_weights_begin_as_xaviers():
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (35, 62)])
 def test_cells_stay_in_place_whatever_the_size(height, width):
     rows, columns = math.ceil(height / 4), math.ceil(width / 4)
-    cells = torch.rand(1, 2, rows, columns, generator=generator())
+    cells = torch.rand(1, 2, rows, columns, generator=seeded())
     found = to_pixels(cells, torch.Size((height, width)))
     torch.testing.assert_close(found, interpolated(cells, (height, width)))
     with torch.no_grad():
@@ -290,7 +286,7 @@ def test_running_statistics_are_those_of_unmasked_activations():
     expected = build("ac").train()
     with torch.no_grad():
         for seed in range(3):
-            method.loss(seen, generator(seed))
+            method.loss(seen, seeded(seed))
             expected.network(seen.images)
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(method.state_dict()[name], value, msg=name)
@@ -339,39 +335,16 @@ def test_segmentation_masks_nothing_and_interpolates_probabilities(norm):
 # ---- training ------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_loss():
-    one, same, other = (
-        build("ac").train().loss(views(), generator(seed)).item() for seed in (0, 0, 1)
-    )
-    assert one == same != other
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-def test_under_bfloat16_the_loss_is_float32_and_every_weight_has_a_gradient(channels):
-    seen = views(4, 33, 35, channels)
-    images = seen.images.contiguous(memory_format=torch.channels_last)
-    found = []
-    for autocast in (False, True):
-        method = build("ac", data_info(5, channels), width=0.2).train()
-        if autocast:
-            method.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = method.loss(Views(images) if autocast else seen, generator())
-            # On CPUs autocast would take the softmax in bfloat16.
-            maps = method.eval().probabilities(method.network(images))
-        loss.backward()
-        assert loss.dtype == maps.dtype == torch.float32
-        for name, weight in method.named_parameters():
-            assert weight.grad is not None and weight.grad.abs().max() > 0, name
-        found.append((loss.item(), method.network.stem.weight.grad))
-    assert found[0][0] == pytest.approx(found[1][0], abs=0.02)
-    flat = [slope.flatten() for _, slope in found]
-    assert F.cosine_similarity(*flat, dim=0) > 0.9
+def test_under_bfloat16_probabilities_are_float32():
+    # On CPUs autocast would take the softmax in bfloat16.
+    method = build("ac").eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert method.probabilities(method.network(views().images)).dtype == torch.float32
 
 
 def two_textures(batch: int = 8, size: int = 32) -> Views:
     """A striped and a noisy part, divided at a random column."""
-    rng = generator(7)
+    rng = seeded(7)
     stripes = (torch.arange(size) % 4 < 2).float()[:, None].expand(batch, 3, size, size)
     noise = 0.3 * torch.rand(batch, 3, size, size, generator=rng)
     divide = torch.randint(size // 4, 3 * size // 4, (batch, 1, 1, 1), generator=rng)
@@ -380,6 +353,6 @@ def two_textures(batch: int = 8, size: int = 32) -> Views:
 
 def test_a_few_steps_decrease_the_loss():
     changes = {"weight": 1.0, "width": 0.1, "resolution": "map"}
-    method, seen, rng = build("ac", data_info(2), **changes).train(), two_textures(), generator()
+    method, seen, rng = build("ac", data_info(2), **changes).train(), two_textures(), seeded()
     losses = descend(method, seen, rng, 40)
     assert sum(losses[-10:]) < sum(losses[:10]) - 10 * 0.1

@@ -10,7 +10,8 @@ import shutil
 
 import pytest
 from browser import CHROMIUM, Page, jupyterlab
-from clones import ROOT, Clone
+from clones import Clone
+from helpers import ROOT, one_data_set
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -28,7 +29,7 @@ def lab(tmp_path_factory):
     if not CHROMIUM:
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
     # In a copy: JupyterLab saves what it ran.
-    clone = Clone(tmp_path_factory.mktemp("lab"))
+    clone = Clone(tmp_path_factory.mktemp("lab"), one_data_set(pictures=2))
     shutil.copytree(ROOT / "results", clone.path / "results")
     with jupyterlab(clone.path, tmp_path_factory.mktemp("scratch")) as address:
         yield address

@@ -47,7 +47,9 @@ def test_old_histories_and_fitted_methods_leave_rows_out():
     figure = charts.training_signals({"set-kmeans-0": fitted})
     assert len(figure.axes) == 1 and figure.axes[0].lines[0].get_marker() == "o"
     # One run that has them is enough for the row; the other is absent from it.
-    both = charts.training_signals({"set-infoseg-0": history(), "set-kmeans-0": fitted})
+    diverged = history().iloc[:0]
+    histories = {"set-infoseg-0": history(), "set-infoseg-1": diverged, "set-kmeans-0": fitted}
+    both = charts.training_signals(histories)
     assert [len(ax.lines) for ax in both.axes] == [1, 2, 1, 1, 1]
     for nothing in ({}, {"set-infoseg-0": history()[["step"]]}):
         with pytest.raises(ValueError, match="hold none of loss"):

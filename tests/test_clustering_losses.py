@@ -307,34 +307,23 @@ fast = settings(deadline=None, max_examples=40)
 
 
 @fast
-@given(cases, st.integers(0, 99), st.sampled_from(FORMS), st.floats(1, 2))
-def test_exchanging_the_views_changes_nothing(size, seed, form, weight):
+@given(
+    cases,
+    st.integers(0, 99),
+    st.sampled_from(FORMS),
+    st.floats(1, 2),
+    st.randoms(use_true_random=False),
+)
+def test_the_loss_is_an_information_of_unnamed_classes_in_views_alike(
+    size, seed, form, weight, random
+):
     first, second = views(size, seed)
-    mask = random_mask(size, seed)
-    close(
-        iic_loss(first, second, size[4], weight, mask, form),
-        iic_loss(second, first, size[4], weight, mask, form),
-        1e-11,
-    )
-
-
-@fast
-@given(cases, st.integers(0, 99), st.sampled_from(FORMS))
-def test_minus_the_loss_is_an_information(size, seed, form):
-    information = -float(iic_loss(*views(size, seed), size[4], 1.0, random_mask(size, seed), form))
+    mask, order = random_mask(size, seed), random.sample(range(size[1]), size[1])
+    before = iic_loss(first, second, size[4], weight, mask, form)
+    close(iic_loss(second, first, size[4], weight, mask, form), before, 1e-11)
+    close(iic_loss(first[:, order], second[:, order], size[4], weight, mask, form), before, 1e-11)
+    information = -float(iic_loss(first, second, size[4], 1.0, mask, form))
     assert -1e-9 <= information <= math.log(size[1]) + 1e-9
-
-
-@fast
-@given(cases, st.integers(0, 99), st.sampled_from(FORMS), st.randoms(use_true_random=False))
-def test_renaming_the_classes_of_both_views_alike_changes_nothing(size, seed, form, random):
-    first, second = views(size, seed)
-    order = random.sample(range(size[1]), size[1])
-    close(
-        iic_loss(first[:, order], second[:, order], size[4], 1.5, None, form),
-        iic_loss(first, second, size[4], 1.5, None, form),
-        1e-11,
-    )
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -448,7 +437,10 @@ def test_region_information_equals_the_loops_and_keeps_its_bounds(n, classes, se
         assert tuple(map(float, scaled)) == pytest.approx(found, abs=1e-11)
 
 
-def test_region_information_of_certain_rows_has_finite_gradients():
+def test_gradients_of_region_information_are_right_and_finite_where_rows_are_certain():
+    rows = views((1, 3, 2, 2))[0].flatten(2)[0].T.contiguous().requires_grad_()
+    weights = torch.tensor([1.0, 0.5, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(region_information, (rows, weights))
     rows = torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1]].requires_grad_()
     marginal, conditional = region_information(rows)
     assert marginal.item() == pytest.approx(math.log(2))
@@ -457,26 +449,16 @@ def test_region_information_of_certain_rows_has_finite_gradients():
     assert torch.isfinite(rows.grad).all()
 
 
-def test_region_information_has_the_gradients_of_finite_differences():
-    rows = views((1, 3, 2, 2))[0].flatten(2)[0].T.contiguous().requires_grad_()
-    weights = torch.tensor([1.0, 0.5, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(region_information, (rows, weights))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_regions_at_all_are_worth_nothing(dtype):
+def test_region_information_is_float32_and_of_no_regions_worth_nothing(dtype):
     rows = views((1, 3, 2, 2), dtype=dtype)[0].flatten(2)[0].T.contiguous().requires_grad_()
+    expected = region_information(rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = region_information(rows)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     marginal, conditional = region_information(rows, torch.zeros(4))
     assert marginal.dtype == conditional.dtype == torch.float32
     assert marginal.item() == pytest.approx(0, abs=1e-12)
     assert conditional.item() == 0
     (marginal - conditional).backward()
     assert (rows.grad == 0).all()
-
-
-def test_region_information_is_float32_under_autocast():
-    rows = views((1, 3, 4, 4), dtype=torch.float32)[0].flatten(2)[0].T
-    with torch.autocast("cpu", torch.bfloat16):
-        found = region_information(rows)
-    expected = region_information(rows)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -233,6 +233,7 @@ NO_ANNOTATIONS = f"annotation file not found. Put COCO's {JSON_ZIP} into the raw
 CORRECT = "… Correct the annotation, or leave the image out with on_bad_input=skip"
 FIRST, SECOND = (f"annotation {number} of 000000000002.jpg: " for number in (1001, 1002))
 NO_LABEL = "its label is missing … Add top_potsdam_R_C_label.tif from 5_Labels_for_participants.zip"
+NO_CLASSES = "does not describe the classes of 'labels' (…). Expected {\"labels\": "
 COLOUR = "is none of the six classes (… Use the label of 5_Labels_for_participants.zip"
 
 #: (file, damage, what is said, the file in the error if it is another one): one image is concerned.
@@ -298,6 +299,7 @@ ONE = {
         (LABEL, cut, CUT),
         (LABEL, tiff(6, 8, 3), "is 8 x 6 pixels, its image is 8 x 8. Replace the file"),
         (LABEL, pixel((128, 128, 128)), f"colour (128, 128, 128) at row 3, column 4 {COLOUR}"),
+        (LABEL, pixel((0, 0, 0)), f"colour (0, 0, 0) at row 3, column 4 {COLOUR}"),
         (ALL_LABEL, overlay, COLOUR),
     ],
     "Potsdam, packed": [
@@ -363,8 +365,8 @@ ALL = {
         ("labels", remove, "folder not found. Create it, or check the path"),
         ("images", to_folder, "holds no file ending in "),
         (IMAGE, copied_to("images/b.jpg"), "has the same name as b.jpg. Rename one of the two"),
-        ("dataset.json", write('{"labels": {}}'),
-         "does not describe the classes of 'labels' (…). Expected {\"labels\": "),
+        *(("dataset.json", write(content), NO_CLASSES)
+          for content in ("{", "[]", '{"labels": {}}', '{"labels": {"classes": {"1": "sky"}}}')),
         ("dataset.json", remove, "no class names for the label folder 'labels'. Describe them"),
     ],
 }  # fmt: skip
@@ -465,7 +467,7 @@ def refused(tmp_path, prepare, file, says, **more):
 
 
 @pytest.mark.parametrize(("data", "file", "damage", "says", "names"), cases(ONE))
-def test_damage_to_one_image(tmp_path, damaged, data, file, damage, says, names):
+def test_damage_to_one_image(tmp_path, damaged, caplog, data, file, damage, says, names):
     prepare, images = damaged(data, file, damage)
     error = refused(tmp_path, prepare, names, says)
     prepare(on_bad_input="skip")
@@ -476,6 +478,7 @@ def test_damage_to_one_image(tmp_path, damaged, data, file, damage, says, names)
     meta = load_prepared(tmp_path / "out").meta
     assert meta.n_skipped == 1 and meta.n_images == len(left)
     assert [(skipped.file, skipped.reason) for skipped in meta.skipped] == [(names, error.problem)]
+    assert names in caplog.text
 
 
 @pytest.mark.parametrize(("data", "file", "damage", "says", "names"), cases(ALL))

@@ -10,8 +10,8 @@ from helpers import ROOT, random_images
 
 from infoseg.data.check import Status, check_data, format_status
 from infoseg.data.store import PreparedWriter, load_prepared
-from infoseg.params import Params, compose, parse_params
-from infoseg.project import Project
+from infoseg.runs import Project
+from infoseg.settings import Params, compose, parse_params
 
 NAME = "coco_stuff3"
 SIDE = 144
@@ -21,7 +21,7 @@ SIDE = 144
 @pytest.fixture(scope="module")
 def tree() -> dict:
     """The tiny profile with COCO-Stuff-3 alone, without superpixels."""
-    made = compose(ROOT / "conf", "tiny")
+    made = compose("tiny")
     made["profile"]["datasets"] = [NAME]
     made["datasets"][NAME]["superpixels"] = None
     return made

@@ -15,21 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from infoseg.evaluation import (
+from infoseg.diagnostics import (
     by_quantile,
-    confusions,
-    evaluate,
     halves,
-    intersection_over_union,
     many_to_one_accuracy,
-    match_clusters,
-    per_image_accuracy,
-    pixel_accuracy,
     random_accuracy,
     summarise,
     within_image_chance,
 )
-from infoseg.methods import Method
+from infoseg.evaluation import (
+    confusions,
+    evaluate,
+    intersection_over_union,
+    match_clusters,
+    per_image_accuracy,
+    pixel_accuracy,
+)
+from infoseg.methods.base import Method
 from infoseg.views import DeviceData
 
 
@@ -125,18 +127,14 @@ def test_ignored_pixels_never_count(tmp_path):
     assert one.sum() < 4 * 12 * 12
 
 
-def test_evaluation_runs_in_evaluation_mode_and_restores_the_mode(tmp_path):
-    data, _, _ = painted_data(tmp_path / "p", 3, 3)
+def test_evaluation_runs_in_evaluation_mode_and_leaves_a_network_as_it_was(tmp_path):
+    data, _, _ = painted_data(tmp_path / "p", 3, 3, size=32)
     method = Painted(3)
     for mode in (True, False):
         method.train(mode)
         confusions(method, data, 2)
         assert method.training is mode
     assert method.modes and not any(method.modes)
-
-
-def test_evaluation_leaves_a_network_in_training_untouched(tmp_path):
-    data, _, _ = painted_data(tmp_path / "p", 3, 3, size=32)
     method = build("infoseg").train()
     before = {name: value.clone() for name, value in method.state_dict().items()}
     confusions(method, data, 2)
@@ -184,33 +182,35 @@ def test_renaming_clusters_changes_neither_accuracy_nor_mean_iou(confusion, rand
     )
 
 
-def test_iou_equals_an_example_by_hand():
-    #                     class 0  1   2
-    confusion = np.array([[6, 2, 0], [1, 8, 1], [0, 3, 9]])
+@pytest.mark.parametrize(
+    ("confusion", "expected", "right", "iou"),
+    [
+        #  class 0  1  2
+        (
+            [[6, 2, 0], [1, 8, 1], [0, 3, 9]],
+            [0, 1, 2],
+            23 / 30,
+            [6 / (8 + 7 - 6), 8 / (10 + 13 - 8), 9 / (12 + 10 - 9)],
+        ),
+        # Three clusters for two classes: pixels of the third, which is left over, are wrong but
+        # enlarge no prediction.
+        (
+            [[20, 1], [2, 30], [5, 1]],
+            [0, 1, -1],
+            50 / 59,
+            [20 / (21 + 27 - 20), 30 / (32 + 32 - 30)],
+        ),
+        # A class without a cluster has an IoU of zero, an absent one none.
+        ([[20, 1, 4, 0], [2, 30, 0, 0]], [0, 1], 50 / 57, [20 / 27, 30 / 33, 0, math.nan]),
+    ],
+)
+def test_match_accuracy_and_iou_equal_examples_by_hand(confusion, expected, right, iou):
+    confusion = np.array(confusion)
     match = match_clusters(confusion)
-    assert match.tolist() == [0, 1, 2]
-    assert pixel_accuracy(confusion, match) == pytest.approx(100 * 23 / 30)
-    expected = [100 * 6 / (8 + 7 - 6), 100 * 8 / (10 + 13 - 8), 100 * 9 / (12 + 10 - 9)]
-    np.testing.assert_allclose(intersection_over_union(confusion, match), expected)
-
-
-def test_pixels_of_left_over_clusters_are_wrong_but_enlarge_no_prediction():
-    # Three clusters for two classes: the third, 5 pixels of class 0 and 1 of class 1, is left over.
-    confusion = np.array([[20, 1], [2, 30], [5, 1]])
-    match = match_clusters(confusion)
-    assert match.tolist() == [0, 1, -1]
-    assert pixel_accuracy(confusion, match) == pytest.approx(100 * 50 / 59)
-    expected = [100 * 20 / (21 + 27 - 20), 100 * 30 / (32 + 32 - 30)]
-    np.testing.assert_allclose(intersection_over_union(confusion, match), expected)
-
-
-def test_classes_without_a_cluster_have_an_iou_of_zero_and_absent_ones_none():
-    confusion = np.array([[20, 1, 4, 0], [2, 30, 0, 0]])
-    match = match_clusters(confusion)
-    assert match.tolist() == [0, 1]
+    assert match.tolist() == expected
+    assert pixel_accuracy(confusion, match) == pytest.approx(100 * right)
     found = intersection_over_union(confusion, match)
-    assert found[2] == 0
-    assert math.isnan(found[3])
+    np.testing.assert_allclose(found, 100 * np.array(iou))
 
 
 # ---- permutation gap -----------------------------------------------------------------------------
@@ -252,11 +252,13 @@ def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_
     data, _, _ = painted_data(tmp_path / "p", 3, 3, count=9)
     ids = [f"image{i}" for i in range(9) if i != 2]
     names = ["a", "b", "c"]
-    found = evaluate(Painted(3), data, 4, ids, names)
     counts, entropy = confusions(Painted(3), data, 4)
+    found = summarise(counts, ids, names)
+    protocol = evaluate(Painted(3), data, 4, names)
+    assert protocol.pop("assignment_entropy") == entropy
+    assert protocol == {name: found[name] for name in protocol}
     total, first = counts.sum(0), halves(ids)
     assert 0 < first.sum() < 8
-    assert found["assignment_entropy"] == entropy
     assert found["images"] == 8
     assert found["pixels"] == total.sum()
     assert found["confusion"] == total.tolist()
@@ -275,24 +277,17 @@ def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_
     json.dumps(found, allow_nan=False)
 
 
-def test_left_over_clusters_have_no_name_and_absent_classes_no_iou():
+def test_what_does_not_occur_can_be_written_as_json():
     over = summarise(np.array([[[9, 0], [0, 9], [1, 2]]]), ["a"], ["x", "y"])
     assert over["match"] == {"0": "x", "1": "y", "2": None}
     under = summarise(np.array([[[9, 1, 0], [0, 9, 0]]]), ["a"], ["x", "y", "z"])
     assert under["match"] == {"0": "x", "1": "y"}
     assert under["iou"] == {"x": pytest.approx(90), "y": pytest.approx(90), "z": None}
     assert under["miou"] == pytest.approx(90)
-    for found in (over, under):
+    for found in (over, under):  # one image, so that a half has none
+        [empty] = [half for half in found["halves"].values() if half["images"] == 0]
+        assert empty["miou"] is None
         json.dumps(found, allow_nan=False)
-
-
-def test_a_half_without_images_can_be_written_as_json():
-    counts = np.array([[[9, 1], [2, 8]]])
-    found = summarise(counts, ["only"], ["x", "y"])
-    empty = [half for half in found["halves"].values() if half["images"] == 0]
-    assert len(empty) == 1
-    assert empty[0]["miou"] is None
-    json.dumps(found, allow_nan=False)
 
 
 # ---- many-to-one, chance, pictures by rank -------------------------------------------------------

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from helpers import CPU, build, write_prepared
 
+from infoseg.diagnostics import (
+    UNMATCHED,
+    choose_items,
+    make_examples,
+    read_examples,
+    summarise,
+    write_examples,
+)
 from infoseg.errors import DataError
-from infoseg.evaluation import evaluate
-from infoseg.examples import UNMATCHED, choose_items, make_examples, read_examples, write_examples
+from infoseg.evaluation import confusions
 from infoseg.views import DeviceData
 
 
@@ -21,7 +28,7 @@ def data(tmp_path_factory) -> DeviceData:
 
 def test_ranked_pictures_are_those_the_evaluation_names(data, tmp_path):
     method, classes = build("infoseg").eval(), ["a", "b", "c"]
-    found = evaluate(method, data, 4, [f"image{i}" for i in range(11)], classes)
+    found = summarise(confusions(method, data, 4)[0], [f"image{i}" for i in range(11)], classes)
     match = list(found["match"].values())
     made = make_examples(method, data, match, classes, found["quantiles"])
     write_examples(tmp_path / "e.npz", made)

@@ -6,14 +6,12 @@ The pipeline's own faults are in test_faults_pipeline.py.
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -24,17 +22,17 @@ from disks import contents, disk_over, file_limit
 from helpers import ROOT, one_data_set, random_images, write_prepared
 from PIL import Image
 
+from infoseg import pipeline
 from infoseg.cli import main
 from infoseg.errors import StorageError
 from infoseg.files import write_whole
-from infoseg.notebooks import KERNEL, command
+from infoseg.pipeline import KERNEL
 from infoseg.reporting.style import save_figure
 
 UNTOUCHED = "Nothing that was there before was touched."
 FULL = f"cannot be written (No space left on device). {UNTOUCHED} Free some space there and run"
 READ_ONLY = f"cannot be written (Read-only file system). {UNTOUCHED} Remount that disk for writing"
 MEMORY = "That is how it ends when memory runs out: run fewer side by side (`make repro JOBS=1`, "
-EVERY_STEP = ["-S", "execution.checkpoint_seconds=0"]
 INFOSEG = ["train", "coco_stuff3", "infoseg", "-S", "methods.infoseg.optimiser.steps=4"]
 
 
@@ -47,9 +45,9 @@ def told(output: str, *parts: str) -> re.Match[str] | None:
 def made(tmp_path_factory) -> Path:
     """A folder the command line works in, with everything that Table 1 of one method needs."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "conf").mkdir()
     tree = one_data_set(pictures=2)
-    tree["profile"]["methods"] = ["kmeans"]
+    tree["profile"] |= {"methods": ["kmeans"]}
+    tree["profile"]["ablations"]["variants"] = []
     tree["sources"]["coco"] |= {"stuff_images": 16, "person_images": 0}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     with contextlib.chdir(folder):
@@ -92,24 +90,35 @@ def test_a_disk_that_takes_nothing_more(home, capsys, place, message):
         assert any(after[name] != before[name] for name in before)
 
 
-def test_a_disk_without_room_for_the_weights(home, capsys):
+@pytest.fixture
+def scratch(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("INFOSEG_SCRATCH", str(tmp_path))
+    return tmp_path
+
+
+def test_a_disk_without_room_for_the_weights(home, scratch, capsys):
     # Room for a history, none for weights; the training is not lost with them.
-    words = [*INFOSEG, *EVERY_STEP]
-    with disk_over(home / "runs", "1m"):
-        assert main(words) == 1
-        said = capsys.readouterr().err
-        assert told(said, "infoseg: ", f"coco_stuff3-infoseg-0/weights.safetensors: {FULL}")
-        assert not list((home / "runs").rglob("coco_stuff3-infoseg-0/*"))
-    assert main(words) == 0
-    assert "goes on from step 4 of 4" in capsys.readouterr().err
+    with disk_over(home / "runs", "2m"):
+        assert main(INFOSEG) == 1
+        assert told(capsys.readouterr().err, "infoseg: ", "/infoseg/0.safetensors: ", FULL)
+        assert not list(home.glob("runs/**/infoseg/0.safetensors"))
+    kept = contents(scratch)
+    assert len(kept) == 1
+    assert main(INFOSEG) == 0
+    assert contents(scratch) == kept
+    assert len(list(home.glob("runs/**/infoseg/0.safetensors"))) == 1
 
 
-def test_a_disk_without_room_for_a_checkpoint(home, capsys):
-    (home / "build").mkdir(exist_ok=True)
-    with disk_over(home / "build", "64k"):
-        assert main([*INFOSEG, *EVERY_STEP]) == 0
+@pytest.mark.parametrize(("seed", "size", "room"), [(1, "64k", False), (2, "5m", True)])
+def test_a_disk_without_room_for_a_checkpoint(home, scratch, capsys, seed, size, room):
+    # Which is three times as large as the weights: a training can do without it.
+    words = [*INFOSEG, f"--seed={seed}", "-S", "execution.checkpoint_seconds=0"]
+    with disk_over(scratch, size):
+        assert main(words) == (not room)
         said = capsys.readouterr().err
-        assert told(said, "no checkpoint at step ", ", training goes on: ", FULL)
+        assert "no checkpoint, training goes on: " in said
+        assert room or told(said, "infoseg: ", ".safetensors: ", FULL)
+        assert not [name for name in contents(scratch) if not name.endswith(".safetensors")]
 
 
 def test_a_limit_on_the_size_of_files(tmp_path):
@@ -183,50 +192,7 @@ def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# ---- signals -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def signalled(kind: int, when) -> Iterator[None]:
-    """Send this process a signal as soon as something is so; it must be before the block ends."""
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.wait(0.005):
-            if when():
-                os.kill(os.getpid(), kind)
-                return
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield
-    finally:
-        assert not thread.is_alive(), "it ended before there was anything to stop"
-        over.set()
-        thread.join()
-
-
-def test_ctrl_c_during_a_training(home, capsys):
-    words = [*INFOSEG[:3], "--seed=1", *EVERY_STEP]
-    run = home / "runs/tiny/coco_stuff3-infoseg-1"
-    with signalled(signal.SIGINT, lambda: list(home.glob("build/checkpoints/*/step-*.ckpt"))):
-        assert main(words) == 130
-    said = capsys.readouterr().err
-    assert told(said, "infoseg: ", "stopped at step ", " of 30; run it again to go on from there")
-    assert not run.exists()
-    assert main(words) == 0
-    assert "goes on from step" in capsys.readouterr().err
-    assert (run / "weights.safetensors").exists()
-
-
-def test_sigterm_during_a_preparation(home, capsys):
-    before = contents(home / "prepared")
-    with signalled(signal.SIGTERM, lambda: list(home.glob("prepared/tiny/.coco_stuff3.partial-*"))):
-        assert main(["prepare", "coco_stuff3"]) == 143
-    assert "infoseg: stopped by SIGTERM" in capsys.readouterr().err
-    assert contents(home / "prepared") == before
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+# ---- kills ---------------------------------------------------------------------------------------
 
 
 KILLED = """
@@ -261,11 +227,12 @@ def test_a_preparation_that_is_killed_leaves_the_old_data_and_is_cleared_up_afte
 
 
 def test_a_loss_that_is_no_number(home, capsys):
-    words = [*INFOSEG[:3], "--seed=2", "-S", "methods.infoseg.optimiser.learning_rate=1e30"]
-    assert main(words) == 1
-    advice = "Try a smaller optimiser.learning_rate or objective.score_factor; nothing was written."
-    assert told(capsys.readouterr().err, "infoseg: ", "the loss became ", " at step ", advice)
-    assert not (home / "runs/tiny/coco_stuff3-infoseg-2").exists()
+    assert main([*INFOSEG, "-S", "methods.infoseg.optimiser.learning_rate=1e30"]) == 1
+    advice = "Try a smaller optimiser.learning_rate or objective.score_factor"
+    said = capsys.readouterr()
+    assert told(said.err, "infoseg: ", "the loss became ", " at step ", advice)
+    state = json.loads((Path(said.out.strip()) / "run.json").read_text())
+    assert state["seeds"] == [0] and advice in state["diverged"]["0"]
 
 
 def test_memory_that_runs_out(home, capsys):
@@ -299,12 +266,13 @@ def outputs(path: Path) -> list:
 
 
 @pytest.fixture
-def book(tmp_path, capfd):
+def book(tmp_path, capfd, monkeypatch):
     """Executes a notebook with this cell; returns the exit status and all that was said."""
+    monkeypatch.chdir(tmp_path)
 
-    def execute(source: str, target: Path = tmp_path / "out.ipynb") -> tuple[int, str]:
+    def execute(source: str, target: str = "out.ipynb", *words: str) -> tuple[int, str]:
         made = notebook(tmp_path / "a.ipynb", source)
-        code = command(["run", str(made), str(target)])
+        code = pipeline.main(["run", str(made), target, *words])
         said = "".join(capfd.readouterr())
         assert "Traceback" not in said
         return code, said
@@ -312,44 +280,40 @@ def book(tmp_path, capfd):
     return execute
 
 
-def test_a_notebook_that_raises(tmp_path, book):
-    code, said = book("raise ValueError('no\\nand no again')")
+RUNNING = Path("build/running/out.ipynb")
+KEPT = f"The notebook as far as it came: {RUNNING}"
+
+
+@pytest.mark.parametrize(
+    ("source", "told_of"),
+    [
+        ("raise ValueError('no\\nand no again')", "ValueError: no …"),
+        ("import numpy\nnumpy.zeros(10**15)", MEMORY),
+        (
+            "from infoseg.errors import ParamsError\nraise ParamsError('bad:\\n  a.b: missing')",
+            "ParamsError: bad:\n  a.b: missing",
+        ),
+    ],
+    ids=["raises", "memory", "settings"],
+)
+def test_a_notebook_that_raises(book, source, told_of):
+    code, said = book(source)
     assert code == 1
-    assert told(said, "infoseg: ", "a.ipynb failed in cell ", ": ValueError: no …\n")
-    assert not (tmp_path / "out.ipynb").exists()
-    kept = outputs(tmp_path / "out.running.ipynb")
-    assert any(output["output_type"] == "error" for cell in kept for output in cell)
+    assert re.search(r"^infoseg: \S*a.ipynb failed in cell \d: ", said, re.M)
+    assert told_of in said and KEPT in said
+    assert not Path("out.ipynb").exists()
+    assert any(one["output_type"] == "error" for cell in outputs(RUNNING) for one in cell)
     assert book("2")[0] == 0
-    assert not (tmp_path / "out.running.ipynb").exists()
+    assert Path("out.ipynb").exists() and not RUNNING.exists()
 
 
-def test_a_notebook_whose_memory_runs_out(book):
-    code, said = book("import numpy\nnumpy.zeros(10**15)")
-    assert code == 1
-    assert told(said, "infoseg: ", "a.ipynb failed in cell ", MEMORY)
-
-
-def test_a_notebook_whose_kernel_is_killed(tmp_path, book):
+def test_a_notebook_whose_kernel_is_killed(book):
     code, said = book("print('so far')\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert code == 1
-    assert told(said, "infoseg: ", "a.ipynb: the kernel died in cell ", f", of SIGKILL. {MEMORY}")
-    assert not (tmp_path / "out.ipynb").exists()
-    assert len(outputs(tmp_path / "out.running.ipynb")) == 4
-    assert book("2")[0] == 0
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_notebook_that_is_stopped(tmp_path, book, kind):
-    pid = tmp_path / "pid"
-    source = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))"
-    with signalled(kind, lambda: pid.exists() and pid.read_text()):
-        code, said = book(f"{source}\ntime.sleep(60)")
-    assert code == 128 + kind
-    assert f"infoseg: stopped by {kind.name}; run it again, and a training goes on from its" in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
-    assert not (tmp_path / "out.ipynb").exists()
-    assert signal.getsignal(kind) not in (None, signal.SIG_IGN)
+    assert told(said, "infoseg: ", f"a.ipynb: the kernel died. {MEMORY}")
+    assert KEPT in said
+    assert not Path("out.ipynb").exists()
+    assert "so far" in RUNNING.read_text()
 
 
 def test_a_kernel_that_is_not_there(book, tmp_path, monkeypatch):
@@ -358,20 +322,28 @@ def test_a_kernel_that_is_not_there(book, tmp_path, monkeypatch):
     monkeypatch.setattr("jupyter_client.kernelspec.jupyter_path", lambda *_: [str(tmp_path)])
     code, said = book("2")
     assert code == 1
-    assert told(said, "infoseg: there is no Jupyter kernel `python3`", "`pip install ipykernel`")
+    assert told(said, "infoseg: ", "a.ipynb: ", "python3", "`make setup` installs the kernel")
 
 
-def test_a_disk_that_fills_up_while_a_notebook_runs(tmp_path, book):
+def test_a_parameter_that_the_notebook_does_not_have(book):
+    code, said = book("open('ran', 'w')", "out.ipynb", "sed=2")
+    assert code == 1
+    assert told(said, "infoseg: ", "a.ipynb has no parameter 'sed', only ['profile']")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("place", [".", "build"], ids=["the notebook", "while it runs"])
+def test_a_disk_that_fills_up_while_a_notebook_runs(tmp_path, book, place):
     folder = tmp_path / "disk"
     folder.mkdir()
-    with disk_over(folder, "64k") as disk:
-        fill = f"open({str(folder / 'filler')!r}, 'wb', 0).write(bytes(200_000))"
-        code, said = book(fill, folder / "out.ipynb")
+    (tmp_path / "build").mkdir()
+    over = folder if place == "." else tmp_path / "build"
+    with disk_over(over, "64k") as disk:
+        fill = f"open({str(over / 'filler')!r}, 'wb', 0).write(bytes(200_000))"
+        code, said = book(f"{fill}\nprint('x' * 200_000)", "disk/out.ipynb")
         assert code == 1
-        assert told(said, "the notebook so far is not kept: ", FULL)
-        assert f"infoseg: {folder / 'out.ipynb'}: {FULL}" in said
-        assert [name for name in contents(folder)] == ["out.running.ipynb"]
-        assert outputs(folder / "out.running.ipynb")  # whole, of a moment before
+        assert told(said, "infoseg: ", "out.ipynb: ", FULL)
+        assert not (folder / "out.ipynb").exists()
         disk.free()
-        assert book("2", folder / "out.ipynb")[0] == 0
-        assert [name for name in contents(folder)] == ["out.ipynb"]
+        assert book("2", "disk/out.ipynb")[0] == 0
+        assert (folder / "out.ipynb").exists()

@@ -27,7 +27,7 @@ from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_ma
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import COLOURS, colours_to_classes
 from infoseg.errors import InfosegError, ParamsError
-from infoseg.params import Params, load_params
+from infoseg.settings import Params, load_params
 
 HEIGHT, WIDTH = 7, 9
 
@@ -247,9 +247,8 @@ def settings_tree() -> dict[str, Any]:
     """The tiny profile on one data set, without the methods and variants it does not use."""
     tree = one_data_set(2)
     profile = tree["profile"]
-    methods = [*profile["methods"], *profile["table2b"]["table1_rows"]]
-    variants = [*profile["table2"]["variants"], *profile["table2b"]["variants"]]
-    tree["methods"] = {name: tree["methods"][name] for name in methods}
+    tree["methods"] = {name: tree["methods"][name] for name in profile["methods"]}
+    variants = profile["ablations"]["variants"]
     tree["variants"] = {name: tree["variants"][name] for name in variants}
     return tree
 
@@ -276,7 +275,7 @@ OVERRIDES = damaged(
     st.sampled_from(
         [
             b"datasets.coco_stuff3.crop=96",
-            b"profile.seeds=[0,1]",
+            b"methods.infoseg.seeds=[0,1]",
             b"methods.infoseg.optimiser={steps: 5}",
             b"training.images=${oc.env:HOME}",
             b"profile.name=${profile.description}",

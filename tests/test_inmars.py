@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, OPTIMISER, build, data_info, training, write_prepared
+from helpers import build, data_info, seeded
 from torch.nn import functional as F
 
 from infoseg.adversarial import (
@@ -18,17 +18,10 @@ from infoseg.adversarial import (
     warp,
     worst_perturbation,
 )
-from infoseg.evaluation import evaluate
-from infoseg.params_data import SuperpixelSettings
 from infoseg.regions import pool_regions, spread_regions
-from infoseg.training import train
-from infoseg.views import DeviceData, Views
+from infoseg.views import Views
 
 COUNT = 20
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def views(batch: int = 3, height: int = 32, width: int = 36, channels: int = 3) -> Views:
@@ -445,55 +438,3 @@ def test_perturbed_passes_normalise_as_the_others_do(training):
     method, seen = build("inmars").train(training), views()
     expected = method.probabilities(seen.images)
     torch.testing.assert_close(method.perturbed_probabilities(seen.images), expected)
-
-
-def test_the_same_seed_gives_the_same_loss_and_another_one_another():
-    one, same, other = (build("inmars").loss(views(), seeded(s)).item() for s in (0, 0, 1))
-    assert one == same != other
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("sobel", [True, False])
-def test_any_size_and_three_or_four_channels(channels, sobel):
-    method = build("inmars", data_info(4, channels), sobel=sobel)
-    seen = views(2, 45, 33, channels)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = method.loss(seen, seeded())
-    loss.backward()
-    assert loss.dtype == torch.float32 and loss.isfinite()
-    assert all(parameter.grad.isfinite().all() for parameter in method.parameters())
-
-
-def textures(count: int, size: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A dark plain and bright stripes, divided at a random row or column."""
-    rng = np.random.default_rng(0)
-    images, labels = [], []
-    for i in range(count):
-        label = np.zeros((size, size), np.uint8)
-        label[rng.integers(size // 3, 2 * size // 3) :] = 1
-        label = label if i % 2 else label.T
-        stripes = 50 * np.sign(np.sin(np.arange(size) * np.pi / 2 + 0.5))
-        grey = 70 + label * (100 + stripes) + rng.normal(0, 10, label.shape)
-        images.append(np.repeat(grey[..., None], 3, 2).clip(0, 255).astype(np.uint8))
-        labels.append(label)
-    return images, labels
-
-
-def test_training_separates_two_textures(tmp_path):
-    images, labels = textures(16)
-    settings = SuperpixelSettings(pixels_per_region=25, compactness=10, smoothing=0)
-    prepared = write_prepared(tmp_path / "p", images, labels, 2, superpixels=settings)
-    optimiser = OPTIMISER | {"steps": 30, "batch": 8, "learning_rate": 1e-2, "flip": True}
-    gentle = {"noise_weight": 1.0, "epsilon": 0.5, "spatial_weight": 1.0, "shift": 1.0}
-    method = build("inmars", data_info(2), optimiser=optimiser, width=0.06, **gentle)
-    data = DeviceData(prepared, 32, CPU, method.sees)
-    ids = [f"image{i}" for i in range(16)]
-
-    def evaluate_now():
-        return evaluate(method, data, 8, ids, ["a", "b"])
-
-    before = evaluate_now()["pa"]
-    trained = train(method, data, training(evaluations=1), 0, evaluate_now)
-    losses = [row["loss"] for row in trained.history]
-    assert losses[-1] < losses[0] - 0.1
-    assert trained.history[-1]["pa"] > max(85, before + 20)

@@ -5,15 +5,15 @@ import shutil
 
 import pytest
 import yaml
-from helpers import ROOT, one_data_set
+from helpers import changed, one_data_set
 from safetensors import safe_open
 
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export_run import describe_run
-from infoseg.params import Run, parse_params
-from infoseg.project import Project
 from infoseg.results import table1_frame
+from infoseg.runs import Project
+from infoseg.settings import Run, parse_params
 
 DATASET = "coco_stuff3"
 RUN = Run(dataset=DATASET, method="infoseg", seed=0)
@@ -27,13 +27,11 @@ def made(tmp_path_factory):
     tree = one_data_set(pictures=2)
     tree["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
     tree["methods"]["infoseg"]["optimiser"] |= {"steps": 6, "batch": 4}
+    tree["methods"]["infoseg"]["per_dataset"][DATASET]["seeds"] = [0, 1]
     tree["training"] |= {"evaluations": 1}
-    tree["profile"] |= {"seeds": [0, 1], "methods": ["kmeans", "infoseg"]}
-    shutil.copytree(ROOT / "conf", home / "conf")
     (home / "params.yaml").write_text(yaml.safe_dump(tree))
     project = Project(home, parse_params(tree, "test"), home, make_missing=True)
     for run in project.params.runs():
-        project.train(**run.model_dump())
         project.evaluate(**run.model_dump())
     return home, tree
 
@@ -49,8 +47,12 @@ def project(home, tree) -> Project:
     return Project(home, parse_params(tree, "test"), home)
 
 
-def weights(home, key: str = RUN.key):
-    return home / "runs/tiny" / key / "weights.safetensors"
+def weights(home, method: str = "infoseg", seed: int = 0):
+    return home / f"runs/tiny/{DATASET}/{method}/{seed}.safetensors"
+
+
+def evaluation(home, seed: int = 0):
+    return home / f"runs/tiny/evaluations/{DATASET}/infoseg-{seed}.json"
 
 
 def refused(capsys, command=("evaluate", DATASET, "infoseg")) -> str:
@@ -66,13 +68,12 @@ def test_a_run_with_overrides_has_a_folder_of_its_own(home, capsys):
     folder = capsys.readouterr().out.strip()
     assert "/runs/tiny+" in folder and weights(home).read_bytes() == before
     assert main(["evaluate", DATASET, "infoseg", "-S", TAU]) == 0
-    [evaluation] = (home / "runs").glob("tiny+*/evaluations/*.json")
-    made_with = json.loads(evaluation.read_text())["made_with"]
-    assert made_with["settings"]["objective"]["tau"] == 1.6
+    told = [json.loads(path.read_text()) for path in home.glob("runs/tiny+*/evaluations/*/*.json")]
+    assert [one["made_with"]["settings"]["objective"]["tau"] for one in told] == [1.6, 1.6]
     assert len(list((home / "prepared").iterdir())) == 1, "tau changes no prepared data"
     assert main(["evaluate", DATASET, "infoseg"]) == 0
-    [evaluation] = (home / "runs/tiny/evaluations").glob(f"{RUN.key}.json")
-    assert json.loads(evaluation.read_text())["made_with"]["settings"]["objective"]["tau"] == 0.8
+    made_with = json.loads(evaluation(home).read_text())["made_with"]
+    assert made_with["settings"]["objective"]["tau"] == 0.8
 
 
 def test_overrides_of_data_leave_the_profiles_prepared_data_alone(home):
@@ -97,25 +98,20 @@ def test_how_often_checkpoints_are_kept_makes_no_other_run(home):
     ],
 )
 def test_settings_changed_between_training_and_evaluation(home, made, capsys, key, value, named):
-    *path, last = key.split(".")
-    tree = json.loads(json.dumps(made[1]))
-    place = tree
-    for name in path:
-        place = place[name]
-    place[last] = value
+    tree = changed(made[1], key, value)
     (home / "params.yaml").write_text(yaml.safe_dump(tree))
     message = refused(capsys)
     assert str(weights(home)) in message and named in message
-    with pytest.raises(DataError, match=r"evaluations/coco_stuff3-.*-0\.json: was made with"):
+    with pytest.raises(DataError, match=rf"evaluations/{DATASET}/.*-0\.json: was made with"):
         table1_frame(project(home, tree))
 
 
 @pytest.mark.parametrize(
     ("other", "named"),
-    [("coco_stuff3-infoseg-1", "seed is 1 there and 0 now"), ("coco_stuff3-kmeans-0", "method is")],
+    [(("infoseg", 1), "seed is 1 there and 0 now"), (("kmeans", 0), "method is")],
 )
 def test_weights_of_another_run_copied_in(home, made, capsys, other, named):
-    shutil.copyfile(weights(home, other), weights(home))
+    shutil.copyfile(weights(home, *other), weights(home))
     assert named in refused(capsys)
     with pytest.raises(DataError, match="weights is .* there"):  # the evaluation is of the old ones
         table1_frame(project(home, made[1]))
@@ -133,22 +129,23 @@ def test_other_data_under_the_same_name(home, made, capsys):
 
 
 def test_an_evaluation_of_another_run_copied_in(home, made):
-    folder = home / "runs/tiny/evaluations"
-    shutil.copyfile(folder / "coco_stuff3-infoseg-1.json", folder / f"{RUN.key}.json")
+    shutil.copyfile(evaluation(home, 1), evaluation(home))
     with pytest.raises(DataError, match="seed is 1 there and 0 now"):
         table1_frame(project(home, made[1]))
 
 
 def test_an_export_tells_no_accuracy_of_other_weights(home, made):
-    assert set(describe_run(project(home, made[1]), RUN.key).pa) == {"0", "1"}
-    path = home / "runs/tiny/evaluations" / f"{RUN.key}.json"
-    evaluation = json.loads(path.read_text())
-    evaluation["made_with"]["weights"] = "0" * 64
-    path.write_text(json.dumps(evaluation))
-    assert describe_run(project(home, made[1]), RUN.key).pa == {}
-    evaluation["made_with"]["settings"]["objective"]["tau"] = 1.6
-    path.write_text(json.dumps(evaluation))
-    assert describe_run(project(home, made[1]), RUN.key).pa == {}
+    def told() -> set[str]:
+        return set(describe_run(project(home, made[1]), RUN).pa)
+
+    assert told() == {"0", "1"}
+    content = json.loads(evaluation(home).read_text())
+    content["made_with"]["weights"] = "0" * 64
+    evaluation(home).write_text(json.dumps(content))
+    assert told() == set()
+    content["made_with"]["settings"]["objective"]["tau"] = 1.6
+    evaluation(home).write_text(json.dumps(content))
+    assert told() == set()
 
 
 def test_weights_say_what_they_were_made_with(home):

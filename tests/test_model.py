@@ -26,14 +26,17 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
-@pytest.mark.parametrize("size", [64, 96, 100, 128, 200])
-def test_local_features_have_a_quarter_of_the_size_and_global_ones_none(block_a, size):
-    channels = 4 if size == 200 else 3
-    found = network(channels, 5, block_a=block_a, width=0.02)
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (96, 96), (128, 128), (200, 200), (102, 65), (33, 34)]
+)
+def test_local_features_have_a_quarter_of_the_size_and_global_ones_none(block_a, height, width):
+    channels = 4 if height == 200 else 3
+    layers = 1 if min(height, width) < 64 else 3
+    found = network(channels, 5, block_a=block_a, width=0.02, layers_b=layers)
     with torch.no_grad():
-        local, glob = found(noise(2, channels, size, size))
-    assert local.shape == (2, 16, size // 4, size // 4)
-    assert glob.shape == (2, 5, 16)
+        local, glob = found(noise(2, channels, height, width))
+    assert local.shape == (2, 16, height // 4, width // 4)  # rounded down
+    assert glob.shape == (2, 5, 16) and glob.isfinite().all()
     assert found.stride == 4
 
 
@@ -46,73 +49,45 @@ def test_every_normalisation_runs_and_its_gradients_reach_all_parameters(norm_c,
     for name, parameter in found.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+    if norm_c == "layer":  # over the channels of each position
+        assert local.mean(1).abs().max() < 1e-5
+        deviation = local.std(1, correction=0)
+        torch.testing.assert_close(deviation, torch.ones(3, 8, 8), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 48), (102, 65), (33, 34)])
-def test_sizes_that_are_no_multiple_of_four_round_down(height, width):
-    local, glob = network()(noise(2, 3, height, width))
-    assert local.shape[-2:] == (height // 4, width // 4)
-    assert torch.isfinite(glob).all()
-
-
-def test_layer_norm_normalises_each_position_over_its_channels():
-    local, _ = network(norm_c="layer")(noise(2, 3, 32, 32))
-    assert local.mean(1).abs().max() < 1e-5
-    torch.testing.assert_close(local.std(1, correction=0), torch.ones(2, 8, 8), rtol=0, atol=0.02)
-
-
-def pixels_behind(block_a: str) -> torch.Tensor:
-    """Which pixels the gradient of one local feature reaches: (H, W) bool."""
+def pixels_behind(block_a: str, value) -> torch.Tensor:
+    """Which pixels the gradient of something reaches that is made of L and H: (H, W) bool."""
     found = network(block_a=block_a, width=0.1).eval()
-    image = noise(1, 3, 64, 64).requires_grad_()
-    local, _ = found(image)
-    local[0, :, 8, 8].square().sum().backward()
+    image = noise(1, 3, 96, 96).requires_grad_()
+    value(*found(image)).square().sum().backward()
     return image.grad[0].abs().sum(0) > 0
 
 
-@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
-def test_a_local_feature_sees_a_square_of_its_receptive_field_and_nothing_else(block_a):
-    seen = pixels_behind(block_a)
-    rows, columns = seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]
-    side = RECEPTIVE_FIELD[block_a]
-    for places in (rows, columns):
+@pytest.mark.parametrize(("block_a", "side"), RECEPTIVE_FIELD.items())
+def test_a_local_feature_sees_its_receptive_field_and_a_class_score_the_whole_image(block_a, side):
+    seen = pixels_behind(block_a, lambda local, glob: local[0, :, 8, 8])
+    for places in (seen.any(1).nonzero()[:, 0], seen.any(0).nonzero()[:, 0]):
         first, last = int(places[0]), int(places[-1])
         assert last - first + 1 == side
         # Centred on the 4 x 4 pixels the feature stands for, 32 to 35.
         assert first + last == 32 + 35
-
-
-@pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
-def test_the_class_score_of_a_pixel_depends_on_the_whole_image(block_a):
-    found = network(block_a=block_a, width=0.1).eval()
-    image = noise(1, 3, 96, 96).requires_grad_()
-    local, glob = found(image)
-    scores = class_scores(local.flatten(2), glob).unflatten(-1, local.shape[-2:])
-    scores[0, :, 12, 12].square().sum().backward()
-    seen = image.grad[0].abs().sum(0) > 0
-    for row in (0, -1):
-        for column in (0, -1):
-            assert seen[row, column]
+    seen = pixels_behind(
+        block_a, lambda local, glob: class_scores(local.flatten(2), glob)[0, :, 12 * 24 + 12]
+    )
+    assert seen[[0, 0, -1, -1], [0, -1, 0, -1]].all()
     assert seen.float().mean() > 0.99
 
 
 def test_block_d_is_one_linear_layer_per_class_side_by_side():
     torch.manual_seed(0)
-    block = BlockD(features=6, classes=4)
-    x = torch.randn(5, 6)
-    found = block(x)
-    for k in range(4):
-        single = torch.nn.Linear(6, 6)
-        rows = slice(6 * k, 6 * (k + 1))
+    block, x = BlockD(features=64, classes=40), torch.randn(5, 64)
+    found, bound = block(x), 1 / math.sqrt(64)  # of PyTorch's default for a fan-in of 64
+    for k in range(40):
+        single = torch.nn.Linear(64, 64)
+        rows = slice(64 * k, 64 * (k + 1))
         single.weight.data, single.bias.data = block.linear.weight[rows], block.linear.bias[rows]
         torch.testing.assert_close(found[:, k], single(x))
-
-
-def test_block_d_starts_as_separate_linear_layers_would():
-    torch.manual_seed(0)
-    together, single = BlockD(64, 40).linear, torch.nn.Linear(64, 64)
-    bound = 1 / math.sqrt(64)  # of PyTorch's default for a fan-in of 64
-    for layer in (together, single):
+    for layer in (block.linear, torch.nn.Linear(64, 64)):  # and begins as such layers do
         assert layer.weight.abs().max() <= bound
         assert float(layer.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.03)
 

@@ -1,4 +1,4 @@
-"""Figures 1 to 3: they show what the network does and the arrays hold, and the same bytes twice."""
+"""Figures 1 and 2: they show what the arrays hold, and the same bytes twice."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import network_settings
-from torch import nn
 
-from infoseg.model import Network
 from infoseg.reporting import network_figures as figures
 from infoseg.reporting import palette
 from infoseg.reporting.data_flow import principal_colours
-from infoseg.reporting.network_layers import read_blocks
 from infoseg.reporting.style import save_figure
-
-
-def texts(figure) -> list[str]:
-    """All that is written in a figure."""
-    inside = [t for ax in figure.axes for t in (*ax.texts, ax.xaxis.label)]
-    return [t.get_text() for t in (*figure.texts, *inside) if t.get_text()]
 
 
 def same_bytes_twice(draw, tmp_path):
@@ -45,105 +35,6 @@ def overlapping_texts(figure) -> list[tuple[str, str]]:
         if (np.minimum(p[2:], q[2:]) - np.maximum(p[:2], q[:2]) > 1).all():
             bad.append((a, b))
     return bad
-
-
-def make(channels: int = 3, classes: int = 3, **changes) -> Network:
-    settings = network_settings(**({"block_c": "residual"} | changes))
-    return Network(channels, classes, settings, (0.5,) * channels, (0.2,) * channels)
-
-
-SETTINGS = [
-    {},
-    {"block_a": "figure3", "norm_c": "batch", "norm_d": "layer"},
-    {"block_a": "dim", "norm_c": "layer", "norm_d": "batch", "input": "grey"},
-    {"block_a": "dim", "standardise": "image", "channels": 4, "classes": 27},
-]
-
-
-@pytest.mark.parametrize("changes", SETTINGS)
-def test_the_diagram_says_what_a_forward_does(changes):
-    network = make(**changes).eval()
-    image = torch.zeros(1, changes.get("channels", 3), 40, 64)
-    shapes: list[tuple[int, ...]] = []
-    with torch.no_grad():
-        x = network._input(image)
-        for module in network.block_a:
-            x = module(x)
-            shapes.append(x.shape[1:])
-        patches = x
-        for module in (*network.block_b[0], *network.block_b[1:]):
-            x = module(x)
-            shapes.append(x.shape[1:])
-        local, glob = network(image)
-    written = texts(figures.figure3(network, (40, 64)))
-    for shape in (*shapes, patches.shape[1:], local.shape[1:], glob.shape[1:], image.shape[1:]):
-        assert " × ".join(map(str, shape)) in written
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    legends = [
-        f"Conv, {m.kernel_size[0]} × {m.kernel_size[1]}, {m.out_channels}, {m.stride[0]}"
-        for m in convolutions
-    ]
-    assert sorted(t for t in written if t.startswith("Conv,") and ":" not in t) == sorted(legends)
-    classes = changes.get("classes", 3)
-    assert f"{classes} linear layers" in written and "16 → 16 each" in written
-
-
-@pytest.mark.parametrize(("block_a", "field"), [("figure3", 24), ("cheap", 10), ("dim", 10)])
-def test_the_receptive_field_is_told(block_a, field):
-    network = make(block_a=block_a).eval()
-    assert read_blocks(network, 64, 64)[1]["A"].field == field
-    assert f"patch features, {field} px seen" in "\n".join(texts(figures.figure3(network, 64)))
-
-
-@pytest.mark.parametrize("changes", SETTINGS)
-def test_blocks_hold_all_parameters_and_norms(changes):
-    network = make(**changes)
-    blocks = read_blocks(network, 32, 32)[1]
-    assert list(blocks) == ["A", "B", "C", "C'", "D"]
-    assert sum(b.parameters for b in blocks.values()) == sum(
-        p.numel() for p in network.parameters()
-    )
-    norm = {"none": None, "batch": "batch norm", "layer": "layer norm"}
-    tail, first = blocks["C"].tail, blocks["D"].layers[0].text
-    assert (tail and tail.text) == norm[changes.get("norm_c", "none")]
-    assert first == (norm[changes.get("norm_d", "none")] or f"{network.classes} linear layers")
-
-
-def test_reading_leaves_no_trace():
-    network = make(norm_d="batch").train()
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    figures.figure3(network, 32)
-    assert network.training
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks for module in network.modules())
-    with pytest.raises(ValueError, match="takes no image of 4 x 4"):
-        figures.figure3(network, 4)
-    assert network.training and not any(m._forward_hooks for m in network.modules())
-
-
-def test_a_block_that_does_nothing_is_said_to_be_left_out():
-    assert "left out" not in texts(figures.figure3(make(), 32))
-    # 16 channels everywhere, as the features have, for there is nothing to change their number.
-    bare = {"block_c": "none", "width": 1 / 32}
-    assert texts(figures.figure3(make(**bare), 32)).count("left out") == 2
-    normed = texts(figures.figure3(make(**bare, norm_c="layer"), 32))
-    assert "left out" not in normed and normed.count("layer norm") == 2
-
-
-@pytest.mark.parametrize("block_a", ["figure3", "cheap", "dim"])
-def test_nothing_overlaps_at_the_papers_size(block_a):
-    with torch.device("meta"):  # shapes without numbers: 60 million parameters in no time
-        network = make(
-            channels=4,
-            classes=27,
-            block_a=block_a,
-            width=1.0,
-            features=1024,
-            norm_c="layer",
-            norm_d="batch",
-        )
-        figure = figures.figure3(network, (320, 480))
-    assert overlapping_texts(figure) == []
 
 
 def halves(side: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -324,9 +215,5 @@ def test_figure2_refuses_what_does_not_fit(changes, message):
 
 
 def test_figures_have_the_same_bytes_twice(tmp_path):
-    for draw in (
-        lambda: figures.figure1(**parts1()),
-        lambda: figures.figure2(**parts2()),
-        lambda: figures.figure3(make(), 32),
-    ):
-        same_bytes_twice(draw, tmp_path)
+    same_bytes_twice(lambda: figures.figure1(**parts1()), tmp_path)
+    same_bytes_twice(lambda: figures.figure2(**parts2()), tmp_path)

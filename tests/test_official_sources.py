@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import requests
 import yaml
+from helpers import one_data_set
 
 from infoseg.cli import main
 from infoseg.data.scenes import CocoScenes, write_coco
 from infoseg.errors import DataError, ParamsError
-from infoseg.params import compose, parse_params
-from infoseg.project import Project
+from infoseg.runs import Project
+from infoseg.settings import compose, parse_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +40,7 @@ def no_network(monkeypatch):
 
 
 def project(home: Path, raw: Path | None, make_missing: bool = False) -> Project:
-    tree = compose(ROOT / "conf", "paper")
+    tree = compose("paper")
     for source in tree["sources"].values():
         source["raw"] = None if raw is None else str(raw)
     tree["datasets"]["coco_persons"] |= {"images": None, "min_side": 0, "superpixels": None}
@@ -106,10 +107,9 @@ def test_a_raw_folder_among_the_pipelines_outputs_is_refused(tmp_path):
 
 
 def test_the_command_line_checks_and_fetches(raw, tmp_path, monkeypatch, capsys):
-    tree = compose(ROOT / "conf", "paper")
+    tree = compose("paper")
     for source in tree["sources"].values():
         source["raw"] = str(raw)
-    (tmp_path / "conf").mkdir()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.chdir(tmp_path)
     assert main(["data", "fetch", "potsdam", "coco"]) == 1  # and goes on after the first
@@ -121,3 +121,21 @@ def test_the_command_line_checks_and_fetches(raw, tmp_path, monkeypatch, capsys)
     assert "coco_persons (COCO-Persons): present" in text
     assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text
     assert "`infoseg data fetch cocostuff --profile paper`" in text
+
+
+def test_fetching_makes_a_folder_for_every_source_of_the_profile(tmp_path, monkeypatch, capsys):
+    tree = one_data_set(pictures=1)
+    mine = {"kind": "local", "path": str(tmp_path / "mine")}
+    tree["sources"]["coco"] |= {"stuff_images": 1, "person_images": 1}
+    tree["sources"]["mine"], tree["profile"]["sources"] = mine, ["mine", "coco"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "fetch"]) == 1
+    said = capsys.readouterr()
+    assert "mine: is not a folder" in said.err and str(tmp_path / "raw/tiny/coco") in said.out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/1.png").write_bytes(b"1")
+    assert main(["data", "fetch", "mine"]) == 0
+    assert sorted(path.name for path in (tmp_path / "raw/tiny").iterdir()) == ["coco", "mine"]
+    assert len(list((tmp_path / "raw/tiny/coco/images").rglob("*.jpg"))) == 2
+    assert "1.png,1," in (tmp_path / "raw/tiny/mine/files.csv").read_text()

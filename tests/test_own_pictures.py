@@ -17,11 +17,11 @@ from test_segmentation import weights
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export import read_weights
-from infoseg.methods import Method
+from infoseg.methods.base import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.own_staging import stage
 from infoseg.pictures import MOST_PIXELS, find_pictures, has_infrared, picture_size, read_picture
-from infoseg.project import Project
+from infoseg.runs import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.segmented import Segmented, sentences
 from infoseg.tiling import device_of, segment_tiled, tiles
@@ -127,6 +127,7 @@ def test_every_kind_of_picture_shows_what_it_shows(tmp_path, kind):
     assert near(found, expected)
     assert picture_size(path) == expected.shape[:2]
     assert found.flags.writeable  # PyTorch warns of others
+    assert has_infrared(path) == (kind == "tiff RGBIR")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -413,11 +414,6 @@ def infrared(folder, count: int):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["tiff RGBIR", "tiff RGBA", "tiff RGB", "tiff CMYK", "png RGBA"])
-def test_a_fourth_band_is_infrared_unless_it_is_said_to_be_another(kind, tmp_path):
-    assert has_infrared(save(kind, tmp_path)[0]) == (kind == "tiff RGBIR")
-
-
 def test_pictures_of_rgb_and_infrared_are_learnt_from_with_all_four_bands(tmp_path, capsys):
     folder, said = infrared(tmp_path / "in", 3), []
     (folder / "broken.tif").write_bytes(b"II*\0")
@@ -478,6 +474,7 @@ def test_of_several_seeds_the_one_that_others_agree_with_is_kept(tmp_path):
         (["--classes", "3", "--restarts", "2"], "two are too few to choose among"),
         (["--classes", "3", "--steps", "0"], "--steps is 0"),
         (["--classes", "3", "--profile", "demo"], "leave --profile out"),
+        (["coco_stuff3"], "--images and the data set 'coco_stuff3': choose one"),
     ],
 )
 def test_what_cannot_be_meant_is_said_at_once(tmp_path, capsys, arguments, message):
@@ -487,9 +484,7 @@ def test_what_cannot_be_meant_is_said_at_once(tmp_path, capsys, arguments, messa
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not out.exists()
-
-
-def test_the_usual_form_still_wants_a_data_set_and_a_method(capsys):
+    # The usual form still wants a data set and a method.
     assert main(["train", "coco_stuff3"]) == 1
     assert "train what?" in capsys.readouterr().err
     assert main(["train", "coco_stuff3", "infoseg", "--classes", "3"]) == 1

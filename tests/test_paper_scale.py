@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent
 STEP = """
 import json, resource, time, torch
 from pathlib import Path
-from infoseg.methods import METHODS, DataInfo
-from infoseg.params import load_params
+from infoseg.methods.base import DataInfo
+from infoseg.methods.registry import METHODS
+from infoseg.settings import load_params
 from infoseg.views import Views
 
 torch.manual_seed(0)

@@ -1,152 +1,266 @@
 """The pipeline itself, on a few pictures, in a copy of the repository of its own."""
 
 import json
+import os
 import re
-import sys
+import signal
+import subprocess
+import threading
+import time
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
-from clones import Clone
-from kills import compare
+from clones import Clone, small
+from filelock import FileLock
+from kills import compare, contents
 
-TABLES = ("table1", "table2", "table2b")
-INFOSEG, KMEANS = "coco_stuff3-infoseg-0", "coco_stuff3-kmeans-0"
+from infoseg import pipeline
+
+INFOSEG, KMEANS, SINGLE = (
+    "train@coco_stuff3-infoseg",
+    "train@coco_stuff3-kmeans",
+    "ablate@coco_stuff3-single",
+)
+#: Stages that a commit's dvc.lock knows.
+EARLY = ("strip", "code", "data@coco")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Clone:
-    made = Clone(tmp_path_factory.mktemp("clone"))
-    made.first = made.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "2")
+    made = Clone(tmp_path_factory.mktemp("clone"), small())
+    made.first = made.make()
+    made.files = contents(made.path)
+    text = made.lock.read_text()
+    lock = yaml.safe_load(text)
+    lock["stages"] = {name: lock["stages"][name] for name in EARLY}
+    made.lock.write_text(yaml.safe_dump(lock, sort_keys=False))
+    made.commit()
+    made.lock.write_text(text)
     return made
 
 
-# The tests below run in order: each leaves the clone's pipeline up to date.
+def stale(clone: Clone) -> set[str]:
+    """Stages that have to run again, but for those that only wait for them."""
+    return set(json.loads(clone.run("dvc", "status", "--json")))
 
 
-def test_one_command_leads_from_nothing_to_table_and_figure(clone):
-    assert re.search(rf"train@{INFOSEG} +done", clone.first)
-    assert (clone.path / "results/tiny/timing.csv").exists()
-    table = pd.read_csv(clone.path / "results/tiny/table1.csv")
-    assert list(table["method"]) == ["kmeans", "infoseg"]
+# The tests with a clone run in order: each leaves its pipeline up to date.
+
+
+def test_one_command_leads_from_nothing_to_tables_figures_and_report(clone):
+    for stage in (*EARLY, KMEANS, INFOSEG, SINGLE, "report"):
+        assert re.search(rf"^  {stage} +\d+ s  done$", clone.first, re.M), stage
+    results = clone.path / "results/tiny"
+    table = pd.read_csv(results / "tables/table1.csv")
+    assert table["method"].tolist() == ["kmeans", "infoseg"]
+    assert table["n_seeds"].tolist() == [1, 2]
     assert table["pa_mean"].between(0, 100).all()
-    stems = ("figure1", "figure2", "figure3", "figure4", "seeds", "signals", "confusion")
-    names = [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")]
-    names += [f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")]
-    for name in (*names, "report.html"):
-        assert (clone.path / "results/tiny" / name).stat().st_size > 100, name
-    assert list(pd.read_csv(clone.path / "results/tiny/table2.csv")["measure"]) == ["IIC-MI", "JSD"]
-    choices = pd.read_csv(clone.path / "results/tiny/table2b.csv")
-    assert list(choices["variant"]) == ["infoseg", "single"]
+    choices = pd.read_csv(results / "tables/table2b.csv")
+    assert choices["variant"].tolist() == ["infoseg", "single"]
+    figures = ("figure1", "figure2", "figure4", "seeds", "signals", "confusion")
+    names = [f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "svg")]
+    names += [f"tables/table{n}.{suffix}" for n in ("1", "2", "2b") for suffix in ("md", "tex")]
+    for name in (*names, "report.html", "timing.csv"):
+        assert (results / name).stat().st_size > 50, name
+    seeds = {path.stem for path in clone.path.glob("runs/tiny/*/infoseg/*.safetensors")}
+    assert seeds == {"0", "1"}
 
 
 def test_a_plain_repro_after_it_does_nothing(clone):
     assert clone.repro() == []
-
-
-def test_another_folder_gives_the_same_bytes_whatever_the_jobs(clone, tmp_path):
-    other = Clone(tmp_path)
-    other.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "1")
-    count, different = compare(clone.path, other.path)
-    assert count > 200
-    assert different == []
+    assert "Data and pipelines are up to date" in clone.said
 
 
 def test_metrics_and_plots_are_there_for_dvc_to_show(clone):
-    shown = json.loads(clone.run("dvc", "metrics", "show", "--json"))
-    [found] = shown.values()
-    metrics = found["data"][f"runs/tiny/metrics/{INFOSEG}.json"]["data"]
-    assert set(metrics) == {"pa", "miou", "permutation_gap", "pa_best", "pa_constant"}
-    text = clone.run("dvc", "plots", "show", "-o", "plots")
-    assert (clone.path / "plots/index.html").exists(), text
+    [found] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
+    assert found["data"]["results/tiny/metrics/coco_stuff3.json"]["data"].keys() == {
+        "kmeans",
+        "infoseg",
+    }
+    text = clone.run("dvc", "plots", "show", "-o", "build/plots")
+    assert (clone.path / "build/plots/index.html").exists(), text
 
 
-def test_running_a_notebook_in_jupyterlab_retrains_nothing(clone):
+def test_another_setting_makes_its_method_stale_and_no_other(clone):
+    tree = clone.params
+    tree["methods"]["kmeans"]["pixels_per_image"] += 50
+    clone.write_params(tree)
+    assert stale(clone) & {INFOSEG, SINGLE, KMEANS} == {KMEANS}
+    clone.restore()
+
+
+def test_comments_docstrings_and_what_jupyter_leaves_retrain_nothing(clone):
+    source = clone.path / "infoseg/losses.py"
+    source.write_text('"""Anew."""\n\n# Why not?\n' + source.read_text().partition('"""\n')[2])
     path = clone.path / "notebooks/02_train.ipynb"
     book = nbformat.read(path, 4)
-    code = next(cell for cell in book.cells if cell.cell_type == "code")
-    code.execution_count = 3
-    code.outputs = [nbformat.v4.new_output("stream", name="stdout", text="seen")]
+    for number, cell in enumerate(book.cells):
+        if cell.cell_type == "code":
+            cell.execution_count = number
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="seen")]
     book.metadata["language_info"] = {"name": "python", "version": "3.99"}
     nbformat.write(book, path)
-    before = (clone.path / f"runs/tiny/{INFOSEG}/weights.safetensors").stat().st_mtime_ns
-    assert clone.repro() == ["strip@02_train"]
-    after = (clone.path / f"runs/tiny/{INFOSEG}/weights.safetensors").stat().st_mtime_ns
-    assert before == after
+    assert clone.repro() == ["strip", "code"]
+    clone.restore()
 
 
-def test_making_a_run_again_gives_the_same_bytes(clone):
-    before = clone.lock
-    assert clone.repro("-f", "-s", f"train@{INFOSEG}", f"evaluate@{INFOSEG}") == [
-        f"train@{INFOSEG}",
-        f"evaluate@{INFOSEG}",
-    ]
-    assert clone.lock == before
+def test_another_expression_makes_the_cells_stale_that_run_it_and_no_other(clone):
+    with (clone.path / "infoseg/methods/infoseg.py").open("a") as file:
+        file.write("\nFACTOR = 1 + 1\n")
+    assert clone.repro("code") == ["code"]
+    assert stale(clone) & {INFOSEG, SINGLE, KMEANS} == {INFOSEG, SINGLE}
+    clone.restore()
+
+
+def test_a_stage_that_fails_stops_what_depends_on_it_and_nothing_else(clone):
+    for name, source in (
+        # As short as can be; a stage has to write what it says.
+        ("04_tables", "from pathlib import Path; Path('results/tiny/tables').mkdir()"),
+        ("05_figures", "print('so far'); raise ValueError('wrong on purpose')"),
+    ):
+        book = nbformat.v4.new_notebook()
+        book.cells = [nbformat.v4.new_code_cell(text) for text in ("profile = ''", source)]
+        book.cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(book, clone.path / f"notebooks/{name}.ipynb")
+    text = clone.make(check=False)
+    assert clone.code == 1
+    assert re.search(r"^  tables +\d+ s  done$", text, re.M)
+    assert re.search(r"^  figures +\d+ s  FAILED; the end of its log:$", text, re.M)
+    assert re.search("05_figures.ipynb failed in cell .: ValueError: wrong on purpose", text)
+    assert not re.search("^  report ", text, re.M)
+    assert "infoseg: failed: figures; `make repro` goes on from here" in text
+    assert "Traceback" not in text
+    [kept] = re.findall(r"The notebook as far as it came: (\S+)", text)
+    assert "so far" in (clone.path / kept).read_text()
+
+
+def test_two_at_once_are_one_too_many(clone):
+    with FileLock(clone.path / "build/logs/repro.lock"):
+        said = clone.make(check=False)
+    assert clone.code == 1
+    assert said == "infoseg: another `make repro` is at work in this folder: wait for it\n"
 
 
 @pytest.mark.slow
-def test_tables_figures_and_report_made_again_have_the_same_bytes(clone):
-    # The first ones came from forks of one process, these from processes of their own.
-    results = clone.path / "results/tiny"
-    names = sorted(path.name for path in results.iterdir() if path.name != "timing.csv")
-    before, lock = {name: (results / name).read_bytes() for name in names}, clone.lock
-    stages = ["table1", "table2", "figure4", "figures", "report"]
-    assert clone.repro("-f", "-s", *stages) == stages
-    assert [name for name in names if (results / name).read_bytes() != before[name]] == []
-    assert clone.lock == lock
-
-
-def test_a_methods_parameter_reruns_that_method_alone_and_jobs_do_it_side_by_side(clone):
-    tree = clone.params
-    tree["methods"]["kmeans"]["pixels_per_image"] += 50
-    clone.write_params(tree)
-    before = yaml.safe_load(clone.lock)["stages"]
-    text = clone.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "2")
-    assert "trainings: 1, 2 side by side" in text
-    after = yaml.safe_load(clone.lock)["stages"]
-    changed = {name for name in after if after[name] != before[name]}
-    rendered = {"table1", "table2", "figure4", "figures", "report"}
-    assert changed - rendered == {f"train@{KMEANS}", f"evaluate@{KMEANS}"}
-    assert clone.repro() == []
-
-
-def test_a_failing_run_names_its_stage_and_shows_the_end_of_its_log(clone):
-    good = clone.params
-    tree = clone.params
-    tree["methods"]["infoseg"]["optimiser"]["batch"] = 4000
-    tree["methods"]["kmeans"]["pixels_per_image"] += 50
-    clone.write_params(tree)
-    text = clone.run(sys.executable, "-m", "infoseg.pipeline", "--jobs", "2", check=False)
-    assert clone.code != 0
-    assert f"train@{INFOSEG} failed" in text and "optimiser.batch is 4000" in text
-    # The other run did not stop for it.
-    assert re.search(rf"train@{KMEANS} +done", text)
-    assert "stages are not done" in text
-    clone.write_params(good)
-    clone.run("dvc", "checkout", check=False)
-    clone.repro()
-
-
-def test_a_typo_in_the_settings_stops_everything_and_names_the_key(clone):
-    tree = clone.params
-    tree["methods"]["infoseg"]["optimiser"]["learning_rte"] = 1
-    good = clone.params
-    clone.write_params(tree)
-    text = clone.run("dvc", "repro", check=False)
-    assert clone.code != 0
-    assert "methods.infoseg.optimiser.learning_rte: unknown key" in text
-    clone.write_params(good)
-    clone.run("dvc", "checkout", check=False)
-    assert clone.repro() == []
-
-
-def test_settings_that_a_shell_would_run_are_refused_before_it_sees_them(clone):
-    good, tree = clone.params, clone.params
-    tree["profile"]["name"] = "x; touch seen; "
-    clone.write_params(tree)
-    text = clone.run(sys.executable, "-m", "infoseg.pipeline", check=False)
+def test_a_half_written_lock_file_costs_nothing_that_was_done(clone):
+    clone.restore()
+    text = clone.lock.read_text()
+    clone.lock.write_text(text[: text.rindex("hash: md5") + 4])
+    said = clone.make(check=False)
     assert clone.code == 1
-    assert "profile.name: " in text
-    assert not (clone.path / "seen").exists()
-    clone.write_params(good)
+    assert re.fullmatch("infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n", said)
+    for name in ("runs", "results", "build/scratch"):
+        clone.run("rm", "-r", name)
+    clone.run("git", "checkout", "dvc.lock")
+    assert len(yaml.safe_load(clone.lock.read_text())["stages"]) == len(EARLY)
+    # Tables, figures and report are in git; DVC keeps none of those.
+    assert clone.repro() == ["tables", "figures", "report"]
+    assert contents(clone.path) == clone.files
+
+
+@pytest.mark.slow
+def test_plain_dvc_in_another_folder_makes_the_same_bytes(clone, tmp_path):
+    clone.restore()
+    other = Clone(tmp_path, small(), of=clone.path)
+    assert {INFOSEG, KMEANS, SINGLE} < set(other.repro())
+    count, different = compare(clone.path, other.path)
+    assert count > 60
+    assert different == []
+
+
+# ---- without DVC ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch):
+    """Has `repro` run stages that do nothing; returns where each ran, in order, and how many did
+    side by side."""
+
+    def run(reads: dict[str, set[str]], jobs: int | None = None, failing="", interrupted=""):
+        ran, busy, most, lock = {}, [], [0], threading.Lock()
+
+        def stage(words, env, **_):
+            with lock:
+                busy.append(env.get("CUDA_VISIBLE_DEVICES"))
+                ran[words[-1]] = busy[-1]
+                most[0] = max(most[0], len(busy))
+            if words[-1] == interrupted:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            with lock:
+                busy.remove(ran[words[-1]])
+            assert reads[words[-1]] <= ran.keys()
+            return SimpleNamespace(returncode=words[-1] == failing)
+
+        monkeypatch.setattr(subprocess, "run", stage)
+        monkeypatch.setattr(pipeline, "out_of_date", lambda: reads)
+        monkeypatch.setattr(pipeline, "load_params", lambda root: None)
+        code = pipeline.main(["repro", *(["--jobs", str(jobs)] if jobs else [])])
+        return code, ran, most[0]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return run
+
+
+def test_every_stage_has_a_gpu_of_those_it_may_use(stages, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    code, ran, most = stages({name: set() for name in "abcdef"})
+    assert code == 0 and most == 2
+    assert sorted(ran.values()) == ["3"] * 3 + ["5"] * 3
+    code, ran, most = stages({name: set() for name in "abcd"}, jobs=4)
+    assert most == 4 and sorted(ran.values()) == ["3", "3", "5", "5"]
+
+
+def test_without_a_gpu_stages_see_what_the_pipeline_sees(stages):
+    code, ran, most = stages({name: set() for name in "abcdef"}, jobs=3)
+    assert code == 0 and most == 3
+    assert set(ran.values()) == {""}
+
+
+def test_a_stage_waits_for_what_it_reads_and_not_for_its_failure(stages, capsys):
+    reads = {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}, "e": {"d"}}
+    code, ran, _ = stages(reads, jobs=2)
+    assert code == 0 and ran.keys() == reads.keys()
+    code, ran, _ = stages(reads, jobs=2, failing="b")
+    assert code == 1 and ran.keys() == reads.keys() - {"c"}
+    assert "infoseg: failed: b; `make repro` goes on" in capsys.readouterr().err
+
+
+def test_ctrl_c_starts_nothing_more(stages, capsys):
+    code, ran, _ = stages({name: set() for name in "abcdef"}, jobs=1, interrupted="b")
+    assert code == 130
+    assert list(ran) == ["a", "b"]
+    assert "infoseg: interrupted; run it again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("methods.infoseg.optimiser.learning_rte", 1, "unknown key"),
+        # Such a name would be run: DVC puts it into commands that a shell reads.
+        ("profile.name", "x; touch seen; ", ""),
+        ("profile.datasets", ["coco_stuff3; touch seen"], ""),
+    ],
+)
+def test_settings_are_read_before_dvc_sees_them(tmp_path, monkeypatch, capsys, key, value, message):
+    monkeypatch.chdir(tmp_path)
+    tree = place = small()
+    *parents, last = key.split(".")
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr(pipeline, "out_of_date", lambda: pytest.fail("DVC is asked"))
+    assert pipeline.main(["repro"]) == 1
+    assert f"{key}: {message}" in capsys.readouterr().err
+
+
+def test_jobs_are_a_number_or_auto(capsys):
+    for jobs in ("0", "-1", "two"):
+        with pytest.raises(SystemExit):
+            pipeline.main(["repro", "--jobs", jobs])
+        assert "is not a number, at least 1, or auto" in capsys.readouterr().err

@@ -18,7 +18,6 @@ from infoseg.data import coco_classes as classes
 from infoseg.data.coco import (
     prepare_coco_persons,
     prepare_coco_stuff,
-    read_id_list,
     scan_coco_persons,
 )
 from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_mask
@@ -265,84 +264,6 @@ def test_a_picture_that_ends_early_is_an_error_wherever_it_ends(tmp_path, ending
             read(whole)
 
 
-def _truncate(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def _bad_value(file):
-    array = np.asarray(Image.open(file)).copy()
-    array[3, 4] = 200
-    Image.fromarray(array).save(file)
-
-
-PHOTO, MAP = "images/train2017/000000000002.jpg", "stuffthingmaps/train2017/000000000002.png"
-STUFF_FAULTS = {
-    "truncated photo": (PHOTO, _truncate, "cannot be decoded"),
-    "photo that is text": (PHOTO, lambda f: f.write_text("404 not found"), "not a picture"),
-    "missing photo": (PHOTO, lambda f: f.unlink(), "not found"),
-    "missing map": (MAP, lambda f: f.unlink(), "not found"),
-    "truncated map": (MAP, _truncate, "cannot be decoded"),
-    "map of another size": (MAP, lambda f: Image.new("L", (40, 29)).save(f), "40 x 29 pixels"),
-    "colour map": (MAP, lambda f: Image.new("RGB", (40, 30)).save(f), "palette indices"),
-    "value that is no class": (MAP, _bad_value, "value 200 at row 3, column 4"),
-}
-
-
-@pytest.mark.parametrize("fault", STUFF_FAULTS)
-def test_stuff_faults(tmp_path, fault, caplog):
-    name, damage, message = STUFF_FAULTS[fault]
-    write_stuff(tmp_path / "raw")
-    damage(tmp_path / "raw" / name)
-    arguments = {"name": "cs", "variant": "stuff15"}
-    with pytest.raises(DataError, match=message) as caught:
-        prepare_coco_stuff(tmp_path / "raw", tmp_path / "out", **arguments)
-    assert str(tmp_path / "raw" / name) in str(caught.value)
-    assert not (tmp_path / "out").exists()
-    prepare_coco_stuff(tmp_path / "raw", tmp_path / "out", on_bad_input="skip", **arguments)
-    prepared = load_prepared(tmp_path / "out")
-    assert len(prepared) == 5 and "000000000002" not in set(prepared.index["id"])
-    assert [s.file for s in prepared.meta.skipped] == [name]
-    assert message in prepared.meta.skipped[0].reason
-    assert name in caplog.text
-
-
-@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
-def test_missing_lists_and_folders_always_fail(tmp_path, on_bad_input):
-    def prepare():
-        prepare_coco_stuff(
-            tmp_path / "raw",
-            tmp_path / "out",
-            name="cs",
-            variant="stuff3",
-            on_bad_input=on_bad_input,
-        )
-
-    with pytest.raises(DataError, match="raw folder not found"):
-        prepare()
-    write_stuff(tmp_path / "raw")
-    listed = tmp_path / "raw/curated/val2017" / LISTS["stuff3"]
-    text = listed.read_text()
-    listed.unlink()
-    with pytest.raises(DataError, match=f"{LISTS['stuff3']}.*curated"):
-        prepare()
-    for wrong, message in (("12\n12\n", "occurs twice"), ("12\n../x\n", "not a COCO image id")):
-        listed.write_text(wrong)
-        with pytest.raises(DataError, match=message):
-            prepare()
-    listed.write_text(text)
-    for folder, message in (("stuffthingmaps", "no label maps"), ("images", "images/train2017")):
-        (tmp_path / "raw" / folder).rename(tmp_path / folder)
-        with pytest.raises(DataError, match=message):
-            prepare()
-        (tmp_path / folder).rename(tmp_path / "raw" / folder)
-    prepare()
-
-
-def test_id_lists_keep_their_order_and_ignore_blank_lines(tmp_path):
-    (tmp_path / "list.txt").write_text("000000000030\r\n000000000025\n\n")
-    assert read_id_list(tmp_path / "list.txt") == ["000000000030", "000000000025"]
-
-
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """Two lists that count as IIC's, of three ids and of one, and the table that says so."""
@@ -587,72 +508,3 @@ def test_crowd_rules(tmp_path):
     assert person.label(0)[:, 0].tolist() == [1] * 15 + [0] * 5
     assert person.label(1)[:, 0].tolist() == [1] * 10 + [0] * 10
     assert [int(i) for i in prepare_persons(tmp_path, crowd="exclude").index["id"]] == [3]
-
-
-def _edit(change):
-    def damage(raw):
-        file = raw / "annotations/instances_val2017.json"
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
-
-    return damage
-
-
-PERSON_FAULTS = {
-    "missing photo": (
-        lambda raw: (raw / "images/val2017/000000000002.jpg").unlink(),
-        "000000000002.jpg: not found",
-    ),
-    "truncated photo": (
-        lambda raw: _truncate(raw / "images/val2017/000000000002.jpg"),
-        "000000000002.jpg: cannot be decoded",
-    ),
-    "photo of another size": (
-        lambda raw: Image.new("RGB", (31, 20)).save(raw / "images/val2017/000000000002.jpg"),
-        "000000000002.jpg: is 31 x 20",
-    ),
-    "polygon outside": (
-        _edit(lambda c: c["annotations"][1].update(segmentation=box(0, 0, 33, 5))),
-        "instances_val2017.json: annotation 1001 of 000000000002.jpg: polygon reaches",
-    ),
-    "no segmentation": (
-        _edit(lambda c: c["annotations"][1].pop("segmentation")),
-        "instances_val2017.json: annotation 1001 of 000000000002.jpg: has no segmentation",
-    ),
-    "unlisted image": (
-        _edit(lambda c: c["images"].pop(1)),
-        "instances_val2017.json: annotates image 2",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", PERSON_FAULTS)
-def test_person_faults(tmp_path, fault):
-    damage, message = PERSON_FAULTS[fault]
-    write_persons(tmp_path / "raw", [(i, (20, 30), [(1, box(0, 0, 9, 9), 0)]) for i in (1, 2, 3)])
-    damage(tmp_path / "raw")
-    with pytest.raises(DataError, match=message):
-        prepare_persons(tmp_path)
-    assert not (tmp_path / "out").exists()
-    prepared = prepare_persons(tmp_path, on_bad_input="skip")
-    assert [int(i) for i in prepared.index["id"]] == [1, 3]
-    assert prepared.meta.n_skipped == 1
-
-
-@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "annotation file not found"),
-        ("{", "not a COCO instances file"),
-        ('{"images": []}', "not a COCO instances file"),
-        ('{"images": [], "annotations": [], "categories": []}', "no category named person"),
-    ],
-)
-def test_unusable_annotation_files_always_fail(tmp_path, on_bad_input, content, message):
-    file = write_persons(tmp_path / "raw", [(1, (20, 30), [(1, box(0, 0, 9, 9), 0)])])
-    file.unlink() if content is None else file.write_text(content)
-    with pytest.raises(DataError, match=message) as caught:
-        prepare_persons(tmp_path, on_bad_input=on_bad_input)
-    assert str(file) in str(caught.value)

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from infoseg.data.prepare import READERS, available_cores, prepare
-from infoseg.params_data import KINDS, DatasetParams
+from infoseg.settings import KINDS, DatasetParams
 
 SETTINGS = {
     "title": "T",

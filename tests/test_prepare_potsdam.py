@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_raw import pack_folder
 
 from infoseg.data import potsdam
 from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 WHITE, BLUE, CYAN = (255, 255, 255), (0, 0, 255), (0, 255, 255)
 GREEN, YELLOW, RED = (0, 255, 0), (255, 255, 0), (255, 0, 0)
@@ -105,26 +105,10 @@ def test_colours_are_decoded_pixel_by_pixel(rows, tolerance, seed, wrong):
     assert inexact == off.any(axis=2).sum()
 
 
-def test_labels_drawn_over_the_picture_say_what_to_do(tmp_path):
-    write_tile(tmp_path / "raw", 4, 12, labels="5_Labels_all")
-    file = tmp_path / "raw/5_Labels_all/top_potsdam_4_12_label.tif"
-    picture = tifffile.imread(tmp_path / f"raw/{IMAGES}/top_potsdam_4_12_RGBIR.tif")[..., :3]
-    tifffile.imwrite(file, picture // 2 + tifffile.imread(file) // 2)
-    with pytest.raises(DataError, match="Use the label of 5_Labels_for_participants.*on_bad_input"):
-        prepare(tmp_path)
-
-
 def test_labels_beyond_the_24_are_not_used(tmp_path):
     write_tile(tmp_path / "raw", 2, 10)
     write_tile(tmp_path / "raw", 2, 13, label=True)
     assert prepare(tmp_path).index["labelled"].tolist() == [True] * 4 + [False] * 4
-
-
-def pack(archive, folder):
-    """Put the files of a folder at the top of an archive, as some of the published ones are."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
-        for file in sorted(folder.iterdir()):
-            target.write(file, file.name)
 
 
 def test_archives_give_the_same_bytes_as_folders(tmp_path):
@@ -136,7 +120,7 @@ def test_archives_give_the_same_bytes_as_folders(tmp_path):
     archives = tmp_path / "packed"
     archives.mkdir()
     for name in (IMAGES, LABELS):
-        pack(archives / f"{name}.zip", folder / name)
+        pack_folder(archives / f"{name}.zip", folder / name)
     labels_unpacked = tmp_path / "mixed"
     shutil.copytree(folder / LABELS, labels_unpacked / LABELS)
     shutil.copy(archives / f"{IMAGES}.zip", labels_unpacked)
@@ -154,7 +138,7 @@ def test_participants_labels_win_over_a_later_release(tmp_path, packed):
     tifffile.imwrite(raw / "5_Labels_all/top_potsdam_2_10_label.tif", other)
     folders = {"nothing": [], "participants": [LABELS], "all": ["5_Labels_all"]}
     for name in folders.get(packed, [LABELS, "5_Labels_all"]):
-        pack(raw / f"{name}.zip", raw / name)
+        pack_folder(raw / f"{name}.zip", raw / name)
         shutil.rmtree(raw / name)
     np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
 
@@ -220,20 +204,13 @@ def test_bytes_do_not_depend_on_threads(tmp_path):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 
 
-def _edit_label(colour, row=3, column=5):
-    def damage(raw):
-        file = raw / LABELS / "top_potsdam_3_10_label.tif"
-        pixels = tifffile.imread(file)
-        pixels[row, column] = colour
-        tifffile.imwrite(file, pixels)
-
-    return damage
-
-
 def test_colours_slightly_off_are_rounded_and_counted(tmp_path, caplog):
     write_tile(tmp_path / "raw", 2, 10)
     _, classes = write_tile(tmp_path / "raw", 3, 10)
-    _edit_label((252, 255, 0), 2, 2)(tmp_path / "raw")
+    file = tmp_path / "raw" / LABELS / "top_potsdam_3_10_label.tif"
+    pixels = tifffile.imread(file)
+    pixels[2, 2] = (252, 255, 0)
+    tifffile.imwrite(file, pixels)
     prepared = prepare(tmp_path, grid=1, crop=4)
     classes[1, 1] = 4
     np.testing.assert_array_equal(prepared.label(1), classes)
@@ -241,63 +218,3 @@ def test_colours_slightly_off_are_rounded_and_counted(tmp_path, caplog):
     assert "top_potsdam_3_10_label.tif: 1 pixels" in caplog.text
     with pytest.raises(DataError, match=r"colour \(252, 255, 0\) at row 2, column 2"):
         prepare(tmp_path, colour_tolerance=0)
-
-
-IMAGE3, LABEL3 = f"{IMAGES}/top_potsdam_3_10_RGBIR.tif", f"{LABELS}/top_potsdam_3_10_label.tif"
-
-
-def _truncate(name):
-    def damage(raw):
-        (raw / name).write_bytes((raw / name).read_bytes()[:-100])
-
-    return damage
-
-
-def _write(name, *shape, dtype=np.uint8):
-    return lambda raw: tifffile.imwrite(
-        raw / name, np.zeros(shape, dtype), photometric="minisblack"
-    )
-
-
-FAULTS = {
-    "truncated tile": (_truncate(IMAGE3), IMAGE3, "cannot be decoded"),
-    "truncated label": (_truncate(LABEL3), LABEL3, "cannot be decoded"),
-    "text": (lambda raw: (raw / IMAGE3).write_text("404"), IMAGE3, "cannot be decoded"),
-    "three bands": (_write(IMAGE3, 8, 8, 3), IMAGE3, "instead of 4 bands"),
-    "sixteen bits": (_write(IMAGE3, 8, 8, 4, dtype=np.uint16), IMAGE3, "uint16"),
-    "size of the tile": (_write(IMAGE3, 8, 10, 4), IMAGE3, "is 10 x 8 pixels"),
-    "size of the label": (_write(LABEL3, 6, 8, 3), LABEL3, "is 8 x 6 pixels"),
-    "missing label": (lambda raw: (raw / LABEL3).unlink(), IMAGE3, "label is missing"),
-    "missing tile": (lambda raw: (raw / IMAGE3).unlink(), LABEL3, "no RGBIR tile"),
-    "black": (_edit_label((0, 0, 0)), LABEL3, r"colour \(0, 0, 0\) at row 3, column 5"),
-    "magenta": (_edit_label((255, 0, 255)), LABEL3, r"colour \(255, 0, 255\) at row 3, column 5"),
-    "grey": (_edit_label((128, 255, 0)), LABEL3, r"colour \(128, 255, 0\) at row 3, column 5"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faults(tmp_path, fault):
-    damage, name, message = FAULTS[fault]
-    for row in (2, 3, 4):
-        write_tile(tmp_path / "raw", row, 10)
-    damage(tmp_path / "raw")
-    with pytest.raises(DataError, match=message) as caught:
-        prepare(tmp_path)
-    assert str(tmp_path / "raw" / name) in str(caught.value)
-    assert not (tmp_path / "out").exists()
-    prepared = prepare(tmp_path, on_bad_input="skip")
-    assert {i.rsplit("_", 2)[0] for i in prepared.index["id"]} == {"2_10", "4_10"}
-    assert [s.file for s in prepared.meta.skipped] == [name]
-
-
-@pytest.mark.parametrize("on_bad_input", ["error", "skip"])
-def test_missing_folders_and_doubled_tiles_always_fail(tmp_path, on_bad_input):
-    with pytest.raises(DataError, match="raw folder not found"):
-        prepare(tmp_path, on_bad_input=on_bad_input)
-    (tmp_path / "raw").mkdir()
-    with pytest.raises(DataError, match="no file named like"):
-        prepare(tmp_path, on_bad_input=on_bad_input)
-    write_tile(tmp_path / "raw", 2, 10)
-    write_tile(tmp_path / "raw", 2, 10, images="copy")
-    with pytest.raises(DataError, match="the same tile is there twice"):
-        prepare(tmp_path, on_bad_input=on_bad_input)

@@ -1,20 +1,21 @@
 """What has to stay in step: settings, environments, the pipeline's dependencies, notebooks."""
 
-import hashlib
+import json
 import re
 import tomllib
-from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from helpers import ROOT
 
-from infoseg.methods import METHODS
-from infoseg.notebooks import tidy
-from infoseg.params import compose, load_params
-from infoseg.provenance import RUN_CODE, write_run_code
+from infoseg.methods.registry import METHODS
+from infoseg.pipeline import tidy, write_code
+from infoseg.settings import CONF, METHOD_SETTINGS, compose, load_params
 
-ROOT = Path(__file__).parent.parent
-PROFILES = sorted(path.stem for path in (ROOT / "conf" / "profile").glob("*.yaml"))
+PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def canonical(name: str) -> str:
@@ -33,7 +34,7 @@ def locked() -> dict[str, str]:
 
 
 def test_params_yaml_is_the_composed_demo_profile():
-    composed = compose(ROOT / "conf", "demo")
+    composed = compose("demo")
     assert yaml.safe_load((ROOT / "params.yaml").read_text()) == composed, (
         "compose it again: infoseg params --profile demo > params.yaml"
     )
@@ -47,12 +48,8 @@ def test_every_profile_is_valid(profile, monkeypatch):
     assert params.runs()
 
 
-def test_every_kind_of_method_is_configured():
-    tree = compose(ROOT / "conf", "demo")
-    kinds = {settings["kind"] for settings in tree["methods"].values()}
-    # IIC-MI is a variant of InfoSeg and no row of Table 1.
-    changed = {variant["changes"].get("kind") for variant in tree["variants"].values()}
-    assert kinds | changed - {None} == set(METHODS)
+def test_every_method_has_settings():
+    assert {kind: method.Settings for kind, method in METHODS.items()} == METHOD_SETTINGS
 
 
 def test_the_lock_file_pins_every_requirement_and_no_local_build():
@@ -70,36 +67,52 @@ def test_environment_yml_is_in_step_with_the_lock_file():
     assert pinned == {name: versions[name] for name in requirement_names()}
 
 
-def test_every_run_depends_on_the_code_that_provenance_hashes(tmp_path):
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    code = {f"infoseg/{entry}" for entry in RUN_CODE}
-    assert code == {dependency.rstrip("/") for dependency in stages["code"]["deps"]}
-    [listed] = stages["code"]["outs"]
-    for name in ("train", "evaluate", "repeat", "evaluate_repeat", "ablate", "evaluate_ablate"):
-        assert listed in stages[name]["deps"], name
-    write_run_code(tmp_path / "code.csv")
-    lines = (tmp_path / "code.csv").read_text().splitlines()
-    digest = hashlib.sha256((ROOT / "infoseg/losses.py").read_bytes()).hexdigest()
-    assert f"losses.py,{digest}" in lines
-    assert any(line.startswith("methods/infoseg.py,") for line in lines)
+def test_every_stage_depends_on_the_code_that_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    write_code(tmp_path)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")}
+    params = load_params(ROOT)
+    named = {
+        "method": [*params.profile.methods, *params.profile.ablations.variants],
+        "key": params.profile.inputs,  # of what a stage is made for: a list's items, or its keys
+        "item": [*params.profile.sources, *params.profile.persons_rule],
+    }
+    for name in STAGES.keys() - {"strip", "code"}:
+        stage = STAGES[name].get("do", STAGES[name])
+        [place] = [dep for dep in stage["deps"] if dep.startswith("build/code/")]
+        place = place.removeprefix("build/code/")
+        kinds = re.findall(r"\$\{(?:item\.)?(\w+)\}", place) or ["item"]
+        for value in named[kinds[0]]:
+            if name == "persons_rule" and value not in params.profile.persons_rule:
+                continue
+            assert re.sub(r"\$\{.*\}", value, place) in written, name
+    of_infoseg, of_kmeans = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("infoseg", "kmeans")
+    )
+    assert {"infoseg.losses", "infoseg.methods.infoseg"} <= of_infoseg["code"].keys()
+    assert not {"infoseg.losses", "infoseg.methods.infoseg"} & of_kmeans["code"].keys()
 
 
-def test_every_executed_notebook_has_the_parameters_its_stage_gives_it():
+def test_the_notebooks_that_the_pipeline_runs_are_there_with_their_parameters():
     import papermill
 
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     given = {}
-    for stage in stages.values():
+    for stage in STAGES.values():
         command = stage.get("do", stage)["cmd"]
-        found = re.match(r"python -m infoseg.notebooks run build/(\w+).ipynb \S+ ?(.*)", command)
+        found = re.search(r"infoseg.pipeline run build/(\w+).ipynb \S+ ?(.*)", command)
         if found:
             given[found[1]] = {pair.split("=")[0] for pair in found[2].split()}
-    assert given
+    assert [f"build/{name}.ipynb" for name in sorted(given)] == sorted(STAGES["strip"]["outs"])
     for name, parameters in given.items():
+        assert f"notebooks/{name}.ipynb" in STAGES["strip"]["deps"]
+        assert f" notebooks/{name}.ipynb " in STAGES["strip"]["cmd"]
         known = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
         assert set(known) == parameters | {"profile"}, name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebooks_carry_no_outputs_but_compared_ones(path):
-    assert tidy(path, write=False), f"python -m infoseg.notebooks clean {path.name}"
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_carry_no_outputs_but_compared_ones_and_are_short(path):
+    assert tidy(path, write=False), f"python -m infoseg.pipeline clean {path.name}"
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    if f"notebooks/{path.name}" in STAGES["strip"]["deps"]:
+        assert max(len(cell.source.splitlines()) for cell in cells) <= 25

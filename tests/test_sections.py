@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infoseg.examples import Examples
+from infoseg.diagnostics import Examples
 from infoseg.reporting import sections
 from infoseg.reporting.palette import IGNORED, UNMATCHED
 

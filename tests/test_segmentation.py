@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import build, data_info, method_settings
+from helpers import build, card, data_info
 from PIL import Image
 
 from infoseg.data.superpixels import superpixels
 from infoseg.errors import DataError
-from infoseg.methods import METHODS
-from infoseg.params_data import SuperpixelSettings
-from infoseg.runs import WEIGHTS_FORMAT, Card, save_weights
+from infoseg.methods.registry import METHODS
 from infoseg.segmentation import segment_files, segment_picture
+from infoseg.settings import SuperpixelSettings
 from infoseg.views import Views
+from infoseg.weights import save_weights
 
 REGIONS = SuperpixelSettings(pixels_per_region=60, compactness=10.0, smoothing=0.5)
 
@@ -31,14 +31,9 @@ def weights(folder, kind: str, channels: int = 3):
     image = torch.from_numpy(picture(64, 64)).permute(2, 0, 1)[None].float() / 255
     image = torch.cat([image, image[:, : channels - 3]], 1)
     method.fit(iter([Views(image)]), 0)
-    card = Card(
-        format=WEIGHTS_FORMAT, dataset="test", method=kind, seed=0, step=0,
-        settings=method_settings(kind), clusters=3, channels=channels,
-        mean=[0.4, 0.5, 0.6, 0.3][:channels], std=[0.2] * channels, crop=48,
-        classes=["a", "b", "c"],
-        superpixels=REGIONS if method.sees.regions else None,
-    )  # fmt: skip
-    save_weights(folder / "w.safetensors", method.state_dict(), card)
+    regions = REGIONS if method.sees.regions else None
+    about = card(kind, channels, crop=48, superpixels=regions)
+    save_weights(folder / "w.safetensors", method.state_dict(), about)
     return folder / "w.safetensors", method
 
 

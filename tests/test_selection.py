@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,20 +12,11 @@ from hypothesis import strategies as st
 
 from infoseg import selection
 from infoseg.cli import main
-from infoseg.errors import DataError, ParamsError
-from infoseg.params import Run, compose, parse_params
-from infoseg.project import Project
-from infoseg.restarts import selected_seeds, train_restarts
-from infoseg.runs import load_weights, save_weights
-from infoseg.selection import (
-    SIDE,
-    agreement,
-    choose_seed,
-    label_maps,
-    read_maps,
-    seed_agreements,
-    write_maps,
-)
+from infoseg.errors import ParamsError
+from infoseg.restarts import train_restarts
+from infoseg.runs import Project
+from infoseg.selection import SIDE, agreement, choose_seed, label_maps, seed_agreements
+from infoseg.settings import compose, parse_params
 from infoseg.views import DeviceData
 
 LABELS = st.lists(st.integers(0, 2), min_size=6, max_size=40)
@@ -103,50 +92,12 @@ def test_maps_are_of_the_first_images_thinned_out(tmp_path, labelled, monkeypatc
     assert label_maps(Columns("column"), data, 2).shape == (5, 8, 8)
 
 
-def test_maps_that_are_not_whole_are_an_error_that_names_the_stage(tmp_path):
-    path = tmp_path / "m.npz"
-    write_maps(path, four_seeds()[0], "abc")
-    maps, weights = read_maps(path, "evaluate@x")
-    assert np.array_equal(maps, four_seeds()[0]) and weights == "abc"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"m\.npz(.|\n)*evaluate@x"):
-        read_maps(path, "evaluate@x")
-    with pytest.raises(DataError, match="evaluate@x"):
-        read_maps(tmp_path / "none.npz", "evaluate@x")
-
-
 @pytest.fixture
 def project(tmp_path) -> Project:
-    made = compose(ROOT / "conf", "tiny")
+    made = compose("tiny")
     made["sources"]["coco"] |= {"stuff_images": 16, "person_images": 2}
     made["methods"]["infoseg"]["optimiser"]["steps"] = 2
     return Project(tmp_path, parse_params(made, "test"), ROOT, make_missing=True)
-
-
-def test_restarts_leave_the_weights_of_the_seed_that_agrees_best(project):
-    folder, found = train_restarts(project, "coco_stuff3", "infoseg", [3, 4, 5])
-    told = json.loads((folder / "selection.json").read_text())
-    assert told["agreements"] == dict(zip("345", found, strict=True))
-    assert told["by"] == "seed_agreement"
-    assert told["seed"] == 3 + int(np.argmax(found))
-    assert load_weights(folder / "weights.safetensors", CPU)[1].seed == told["seed"]
-    assert folder.name == "coco_stuff3-infoseg-selected"
-
-
-def test_maps_of_older_weights_are_made_again_and_are_those_evaluation_makes(project):
-    runs = [Run(dataset="coco_stuff3", method="infoseg", seed=seed) for seed in (0, 1)]
-    for run in runs:
-        project.evaluate(run.dataset, run.method, run.seed)
-    first, second = (project.maps(run) for run in runs)
-    path = project.maps_path(runs[0])
-    whole = path.read_bytes()
-    files = [project.runs / run.key / "weights.safetensors" for run in runs]
-    card = load_weights(files[0], CPU)[1]
-    save_weights(files[0], load_weights(files[1], CPU)[0].state_dict(), card)
-    assert np.array_equal(project.maps(runs[0]), second)
-    project.train("coco_stuff3", "infoseg", 0)
-    assert np.array_equal(project.maps(runs[0]), first)
-    assert path.read_bytes() == whole
 
 
 def test_two_restarts_are_refused_before_anything_is_trained(project):
@@ -155,25 +106,19 @@ def test_two_restarts_are_refused_before_anything_is_trained(project):
     assert not project.runs.exists()
 
 
-def test_the_command_trains_restarts_and_says_what_they_agree_by(project, monkeypatch, capsys):
-    monkeypatch.setattr(Project, "runs", project.folder / "runs" / "tiny")
-    monkeypatch.setattr(Project, "prepared", lambda self, dataset: project.folder / dataset)
-    monkeypatch.setattr(Project, "raw", lambda self, source: project.folder / "raw")
-    words = ["train", "coco_stuff3", "random_cnn", "--profile", "tiny", "--restarts", "3"]
-    words += ["-S", "sources.coco.stuff_images=6", "-S", "sources.coco.person_images=2"]
-    assert main(words) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said[:3]] == ["seed 0", "seed 1", "seed 2"]
-    assert said[3].endswith("coco_stuff3-random_cnn-selected")
-
-
-def test_cells_with_three_seeds_have_a_selected_one():
-    maps = dict(enumerate(four_seeds()))
-    project = SimpleNamespace(maps=lambda run: maps[run.seed])
-    runs = [a_run("a", seed) for seed in (3, 0, 1, 2)] + [a_run("b", 0)]
-    [(cell, seed)] = selected_seeds(project, runs).items()
-    assert cell == ("d", "a") and seed in (1, 2)
-
-
-def a_run(method: str, seed: int):
-    return SimpleNamespace(dataset="d", method=method, seed=seed)
+def test_the_command_trains_restarts_and_names_the_one_that_agrees_best(
+    project, monkeypatch, capsys
+):
+    """Beside the seeds of the settings, which stay as they are."""
+    project.train("coco_stuff3", "infoseg")
+    monkeypatch.setattr("infoseg.runs.Project", lambda *_, **__: project)
+    words = ["train", "coco_stuff3", "infoseg", "--seed", "3", "--restarts", "3"]
+    assert main([*words, "--profile", "tiny"]) == 0
+    *said, chosen = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["seed 3", "seed 4", "seed 5"]
+    found = [float(line.split()[7]) for line in said]
+    best, agreements = train_restarts(project, "coco_stuff3", "infoseg", [3, 4, 5])
+    assert found == [round(value, 2) for value in agreements]
+    assert best.seed == 3 + int(np.argmax(agreements)) and chosen == str(project.weights_path(best))
+    kept = {path.stem for path in project.weights_path(best).parent.glob("*.safetensors")}
+    assert kept == {"0", "3", "4", "5"}

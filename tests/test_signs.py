@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoseg.evaluation import summarise
-from infoseg.reporting.signs import chance_accuracy, labels_permute, signs
+from infoseg.diagnostics import chance_accuracy, labels_permute, signs, summarise
 
 PIXELS = 1000
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, random_images, training, write_prepared
+from helpers import CPU, TRAINED, build, random_images, training, write_prepared
 
 from benchmarks.undone import channels_first, unfused
-from infoseg.methods import METHODS, Method
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 from infoseg.training import Optimisation
 from infoseg.views import DeviceData
 
-TRAINED = [kind for kind in METHODS if METHODS[kind].loss is not Method.loss]
 #: Unit roundoff of bfloat16, with 8 bits; of float32, with 24.
 BFLOAT16, FLOAT32 = 2.0**-8, 2.0**-24
 

@@ -14,7 +14,7 @@ from infoseg.data.ingest import Sample, ingest
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.data.superpixels import region_count, superpixels
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 
 def settings(pixels_per_region=40, compactness=10.0, smoothing=0.5):

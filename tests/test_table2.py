@@ -43,7 +43,8 @@ def evaluation(pa: float, gap: float = 5.0, **changes) -> dict:
         "assignment_entropy": 0.5,
         "clusters_used": 3,
     }
-    return {"made_with": {"settings": settings}, "last": part, "best": {"pa": pa + 2}}
+    made_with = {"settings": settings}
+    return {"made_with": made_with, "last": part, "best": {"pa": pa + 2}, "diverged": ""}
 
 
 RUNS = [

@@ -1,4 +1,4 @@
-"""The training loop: what it optimises, evaluates, keeps and never looks at."""
+"""The training loop: what it optimises, evaluates, averages, keeps and never looks at."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from helpers import (
     build,
     data_info,
     device_data,
-    method_settings,
     training,
     two_tone_images,
     write_prepared,
 )
+from torch import nn
 
-from infoseg import devices
-from infoseg.devices import choose_device, choose_precision, reproducible
-from infoseg.errors import ParamsError, TrainingError
+from infoseg import machine
+from infoseg.errors import ParamsError
 from infoseg.evaluation import evaluate
-from infoseg.methods import Method
-from infoseg.params import OptimiserSettings
-from infoseg.training import Trained, train
+from infoseg.machine import choose_device, choose_precision, reproducible
+from infoseg.methods.base import Method
+from infoseg.settings import OptimiserSettings
+from infoseg.training import SCHEDULES, Average, Trained, train
 from infoseg.views import DeviceData
 
 FIGURES = {
@@ -39,25 +39,41 @@ FIGURES = {
     "permutation_gap": 1.0,
     "clusters_used": 2,
 }
+START = {"step": 0, "loss": None, **FIGURES}
 
 
 class Stub(Method):
-    """One weight, pulled down by one learning rate a step; its loss is what `values` says."""
+    """One weight, pulled down by one learning rate a step; its loss is what `values` says.
 
-    def __init__(self, steps: int, values=None, fits: bool = False):
+    seen: the weight before each step.
+    """
+
+    def __init__(self, steps: int, values=lambda step: 1.0, **optimiser):
         super().__init__(SimpleNamespace(), data_info(2))
-        self.optimiser = OptimiserSettings(**OPTIMISER | {"steps": steps, "learning_rate": 1.0})
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.values = values or (lambda step: 1.0)
-        self.calls = 0
+        how = OPTIMISER | {"steps": steps, "learning_rate": 1.0} | optimiser
+        self.optimiser = OptimiserSettings(**how)
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.values = values
+        self.seen: list[float] = []
 
     def loss(self, views, generator):
-        self.calls += 1
-        return self.values(self.calls) + self.weight - self.weight.detach()
+        self.seen.append(self.weight.item())
+        self.steps += 1
+        return self.values(len(self.seen)) + self.weight - self.weight.detach()
 
 
-def run(method: Method, data: DeviceData, figures=None, seed: int = 0, **how) -> Trained:
-    return train(method, data, training(**how), seed, figures or (lambda: dict(FIGURES)), "stub")
+class Fitted(Stub):
+    """Sets its weight to 5 after training, from all images."""
+
+    def fit(self, batches, seed):
+        assert not self.training
+        self.images = sum(len(views.images) for views in batches)
+        self.weight.data.fill_(5.0)
+
+
+def run(method: Method, data: DeviceData, figures=lambda: dict(FIGURES), seed=0, **how) -> Trained:
+    return train(method, data, training(**how), seed, figures, "stub")
 
 
 @pytest.fixture(scope="module")
@@ -72,79 +88,77 @@ def two_tone(tmp_path_factory) -> DeviceData:
     return DeviceData(write_prepared(path, images, labels, 2), 32, CPU)
 
 
-def infoseg(seed: int = 0, clusters: int = 2, **optimiser):
-    objective = method_settings("infoseg")["objective"] | {
-        "marginal": "rematched",
-        "score_factor": 1.0,
-    }
-    return build(
-        "infoseg", data_info(clusters), seed, objective=objective, optimiser=OPTIMISER | optimiser
+def train_method(
+    data: DeviceData, seed: int = 0, kind: str = "infoseg", initial: int | None = None, **how
+) -> tuple[Method, Trained]:
+    """Train on images of two tones. initial: another seed, of the initial weights."""
+    optimiser = {key: how.pop(key) for key in ("steps", "batch", "learning_rate") if key in how}
+    changes = {"objective": {"marginal": "rematched"}} if kind == "infoseg" else {}
+    with reproducible(training(), seed):
+        first = seed if initial is None else initial
+        method = build(kind, data_info(2), first, optimiser=optimiser, **changes)
+
+        def figures():
+            return evaluate(method, data, 8, ["a", "b"])
+
+        return method, run(method, data, figures, seed, **{"log_every": 10} | how)
+
+
+def same(one: Method, two: Method) -> bool:
+    states = one.state_dict(), two.state_dict()
+    assert list(states[0]) == list(states[1])
+    return all(
+        value.numpy().tobytes() == states[1][k].numpy().tobytes() for k, value in states[0].items()
     )
 
 
-def train_infoseg(data: DeviceData, seed: int = 0, **optimiser) -> tuple[Method, Trained]:
-    with reproducible(training(), seed):
-        method = infoseg(seed, **optimiser)
-        ids = [f"image{i}" for i in range(len(data.evaluated))]
-        trained = run(
-            method, data, lambda: evaluate(method, data, 8, ids, ["a", "b"]), seed, log_every=10
-        )
-    return method, trained
+# ---- weights -------------------------------------------------------------------------------------
 
 
 def test_the_loss_falls_on_images_of_two_tones(two_tone):
-    _, trained = train_infoseg(two_tone, steps=60, batch=8, learning_rate=3e-3)
+    _, trained = train_method(two_tone, steps=60, batch=8, learning_rate=3e-3)
     losses = [row["loss"] for row in trained.history if row["loss"] is not None]
-    assert len(losses) == 6
+    assert len(losses) == 6 and trained.steps == 60
     assert losses[-1] < losses[0] - 0.1
     assert 0 <= losses[-1] < 2 * math.log(2)
-    assert trained.images_per_second > 0
-
-
-def same_state(one: dict, two: dict) -> bool:
-    assert list(one) == list(two)
-    return all(one[k].numpy().tobytes() == two[k].numpy().tobytes() for k in one)
+    assert trained.images_per_second > 0 and trained.seconds > 0
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(two_tone):
-    (_, one), (_, same), (_, other) = (train_infoseg(two_tone, seed) for seed in (0, 0, 1))
-    assert same_state(one.last, same.last)
-    assert same_state(one.best, same.best)
-    assert one.history == same.history
-    assert not same_state(one.last, other.last)
-    assert one.history != other.history
-
-
-def test_the_seed_of_the_batches_matters_by_itself(two_tone):
-    found = []
-    for seed in (0, 0, 1):
-        method = infoseg(0)  # the same initial weights
-        found.append(run(method, two_tone, seed=seed).last)
-    assert same_state(found[0], found[1])
-    assert not same_state(found[0], found[2])
+    (one, told), (again, retold), (other, _) = (train_method(two_tone, seed) for seed in (0, 0, 1))
+    assert same(one, again) and told.history == retold.history
+    assert not same(one, other)
+    # That of the batches matters by itself.
+    assert not same(one, train_method(two_tone, 1, initial=0)[0])
 
 
 def test_labels_have_no_influence_on_the_weights(tmp_path):
     images, labels = two_tone_images(8)
     rng = np.random.default_rng(0)
     shuffled = [rng.choice(np.array([0, 1, 255], np.uint8), label.shape) for label in labels]
-    states, accuracies = [], []
+    methods, accuracies = [], []
     for name, given in (("true", labels), ("shuffled", shuffled)):
         data = DeviceData(write_prepared(tmp_path / name, images, given, 2), 32, CPU)
-        _, trained = train_infoseg(data)
-        states.append(trained.last)
+        method, trained = train_method(data)
+        methods.append(method)
         accuracies.append([row.get("pa") for row in trained.history])
-    assert same_state(*states)
+    assert same(*methods)
     assert accuracies[0] != accuracies[1]
 
 
-def test_the_weights_change_and_are_copies(noise):
+@pytest.mark.parametrize("kind", ["infoseg", "isola"])
+def test_evaluating_during_training_changes_no_weight(two_tone, kind):
+    often, never = (train_method(two_tone, kind=kind, evaluations=n)[0] for n in (5, 0))
+    assert same(often, never)
+
+
+def test_training_changes_the_method_itself(noise):
     method = Stub(4)
-    trained = run(method, noise, evaluations=1)
-    assert float(trained.last["weight"]) == pytest.approx(-4, rel=1e-3)
-    method.weight.data.fill_(7)
-    assert float(trained.last["weight"]) == pytest.approx(-4, rel=1e-3)
-    assert trained.last_step == 4
+    assert run(method, noise, evaluations=1).steps == 4
+    assert method.weight.item() == pytest.approx(-4, rel=1e-3)
+
+
+# ---- evaluations and history ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,113 +169,155 @@ def test_the_weights_change_and_are_copies(noise):
         (7, 1, [7]),
         (5, 5, [1, 2, 3, 4, 5]),
         (100, 7, [15, 29, 43, 58, 72, 86, 100]),
+        (8, 0, []),
     ],
 )
-def test_evaluations_are_evenly_spaced_and_the_last_one_is_at_the_end(
+def test_evaluations_are_evenly_spaced_from_before_the_first_step_to_the_end(
     noise, steps, evaluations, at
 ):
     method, seen = Stub(steps), []
 
     def figures():
-        seen.append(method.calls)
+        seen.append(len(method.seen))
         return dict(FIGURES)
 
     trained = run(method, noise, figures, evaluations=evaluations)
-    assert seen == at
-    assert [row["step"] for row in trained.history if "pa" in row] == at
+    assert seen == [0] * bool(at) + at
+    assert [row["step"] for row in trained.history if "pa" in row] == seen
 
 
 def test_the_history_holds_mean_losses_and_figures_and_no_timings(noise):
-    trained = run(Stub(12, lambda step: float(step)), noise, evaluations=2, log_every=5)
-    nothing = {"loss": None}
+    told = []
+    trained = train(
+        Stub(12, lambda step: float(step)),
+        noise,
+        training(evaluations=2, log_every=5),
+        0,
+        lambda: dict(FIGURES),
+        tell=lambda history: told.append(list(history)),
+    )
     assert trained.history == [
+        START,
         {"step": 5, "loss": pytest.approx((1 + 2 + 3 + 4 + 5) / 5)},
-        {"step": 6, **nothing, **FIGURES},
+        {"step": 6, "loss": None, **FIGURES},
         {"step": 10, "loss": pytest.approx((6 + 7 + 8 + 9 + 10) / 5)},
         {"step": 12, "loss": pytest.approx((11 + 12) / 2), **FIGURES},
     ]
+    assert told == [trained.history[:count] for count in range(1, 6)]
 
 
-def test_the_best_weights_are_those_of_the_first_highest_accuracy(noise):
-    accuracies = iter([30.0, 70.0, 70.0, 60.0])
-    trained = run(Stub(8), noise, lambda: FIGURES | {"pa": next(accuracies)}, evaluations=4)
-    assert trained.best_step == 4
-    assert trained.last_step == 8
-    assert float(trained.best["weight"]) == pytest.approx(-4, rel=1e-3)
-    assert float(trained.last["weight"]) == pytest.approx(-8, rel=1e-3)
-
-
-def test_without_evaluations_the_best_weights_are_the_last(noise):
-    def never():
-        raise AssertionError("evaluated")
-
-    trained = run(Stub(8), noise, never, evaluations=0)
-    assert trained.best_step == trained.last_step == 8
-    assert trained.best["weight"] == trained.last["weight"] != 0
-    assert all("pa" not in row for row in trained.history)
-    kmeans = run(build("kmeans", pixels_per_image=4, passes=1), noise, never, evaluations=0)
-    assert kmeans.history == [{"step": 0, "loss": None}]
-    assert kmeans.best is kmeans.last
-
-
-def test_methods_that_are_only_fitted_are_evaluated_once_after_the_fit(noise):
-    method = build("kmeans")
-    centroids = []
+@pytest.mark.parametrize(("kind", "at"), [("kmeans", 1), ("random_cnn", 0)])
+def test_methods_that_are_not_optimised_are_evaluated_once_after_the_fit(noise, kind, at):
+    method, moved = build(kind), []
+    before = {name: value.clone() for name, value in method.state_dict().items()}
 
     def figures():
-        centroids.append(method.nearest.centroids.clone())
+        state = method.state_dict()
+        moved.append(any(not torch.equal(state[name], value) for name, value in before.items()))
         return dict(FIGURES)
 
     trained = run(method, noise, figures)
-    assert len(centroids) == 1
-    assert centroids[0].abs().sum() > 0
-    assert trained.history == [{"step": 0, "loss": None, **FIGURES}]
-    assert same_state(trained.last, trained.best)
-    assert trained.images_per_second == 0
+    assert trained.history == [START] and moved == [bool(at)]
+    assert (trained.steps, trained.images_per_second) == (0, 0)
+    assert run(build(kind), noise, evaluations=0).history == [{"step": 0, "loss": None}]
 
 
-def test_methods_that_need_neither_are_evaluated_once(noise):
-    trained = run(build("random_cnn"), noise)
-    assert trained.history == [{"step": 0, "loss": None, **FIGURES}]
-    assert same_state(trained.last, build("random_cnn").state_dict())
-
-
-def test_a_method_that_is_trained_and_fitted_is_evaluated_after_the_fit(noise):
-    class Both(Stub):
-        def fit(self, batches, seed):
-            assert not self.training
-            self.seen = sum(len(views.images) for views in batches)
-            self.weight.data.fill_(5.0)
-
-    method, weights = Both(4), []
+@pytest.mark.parametrize("average", [0, 0.5])
+def test_a_method_that_is_trained_and_fitted_is_evaluated_after_the_fit(noise, average):
+    method, weights = Fitted(4, average=average), []
 
     def figures():
-        weights.append(method.weight.item())
+        weights.append((len(method.seen), method.weight.item()))
         return dict(FIGURES)
 
     trained = run(method, noise, figures)
-    assert weights == [5.0]
-    assert method.seen == len(noise)
-    assert float(trained.last["weight"]) == 5.0
-    assert trained.best_step == 4
+    assert weights == [(0, 5.0), (4, 5.0)]
+    assert method.images == len(noise) and method.weight.item() == 5.0
+    assert trained.history == [START, {"step": 4, "loss": 1.0}, START | {"step": 4}]
+
+
+# ---- divergence ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_an_error_naming_the_step_and_the_last_finite_loss(noise, bad):
-    method = Stub(20, lambda step: bad if step >= 7 else 1.0 + step / 8)
-    with pytest.raises(TrainingError) as caught:
-        run(method, noise, log_every=5)
-    message = str(caught.value)
-    assert f"stub: the loss became {bad} at step 7" in message
-    assert "last finite loss 1.75" in message
-    assert "optimiser.learning_rate" in message
-    assert method.calls == 10  # noticed when the losses are next read
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_told(noise, bad):
+    method = Fitted(20, lambda step: bad if step >= 7 else 1.0 + step / 8)
+    trained = run(method, noise, log_every=5)
+    assert f"stub: the loss became {bad} at step 7 (last finite loss 1.75)" in trained.diverged
+    assert "optimiser.learning_rate" in trained.diverged
+    assert len(method.seen) == 10  # noticed when the losses are next read
+    # What was seen before stays, and where it ended; nothing is fitted or evaluated after.
+    ended = {"step": 10, "loss": None}
+    assert trained.history == [START, {"step": 5, "loss": pytest.approx(1.375)}, ended]
+    assert trained.steps == 20 and not math.isnan(trained.seconds)
 
 
-def test_divergence_in_the_last_incomplete_interval_is_noticed(noise):
-    method = Stub(12, lambda step: math.nan if step == 12 else 1.0)
-    with pytest.raises(TrainingError, match="at step 12"):
-        run(method, noise, log_every=5)
+def test_divergence_in_the_last_incomplete_interval_or_at_once_is_noticed(noise):
+    for first, words in ((12, "at step 12 (last finite"), (1, "at step 1 (it never was finite")):
+        method = Stub(12, lambda step, first=first: math.nan if step >= first else 1.0)
+        assert words in run(method, noise, log_every=5).diverged
+    assert run(Stub(12), noise).diverged == ""
+
+
+# ---- averaged weights and schedules --------------------------------------------------------------
+
+
+def averaged(values: list[float], decay: float) -> float:
+    """The average as its definition has it, beginning at the initial weight, 0."""
+    mean = 0.0
+    for step, value in enumerate(values, 1):
+        own = min(decay, (1 + step) / (10 + step))
+        mean = own * mean + (1 - own) * value
+    return mean
+
+
+def test_the_average_is_that_of_its_definition():
+    module = nn.BatchNorm1d(2)
+    module.weight.data.zero_()
+    average = Average(module, 0.5)
+    values = [1.0, 5.0, -2.0, 8.0, 0.5, 3.0, 3.0, 9.0, 1.0, 4.0, 2.0]
+    for value in values:
+        module.weight.data.fill_(value)
+        module.running_mean.fill_(2 * value)
+        module.num_batches_tracked += 1
+        average.update()
+    with average.applied():
+        assert module.weight.tolist() == pytest.approx([averaged(values, 0.5)] * 2)
+        assert module.running_mean.tolist() == pytest.approx([2 * averaged(values, 0.5)] * 2)
+        assert module.num_batches_tracked == len(values)
+    assert module.weight.tolist() == [2.0, 2.0]
+    with pytest.raises(KeyError), average.applied():
+        raise KeyError
+    assert module.weight.tolist() == [2.0, 2.0]
+    average.keep()
+    assert module.weight.tolist() == pytest.approx([averaged(values, 0.5)] * 2)
+
+
+def test_training_evaluates_and_keeps_the_average_but_goes_on_from_the_weights(noise):
+    method, evaluated = Stub(12, average=0.8), []
+
+    def figures():
+        evaluated.append(method.weight.item())
+        return dict(FIGURES)
+
+    run(method, noise, figures, evaluations=3)
+    values = [*method.seen[1:], -12.0]
+    assert values == pytest.approx([-float(n) for n in range(1, 13)], abs=1e-3)
+    expected = [averaged(values[:count], 0.8) for count in (0, 4, 8, 12)]
+    assert evaluated == pytest.approx(expected, abs=1e-3)
+    assert method.weight.item() == pytest.approx(expected[-1], abs=1e-3)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine(noise):
+    method = Stub(10, schedule="cosine")
+    run(method, noise)
+    moved = [a - b for a, b in zip(method.seen, method.seen[1:], strict=False)]
+    rates = [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(9)]
+    assert moved == pytest.approx(rates, abs=1e-3)
+    assert SCHEDULES["cosine"](10)(10) == pytest.approx(0)
+
+
+# ---- the machine ---------------------------------------------------------------------------------
 
 
 def test_a_run_has_its_own_threads_and_seed_and_gives_the_machine_back():
@@ -283,8 +339,8 @@ def test_a_run_does_not_load_torchs_compiler():
     # Seconds for every stage of the pipeline; only `training.compile` is worth them.
     code = (
         "import sys\n"
-        "from infoseg.devices import reproducible\n"
-        "from infoseg.params import load_params\n"
+        "from infoseg.machine import reproducible\n"
+        "from infoseg.settings import load_params\n"
         "from pathlib import Path\n"
         "with reproducible(load_params(Path('.'), 'tiny').training, 0): pass\n"
         "sys.exit('torch._dynamo' in sys.modules or 'torch._inductor' in sys.modules)\n"
@@ -293,7 +349,7 @@ def test_a_run_does_not_load_torchs_compiler():
 
 
 def test_convolution_benchmarks_are_switched_off_again_after_a_cuda_run(monkeypatch):
-    monkeypatch.setattr(devices, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(machine, "choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     with reproducible(training(), 0):
         assert torch.backends.cudnn.benchmark
@@ -316,5 +372,5 @@ def test_automatic_precision_is_bfloat16_where_the_device_has_it(monkeypatch):
     assert choose_precision("bfloat16", CPU) is torch.bfloat16
     assert choose_precision("auto", cuda) is torch.bfloat16
     for has, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda has=has: has)
         assert choose_precision("auto", CPU) is expected

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, device_data, in_memory, random_images, training, write_prepared
+from helpers import (
+    CPU,
+    build,
+    device_data,
+    in_memory,
+    random_images,
+    seeded,
+    training,
+    write_prepared,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
@@ -67,7 +76,7 @@ def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels
     data = DeviceData(in_memory(images, labels), size + larger, CPU)
     items = torch.arange(len(sizes)).repeat(3)
     own = size if larger else None  # training's crops are evaluation's where nothing is said
-    rows = data.random(items, torch.Generator().manual_seed(seed), flip, own)
+    rows = data.random(items, seeded(seed), flip, own)
     views = data.views(rows, items, mask=True)
     found, annotation = bytes_of(views), data.annotation(rows).numpy()
     assert views.images.shape == (len(items), channels, size, size)
@@ -108,7 +117,10 @@ def test_centre_crops_equal_slices(sizes, size, channels):
     data = DeviceData(in_memory(images, labels), size, CPU)
     items = torch.arange(len(sizes))
     rows = data.centre(items)
-    found, annotation = bytes_of(data.views(rows, items, mask=False)), data.annotation(rows)
+    views, annotation = data.views(rows, items, mask=False), data.annotation(rows)
+    assert views.images.is_contiguous(memory_format=torch.channels_last)
+    assert not views.images.is_contiguous()
+    found = bytes_of(views)
     for i, (height, width) in enumerate(sizes):
         top, left = (height - size) // 2, (width - size) // 2
         assert np.array_equal(found[i], cut(images[i], top, left, size, 0))
@@ -119,7 +131,7 @@ def test_random_crops_cover_every_place_uniformly_and_flip_half_the_time(tmp_pat
     images, labels = images_of([(14, 12)], 3)
     data = DeviceData(write_prepared(tmp_path / "p", images, labels), 8, CPU)
     items = torch.zeros(7000, dtype=torch.int64)
-    rows = data.random(items, torch.Generator().manual_seed(0), flip=True)
+    rows = data.random(items, seeded(), flip=True)
     flipped = rows[:, 0, 0] > rows[:, 0, -1]
     corner = torch.where(flipped, rows[:, 0, -1], rows[:, 0, 0])
     counts = torch.zeros(7, 5, 2)
@@ -129,14 +141,6 @@ def test_random_crops_cover_every_place_uniformly_and_flip_half_the_time(tmp_pat
         counts[top, left, int(flip)] += 1
     assert counts.min() > 0
     assert stats.chisquare(counts.flatten().numpy()).pvalue > 0.01
-
-
-def test_images_lie_in_channels_last_memory(tmp_path):
-    data = device_data(tmp_path / "p", size=16, channels=4)
-    items = torch.arange(3)
-    views = data.views(data.centre(items), items, mask=False)
-    assert views.images.is_contiguous(memory_format=torch.channels_last)
-    assert not views.images.is_contiguous()
 
 
 def test_the_mask_is_false_on_ignored_pixels_and_true_on_all_pixels_of_unlabelled_images(tmp_path):
@@ -152,16 +156,6 @@ def test_the_mask_is_false_on_ignored_pixels_and_true_on_all_pixels_of_unlabelle
     assert mask[2, 1:7].all()
     assert not mask[2, [0, 7]].any()
     assert data.views(rows, items, mask=False).mask is None
-
-
-def test_only_labelled_images_are_evaluated(tmp_path):
-    images, labels = images_of([(20, 20)] * 4, 3)
-    labels[0] = labels[2] = None
-    data = DeviceData(write_prepared(tmp_path / "p", images, labels, classes=5), 8, CPU)
-    assert data.evaluated.tolist() == [1, 3]
-    assert data.labelled.tolist() == [False, True, False, True]
-    assert data.classes == 5
-    assert len(data) == 4
 
 
 @pytest.mark.parametrize(
@@ -194,7 +188,7 @@ def members(views) -> list[int]:
 
 def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
     data = marked_data(tmp_path, 11)
-    batches = TrainingBatches(data, 4, True, torch.Generator().manual_seed(0))
+    batches = TrainingBatches(data, 4, True, seeded())
     epochs = [[members(next(batches)) for _ in range(2)] for _ in range(30)]
     for epoch in epochs:
         seen = [image for batch in epoch for image in batch]
@@ -204,36 +198,33 @@ def test_an_epoch_holds_every_image_at_most_once_and_drops_the_rest(tmp_path):
     assert len({tuple(map(tuple, epoch)) for epoch in epochs}) == 30
 
 
-def test_a_batch_may_hold_all_images(tmp_path):
-    data = marked_data(tmp_path, 5)
-    batches = TrainingBatches(data, 5, True, torch.Generator().manual_seed(0))
+def test_batches_follow_the_seed_and_may_hold_all_images_or_be_smaller_crops(tmp_path):
+    data = marked_data(tmp_path / "a", 5)
+    batches = TrainingBatches(data, 5, True, seeded())
     assert all(sorted(members(next(batches))) == [1, 2, 3, 4, 5] for _ in range(3))
-
-
-def test_too_few_images_for_a_batch_is_an_error_naming_the_setting(tmp_path):
-    data = marked_data(tmp_path, 3)
-    with pytest.raises(DataError, match=r"optimiser\.batch is 4.*only 3 images"):
-        next(TrainingBatches(data, 4, True, torch.Generator()))
-
-
-def test_training_crops_may_be_smaller_than_evaluations_and_not_larger(tmp_path):
-    data = marked_data(tmp_path, 5)
-    batch = next(TrainingBatches(data, 4, True, torch.Generator().manual_seed(0), crop=6))
-    assert batch.images.shape == (4, 3, 6, 6)
+    smaller = TrainingBatches(data, 4, True, seeded(), crop=6)
+    assert next(smaller).images.shape == (4, 3, 6, 6)
     assert next(evaluated_crops(data, 4)).images.shape == (4, 3, 8, 8)
-    with pytest.raises(ParamsError, match=r"optimiser\.crop is 9, larger than .* 8"):
-        next(TrainingBatches(data, 4, True, torch.Generator(), crop=9))
-
-
-def test_the_same_seed_gives_the_same_batches_and_another_one_others(tmp_path):
     data = DeviceData(write_prepared(tmp_path / "p", *random_images(6, 20)), 8, CPU)
 
     def first(seed: int) -> torch.Tensor:
-        batches = TrainingBatches(data, 3, True, torch.Generator().manual_seed(seed))
+        batches = TrainingBatches(data, 3, True, seeded(seed))
         return torch.stack([next(batches).images for _ in range(5)])
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
+
+
+@pytest.mark.parametrize(
+    ("batch", "crop", "error", "words"),
+    [
+        (4, None, DataError, r"optimiser\.batch is 4.*only 3 images"),
+        (2, 9, ParamsError, r"optimiser\.crop is 9, larger than .* 8"),
+    ],
+)
+def test_batches_that_cannot_be_are_errors_naming_the_setting(tmp_path, batch, crop, error, words):
+    with pytest.raises(error, match=words):
+        next(TrainingBatches(marked_data(tmp_path, 3), batch, True, seeded(), crop=crop))
 
 
 def test_without_labels_fitting_sees_every_image_once_in_order(tmp_path):
@@ -247,6 +238,8 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
     prepared = write_prepared(tmp_path / "p", images, labels, classes=5)
     for sees in (Sees(), Sees(mask=True)):
         data = DeviceData(prepared, 8, CPU, sees)
+        assert (len(data), data.classes, data.evaluated.tolist()) == (5, 5, [1, 2, 4])
+        assert data.labelled.tolist() == [False, True, True, False, True]
         batches = list(evaluated_crops(data, 2))
         found = np.concatenate([bytes_of(views) for views in batches])
         assert np.array_equal(found, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
@@ -258,7 +251,7 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sobel_gradients_equal_scipys(channels):
-    images = torch.rand(2, channels, 9, 13, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, channels, 9, 13, generator=seeded())
     found = append_sobel(images)
     assert found.shape == (2, channels + 2, 9, 13)
     assert torch.equal(found[:, :channels], images)

@@ -8,22 +8,24 @@ import struct
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, build, method_settings
+from helpers import CPU, ROOT, build, card, method_settings
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_segmentation import picture, weights
 
 import infoseg.export
+import infoseg.export_run
 from infoseg.cli import main
 from infoseg.data.store_meta import sha256_of
 from infoseg.errors import DataError
 from infoseg.export import EXPORT_FORMAT, LIMITS, Export, card_path, export_weights, read_weights
 from infoseg.export_run import _licences, export_run
-from infoseg.params import compose, parse_params
-from infoseg.project import Project
-from infoseg.runs import WEIGHTS_FORMAT, Card, load_weights, save_weights
+from infoseg.files import write_json
+from infoseg.runs import Project
 from infoseg.segmentation import segment_files
+from infoseg.settings import Run, compose, parse_params
+from infoseg.weights import WEIGHTS_FORMAT, load_weights, save_weights
 
 FACTS = Export(
     format=EXPORT_FORMAT,
@@ -218,32 +220,30 @@ def test_exporting_over_the_run_itself_is_refused(tmp_path):
 @pytest.fixture
 def project(tmp_path):
     """Runs of the tiny profile as they lie on a disk, of which two of three seeds are evaluated."""
-    from helpers import ROOT
-
-    project = Project(tmp_path, parse_params(compose(ROOT / "conf", "tiny"), "tiny"), ROOT)
-    settings = project.params.method("infoseg", "coco_stuff3").model_dump()
+    project = Project(tmp_path, parse_params(compose("tiny"), "tiny"), ROOT)
+    settings = project.params.method("infoseg", "coco_stuff3").numbers()
     method = build("infoseg", **{k: settings[k] for k in settings if k not in ("kind", "title")})
     for seed, pa in ((0, 60.0), (1, 50.0), (2, None)):
-        name = f"coco_stuff3-infoseg-{seed}"
-        card = Card(
-            format=WEIGHTS_FORMAT, dataset="coco_stuff3", method="infoseg", seed=seed, step=30,
-            settings=settings, clusters=3, channels=3, mean=[0.4, 0.5, 0.6], std=[0.2] * 3,
-            crop=64, classes=["sky", "ground", "plant"], superpixels=None,
-        )  # fmt: skip
-        path = project.runs / name / "weights.safetensors"
-        save_weights(path, method.state_dict(), card)
-        (project.runs / name / "provenance.json").write_text('{"git": {"commit": "c0ffee"}}')
+        run = Run(dataset="coco_stuff3", method="infoseg", seed=seed)
+        about = {
+            "step": 30,
+            "settings": settings,
+            "crop": 64,
+            "classes": ["sky", "ground", "plant"],
+        }
+        path = project.weights_path(run)
+        save_weights(path, method.state_dict(), card("infoseg", **run.model_dump() | about))
         if pa is not None:
-            last = {"pa": pa, "miou": 30.0, "constant_pa": 44.0, "match": {}}
-            last["match"] = {"0": "sky", "1": "plant", "2": "ground"}
+            match = {"0": "sky", "1": "plant", "2": "ground"}
+            last = {"pa": pa, "miou": 30.0, "constant_pa": 44.0, "match": match}
             made = {"settings": settings, "weights": sha256_of(path)}
-            folder = project.runs / "evaluations"
-            folder.mkdir(exist_ok=True)
-            (folder / f"{name}.json").write_text(json.dumps({"last": last, "made_with": made}))
+            evaluation = {"last": last, "made_with": made, "diverged": ""}
+            write_json(project.evaluation_path(run), evaluation)
     return project
 
 
-def test_a_run_of_a_project_is_exported(tmp_path, project):
+def test_a_run_of_a_project_is_exported(tmp_path, project, monkeypatch):
+    monkeypatch.setattr(infoseg.export_run, "git_commit", lambda root: "c0ffee")
     path = export_run(project, "coco_stuff3-infoseg-1", tmp_path / "e.safetensors")
     read = read_weights(path, CPU)
     assert read.export.pa == {"0": 60.0, "1": 50.0}
@@ -265,10 +265,17 @@ def test_a_run_that_was_not_evaluated_has_no_accuracy(tmp_path, project):
     assert "Not measured" in read.text
 
 
-def test_evaluations_of_older_settings_are_left_out(tmp_path, project):
-    file = project.runs / "evaluations/coco_stuff3-infoseg-0.json"
+@pytest.mark.parametrize("key", ["settings", "diverged"])
+def test_evaluations_of_older_settings_and_of_seeds_that_diverged_are_left_out(
+    tmp_path, project, key
+):
+    file = project.runs / "evaluations/coco_stuff3/infoseg-0.json"
     told = json.loads(file.read_text())
-    told["made_with"]["settings"]["optimiser"]["steps"] = 99
+    if key == "settings":
+        told["made_with"]["settings"]["optimiser"]["steps"] = 99
+    else:
+        told["diverged"] = "at step 3"
+        del told["last"]
     file.write_text(json.dumps(told))
     path = export_run(project, "coco_stuff3-infoseg-1", tmp_path / "e.safetensors")
     assert read_weights(path, CPU).export.pa == {"1": 50.0}

@@ -15,7 +15,7 @@ from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
-    from infoseg.project import Project
+    from infoseg.runs import Project
 
 State = Literal["missing", "present", "corrupt", "outdated", "prepared"]
 """missing: raw files are not there. present: they are, not yet prepared. corrupt: prepared arrays

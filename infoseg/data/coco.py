@@ -46,7 +46,7 @@ from infoseg.data.ingest import OnBadInput, Sample, ingest
 from infoseg.data.raw import STUFF_ARCHIVES, RawFolders, places
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 __all__ = [
     "SPLITS",

@@ -27,7 +27,7 @@ from infoseg.data.raw import RawFolders, places
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 ANNOTATIONS = "annotations_trainval2017.zip"
 

@@ -28,7 +28,7 @@ from infoseg.data.raw import RawFolders, raw_folders, read_all
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings, one_line
+from infoseg.settings import SuperpixelSettings, one_line
 
 _DESCRIPTION_LIMIT = 2**24
 """Bytes that ``dataset.json`` may have."""

@@ -19,7 +19,7 @@ from infoseg.data.raw import RawFolders, raw_folders
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.data.superpixels import superpixels
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 log = logging.getLogger(__name__)
 

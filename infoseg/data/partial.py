@@ -18,7 +18,7 @@ from infoseg.data.verify import (
     open_alone,
 )
 from infoseg.files import sync_folder, write_json
-from infoseg.params_data import Strict
+from infoseg.settings import Strict
 
 
 class Origin(Strict):

@@ -26,7 +26,7 @@ from infoseg.data.raw import POTSDAM_ARCHIVES, RawFolders, files_below, places
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 CLASSES = {
     "potsdam6": ("road", "building", "low vegetation", "tree", "car", "clutter"),

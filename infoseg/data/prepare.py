@@ -12,7 +12,7 @@ from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
 from infoseg.data.store import Prepared
 from infoseg.errors import DataError, ParamsError
-from infoseg.params_data import (
+from infoseg.settings import (
     CocoScenesSource,
     Dataset,
     DatasetParams,
@@ -20,7 +20,6 @@ from infoseg.params_data import (
     OfficialSource,
     PotsdamScenesSource,
     Source,
-    added_reader,
     check_clusters,
 )
 
@@ -31,14 +30,10 @@ class Reader:
 
     read: called with raw folder, output folder, name, progress, all settings that the kind's model
     adds to ``DatasetParams``, and those of ``DatasetParams`` in ``SHARED`` and in ``shared``.
-    settings: the kind's model; None for those that ``infoseg.params_data.KINDS`` has.
-
-    A kind is added by a file ``infoseg/data/KIND.py`` that has its reader as ``READER``.
     """
 
     read: Callable[..., None]
     shared: tuple[str, ...] = ()
-    settings: type[DatasetParams] | None = None
 
 
 SHARED = ("superpixels", "on_bad_input")
@@ -49,7 +44,7 @@ READERS = {
     "folder": Reader(prepare_folder),
     "potsdam": Reader(prepare_potsdam, shared=("crop",)),  # images are cut to the crop's size
 }
-"""By the kinds of ``infoseg.params_data.KINDS``."""
+"""By the kinds of ``infoseg.settings.KINDS``."""
 
 
 def make_raw(source: Source, path: Path) -> None:
@@ -90,7 +85,7 @@ def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None
 
     raw: folders, and archives, that the files lie in.
     """
-    reader = READERS.get(dataset.kind) or added_reader(dataset.kind)
+    reader = READERS[dataset.kind]
     settings = {key: getattr(dataset, key) for key in (*SHARED, *reader.shared, *_own(dataset))}
     # All cores: bytes do not depend on how many.
     reader.read(raw, out, name=name, progress=True, threads=available_cores(), **settings)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from infoseg.errors import DataError
-from infoseg.params_data import Positive, Strict
+from infoseg.settings import Positive, Strict
 
 
 class Address(Strict):

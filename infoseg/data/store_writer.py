@@ -33,7 +33,7 @@ from infoseg.data.store_meta import (
 )
 from infoseg.errors import DataError
 from infoseg.files import storing, sync_folder
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 
 class _HashedFile:

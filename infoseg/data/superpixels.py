@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from infoseg.errors import DataError
-from infoseg.params_data import SuperpixelSettings
+from infoseg.settings import SuperpixelSettings
 
 MAX_REGIONS = 65535
 """Most regions an image may have: ids are uint16 and 65535 itself stays free for padding."""

@@ -25,7 +25,7 @@ from infoseg.data.raw import ARCHIVE_DAMAGE
 from infoseg.data.source_table import SourceFile
 from infoseg.errors import DataError
 from infoseg.files import write_json
-from infoseg.params_data import Strict
+from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)
 

@@ -8,36 +8,16 @@ the paper adds for features, is left out: its loss and heads are not known.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from infoseg.causal import STRIDE, OrderedNetwork, draw_orders, initialise, to_pixels
 from infoseg.clustering_losses import iic_loss
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.params import MethodSettings, OptimiserSettings, Positive, PositiveFloat
+from infoseg.settings import (
+    ACSettings,
+)
 from infoseg.views import Views
-
-NonNegative = Annotated[int, Field(ge=0)]
-
-
-class ACSettings(MethodSettings):
-    """width, blocks, norm: of the network, see `infoseg.causal.OrderedNetwork`. displacement,
-    weight: of IIC's loss, T in pixels and lambda. resolution: where the loss compares class maps,
-    at the size of the `input` or, much faster, of the `map`, whose cells have 4 px; T is rounded
-    down to cells. The input is colours (and infrared):
-    Sobel gradients would look a pixel ahead in every order."""
-
-    kind: Literal["ac"]
-    width: PositiveFloat
-    blocks: Positive
-    norm: bool
-    displacement: NonNegative
-    weight: PositiveFloat
-    resolution: Literal["input", "map"]
-    optimiser: OptimiserSettings
 
 
 class AC(Method):

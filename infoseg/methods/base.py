@@ -1,7 +1,7 @@
 """The interface behind which every row of Table 1 stands.
 
 Training, evaluation, tables and figures know nothing of a method but this. To add one: a file here
-with a `Settings` and a `Method`, and its name and settings in a profile (docs/adding.md).
+with a `Settings` and a `Method`, and its name and settings in a profile (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from infoseg.params import MethodSettings, OptimiserSettings
+from infoseg.settings import MethodSettings, OptimiserSettings
 from infoseg.views import Sees, Views
 
 

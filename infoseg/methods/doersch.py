@@ -7,22 +7,14 @@ lenses cause would give a patch's place away.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.patch_pairs import PatchPairs, PatchSettings, Size
-
-
-class DoerschSettings(PatchSettings):
-    """directions: 9 as released, where the first and the last are the same direction, so that the
-    loss cannot fall below 2/9 log 2; 8 tells them all apart."""
-
-    kind: Literal["doersch"]
-    directions: Literal[8, 9]
+from infoseg.methods.patch_pairs import PatchPairs, Size
+from infoseg.settings import DoerschSettings
 
 
 class Doersch(PatchPairs):

@@ -15,16 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo, Method
-from infoseg.params import MethodSettings, Positive
+from infoseg.settings import ClusterSettings
 from infoseg.views import Sees, Views
-
-
-class ClusterSettings(MethodSettings):
-    """pixels_per_image: how many pixels, drawn at random, each image gives to k-means (the released
-    code, by an oversight, took one per batch). passes: how often scikit-learn goes over them."""
-
-    pixels_per_image: Positive
-    passes: Positive
 
 
 class FeatureClusters(Method, ABC):

@@ -9,48 +9,15 @@ are trained in turn on one trunk.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import JitterSettings, jittered_view
+from infoseg.jitter import jittered_view
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.params import MethodSettings, OptimiserSettings, Positive, PositiveFloat
+from infoseg.settings import IICSettings
 from infoseg.trunk import Head, Trunk
 from infoseg.views import Sees, Views
-
-
-class IICSettings(MethodSettings):
-    """clusters_a: outputs of the over-clustering head. weight_a, weight_b: lambda of either head's
-    loss; above 1 it favours clusters of equal size. displacement: T, in pixels of the input; the
-    window has (2T + 1)^2 displacements. turn: consecutive steps of one head before the other's
-    (the authors alternate epoch by epoch; assumption: shorter turns do the same). jitter, flip: of
-    the second view, flip being a probability. mask: whether the loss leaves out pixels that are not
-    annotated, as the authors' code does. sobel, width: of the trunk."""
-
-    kind: Literal["iic"]
-    sobel: bool
-    width: PositiveFloat
-    clusters_a: Annotated[int, Field(ge=2)]
-    weight_a: PositiveFloat
-    weight_b: PositiveFloat
-    displacement: Annotated[int, Field(ge=0)]
-    turn: Positive
-    jitter: JitterSettings
-    flip: Annotated[float, Field(ge=0, le=1)]
-    mask: bool
-    optimiser: OptimiserSettings
-
-    @model_validator(mode="after")
-    def _both_heads_get_a_turn(self) -> IICSettings:
-        if self.optimiser.steps < 2 * self.turn:
-            raise ValueError(
-                f"turn is {self.turn}, but in {self.optimiser.steps} steps both heads need a turn"
-            )
-        return self
 
 
 class IIC(Method):

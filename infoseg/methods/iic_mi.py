@@ -7,36 +7,17 @@ pairs of pixels of a window (`infoseg.clustering_losses.iic_loss`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import JitterSettings, jittered_view
+from infoseg.jitter import jittered_view
 from infoseg.losses import class_probabilities
 from infoseg.methods.base import DataInfo
-from infoseg.methods.infoseg import InfoSeg, InfoSegSettings
-from infoseg.params import PositiveFloat
+from infoseg.methods.infoseg import InfoSeg
+from infoseg.settings import IICMISettings
 from infoseg.views import Views
-
-
-class IICMISettings(InfoSegSettings):
-    """As InfoSeg's, and: displacement, weight: T in pixels and lambda of IIC's loss. jitter, flip:
-    of the second view, flip being a probability. Of `objective`, tau and score_factor alone count.
-
-    Assumptions, for the paper names none of them: V is interpolated to the input's size, as IIC's
-    predictions are; lambda is 1; there is no over-clustering head, since there is one V; and no
-    mask, since InfoSeg sees none.
-    """
-
-    kind: Literal["iic_mi"]  # type: ignore[assignment]
-    displacement: Annotated[int, Field(ge=0)]
-    weight: PositiveFloat
-    jitter: JitterSettings
-    flip: Annotated[float, Field(ge=0, le=1)]
 
 
 class IICMI(InfoSeg):

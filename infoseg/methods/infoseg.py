@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.jitter import JitterSettings, colour_jitter
+from infoseg.jitter import colour_jitter
 from infoseg.losses import (
-    ObjectiveSettings,
     class_probabilities,
     class_scores,
     infoseg_loss,
 )
 from infoseg.methods.base import DataInfo, Method
-from infoseg.model import Network, NetworkSettings
-from infoseg.params import MethodSettings, OptimiserSettings
+from infoseg.model import Network
+from infoseg.settings import InfoSegSettings
 from infoseg.views import Views
-
-
-class InfoSegSettings(MethodSettings):
-    """jitter: of the colours of training crops, or null. upsampling: `labels` repeats Eq. 4's
-    low-resolution labels (nearest; the paper says "by upsampling"); `scores` interpolates the class
-    scores bilinearly before the arg max. clusters_per_class: K as a multiple of the data set's;
-    above 1, clusters left over by the one-to-one match have no class; at 0, K is 1, and what is
-    left is Local Deep InfoMax with one global feature."""
-
-    kind: Literal["infoseg"]
-    network: NetworkSettings
-    objective: ObjectiveSettings
-    optimiser: OptimiserSettings
-    jitter: JitterSettings | None
-    upsampling: Literal["labels", "scores"]
-    clusters_per_class: Annotated[int, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _gradient_exists(self) -> InfoSegSettings:
-        if self.objective.marginal == "log_sum_exp" and not self.objective.gradient_through_v:
-            raise ValueError(
-                "objective.gradient_through_v: log_sum_exp has no V in it to cut the gradient "
-                "through; set it to true"
-            )
-        return self
 
 
 class InfoSeg(Method):

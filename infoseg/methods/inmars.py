@@ -22,10 +22,8 @@ superpixel algorithm nor any number, so that all of this is an approximation. As
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
@@ -39,35 +37,10 @@ from infoseg.adversarial import (
 )
 from infoseg.clustering_losses import region_information
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.params import MethodSettings, OptimiserSettings, PositiveFloat
 from infoseg.regions import pool_regions, spread_regions, superpixels
+from infoseg.settings import InMARSSettings
 from infoseg.trunk import Head, Trunk
 from infoseg.views import Sees, Views
-
-
-class InMARSSettings(MethodSettings):
-    """sobel, width: of the trunk, see `infoseg.trunk.Trunk`. entropy_weight: mu, which favours
-    clusters of equal size. weigh_by_area: a region counts by its pixels rather than once.
-    noise_weight, spatial_weight: of the two divergences; at 0 their passes are left out.
-    epsilon: L2 norm of an image's noise, of all channels in 0..1. shift: the furthest a pixel is
-    moved, in pixels. grid: nodes of the displacement field along each side. power_iterations: of
-    either search, at a forward and a backward pass each. xi: how far from the image its gradients
-    are taken, as a share of epsilon and shift; around 1 the search found the most, in bfloat16 as
-    in float32."""
-
-    kind: Literal["inmars"]
-    sobel: bool
-    width: PositiveFloat
-    entropy_weight: PositiveFloat
-    weigh_by_area: bool
-    noise_weight: Annotated[float, Field(ge=0)]
-    epsilon: PositiveFloat
-    spatial_weight: Annotated[float, Field(ge=0)]
-    shift: PositiveFloat
-    grid: Annotated[int, Field(ge=2)]
-    xi: PositiveFloat
-    power_iterations: Annotated[int, Field(ge=0)]
-    optimiser: OptimiserSettings
 
 
 class InMARS(Method):

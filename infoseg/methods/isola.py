@@ -6,20 +6,14 @@ Do two patches touch, or do they lie far apart?
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.patch_pairs import PatchPairs, PatchSettings, Size
-
-
-class IsolaSettings(PatchSettings):
-    """All settings are those of `PatchSettings`: the method has none of its own."""
-
-    kind: Literal["isola"]
+from infoseg.methods.patch_pairs import PatchPairs, Size
+from infoseg.settings import IsolaSettings
 
 
 class Isola(PatchPairs):

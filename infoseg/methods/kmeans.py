@@ -5,21 +5,12 @@ IIC's released code runs scikit-learn's MiniBatchKMeans on the raw values of the
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.feature_clusters import ClusterSettings, FeatureClusters
-
-
-class KMeansSettings(ClusterSettings):
-    """standardise: divide each channel by its standard deviation first (not in the authors'
-    code)."""
-
-    kind: Literal["kmeans"]
-    standardise: bool
+from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.settings import KMeansSettings
 
 
 class KMeans(FeatureClusters):

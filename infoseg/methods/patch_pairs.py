@@ -10,44 +10,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoseg.errors import ParamsError
 from infoseg.methods.base import DataInfo
-from infoseg.methods.feature_clusters import ClusterSettings, FeatureClusters
-from infoseg.params import OptimiserSettings, Positive, PositiveFloat
+from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.settings import PatchSettings
 from infoseg.trunk import Trunk
 from infoseg.views import Views
 
 Size = tuple[int, int]
-
-
-def _odd(side: int) -> int:
-    if side % 2 == 0:
-        raise ValueError("must be odd: patches are centred on a pixel")
-    return side
-
-
-class PatchSettings(ClusterSettings):
-    """sobel, width: of the trunk, see `infoseg.trunk.Trunk`. patch: side of a patch in pixels of
-    the input, odd. head_width: channels of the head's convolution and outputs of its first linear
-    layer. dropout: share of those outputs set to zero. pairs: `batch` places patches alike in all
-    images of a batch, as released; `image` anew in each. pairs_per_image: 1 as released, where all
-    a step sees is one place and one answer; more teach faster."""
-
-    sobel: bool
-    width: PositiveFloat
-    patch: Annotated[Positive, AfterValidator(_odd)]
-    head_width: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    pairs: Literal["batch", "image"]
-    pairs_per_image: Positive
-    optimiser: OptimiserSettings
 
 
 class PatchPairs(FeatureClusters):

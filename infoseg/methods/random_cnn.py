@@ -6,23 +6,16 @@ head before the first epoch. Both are here, on the trunk the compared methods sh
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.methods.feature_clusters import ClusterSettings, FeatureClusters
-from infoseg.params import MethodSettings, PositiveFloat
+from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.settings import (
+    RandomCNNKMeansSettings,
+    RandomCNNSettings,
+)
 from infoseg.trunk import Head, Trunk
 from infoseg.views import Views
-
-
-class RandomCNNSettings(MethodSettings):
-    """sobel, width: of the trunk, see `infoseg.trunk.Trunk`."""
-
-    kind: Literal["random_cnn"]
-    sobel: bool
-    width: PositiveFloat
 
 
 class RandomCNN(Method):
@@ -38,14 +31,6 @@ class RandomCNN(Method):
     def segment_with_entropy(self, views: Views) -> tuple[Tensor, Tensor]:
         probabilities = self.head(self.trunk(views.images), views.images.shape[-2:])
         return probabilities.argmax(1), relative_entropy(probabilities)
-
-
-class RandomCNNKMeansSettings(ClusterSettings):
-    """sobel, width: of the untrained trunk, as for `random_cnn`; the rest as for `kmeans`."""
-
-    kind: Literal["random_cnn_kmeans"]
-    sobel: bool
-    width: PositiveFloat
 
 
 class RandomCNNKMeans(FeatureClusters):

@@ -4,11 +4,9 @@
     tables, table2    evaluations in, Tables 1, 2 and 2b out (a frame, CSV, Markdown, LaTeX)
     markup            a small grid of cells as Markdown, LaTeX or HTML, for any table
     claims            the paper's claims, each with what was found and a verdict
-    signs             what is wrong with an evaluation, in plain sentences
     palette           one colour per class; black is "not annotated", grey "no class"
-    panels            pictures side by side: Figure 4, contact sheets
-    network_figures   Figure 1, and by its name Figures 2 (data_flow) and 3 (network_diagram,
-                      network_layers)
+    panels            pictures side by side: Figure 4
+    network_figures   Figure 1, and by its name Figure 2 (data_flow); Figure 3 is docs/figure3.svg
     figures           charts of one evaluation: training curve, confusion, class shares
     charts            charts of many: training signals, spread over seeds
     report            the page, from page (its looks), embed (pictures) and

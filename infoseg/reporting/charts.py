@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from infoseg.reporting.figures import known
 from infoseg.reporting.markup import DAGGER
-from infoseg.reporting.style import ACCENT, INK, new_figure, theme
+from infoseg.reporting.style import ACCENT, INK, despine, new_figure, theme
 
 __all__ = ["seeds_strip", "training_signals"]
 
@@ -87,7 +86,7 @@ def training_signals(
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if title:
             axes[0].set_title(title)
-        sns.despine(figure)
+        despine(figure)
         figure.align_ylabels()
         titles = dict(method_titles or {})
         handles = [
@@ -133,6 +132,8 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
     Facets have their own scales, for the spread is what they are to show.
     Raises ValueError without an evaluation.
     """
+    import seaborn  # deferred: 1.5 s
+
     if not evaluations:
         raise ValueError("a strip plot needs at least one evaluation")
     frame = pd.DataFrame(
@@ -154,7 +155,7 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
         for ax, dataset in zip(axes, datasets, strict=True):
             rows = frame[frame["dataset"] == dataset]
             # Without jitter: where dots coincide so do the seeds, and no draw moves a byte.
-            sns.stripplot(
+            seaborn.stripplot(
                 rows,
                 x="pa",
                 y="method",
@@ -185,7 +186,7 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-        sns.despine(figure, left=True)
+        despine(figure, left=True)
         _strip_legend(figure, len(datasets), any(e["uses_mask"] for e in evaluations))
     return figure
 

@@ -150,9 +150,9 @@ def _leads(table1: pd.DataFrame, factor: float = 1.0) -> dict[str, tuple[Differe
     (keys beginning with `infoseg_`) are neither: the default is what is claimed to be best.
     """
     found = {}
-    for title, rows in table1.groupby("dataset_title", sort=False):
+    for title, rows in table1[table1["pa_mean"].notna()].groupby("dataset_title", sort=False):
         ours = rows[rows["method"] == "infoseg"]
-        others = rows[~rows["method"].str.startswith("infoseg") & rows["pa_mean"].notna()]
+        others = rows[~rows["method"].str.startswith("infoseg")]
         if ours.empty or others.empty:
             continue
         best = others.loc[others["pa_mean"].idxmax()]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from infoseg.examples import class_ids
+from infoseg.diagnostics import class_ids
 from infoseg.reporting.palette import GREY, UNMATCHED, class_colours, colourise, legend_handles
 from infoseg.reporting.placing import LINE, as_picture, bottom_legend, placed_axes
 from infoseg.reporting.style import ACCENT, INK, new_figure, theme

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from infoseg.reporting.palette import class_colours
 from infoseg.reporting.panels import Panel, draw_panels, figure4
-from infoseg.reporting.style import ACCENT, INK, new_figure, save_figure, theme
+from infoseg.reporting.style import ACCENT, INK, despine, new_figure, save_figure, theme
 
 __all__ = [
     "Panel",
@@ -62,7 +61,7 @@ def training_curve(history: pd.DataFrame, title: str = "Loss and pixel accuracy"
         if history["step"].nunique() == 1:
             # One evaluation: an axis from -0.05 to 0.05 would read as if steps were fractions.
             last.set_xticks([int(history["step"].iloc[0])])
-        sns.despine(figure)
+        despine(figure)
         figure.align_ylabels()
         axes[shown[0]].set_title(title)
     return figure
@@ -114,10 +113,12 @@ def confusion_heatmap(part: dict[str, Any], title: str = "Confusion") -> Figure:
     percent = np.divide(100 * table, pixels, out=np.full_like(table, np.nan), where=pixels > 0)
     numbers = len(classes) <= ANNOTATE_UP_TO
     size = 0.5 if numbers else 0.3
+    import seaborn  # deferred: 1.5 s
+
     with theme():
         figure = new_figure(size * percent.shape[1] + 2.0, size * len(classes) + 1.3)
         ax = figure.subplots()
-        sns.heatmap(
+        seaborn.heatmap(
             percent,
             ax=ax,
             vmin=0,
@@ -172,5 +173,5 @@ def class_shares(
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_xlabel(f"% of annotated pixels ({without:.1f} % of all pixels are not annotated)")
         ax.set_title(title)
-        sns.despine(figure)
+        despine(figure)
     return figure

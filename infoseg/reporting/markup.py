@@ -9,6 +9,11 @@ from html import escape as escape_html
 
 DAGGER = "†"
 DASH = "–"
+#: Of a cell some of whose trainings diverged, and the note that says so.
+DIVERGED = "‡"
+DIVERGED_NOTE = (
+    f"{DIVERGED} Some seeds diverged (their loss stopped being finite): not in the mean."
+)
 
 # What titles and captions may contain besides ASCII; pdflatex stops at most of it.
 _LATEX = {
@@ -70,9 +75,9 @@ def number(value: float, digits: int = 1) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def cell(mean: float, std: float = math.nan, bold: bool = False) -> Cell:
-    """A cell of one decimal; std NaN (one seed) prints no spread."""
-    printed = number(mean)
+def cell(mean: float, std: float = math.nan, bold: bool = False, diverged: int = 0) -> Cell:
+    """A cell of one decimal; std NaN (one seed) prints no spread. diverged: how many seeds did."""
+    printed = number(mean) + DIVERGED * bool(diverged)
     return Cell(printed, "" if math.isnan(std) else number(std), bold)
 
 

@@ -1,8 +1,7 @@
-"""Figures 1 and 2 of the paper for real images; Figure 3, drawn from the network, is from here too.
+"""Figures 1 and 2 of the paper for real images.
 
 figure1   input, segmentation by colour, one representation's similarities, InfoSeg
 figure2   what InfoSeg computes between an image and its segmentation (`data_flow`)
-figure3   the network (`network_diagram`)
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from infoseg.data.superpixels import superpixels
-from infoseg.params_data import SuperpixelSettings
 from infoseg.reporting.data_flow import figure2
-from infoseg.reporting.network_diagram import figure3
 from infoseg.reporting.palette import IGNORED, UNMATCHED, colourise, legend_handles
 from infoseg.reporting.placing import (
     LINE,
@@ -28,8 +25,9 @@ from infoseg.reporting.placing import (
     placed_axes,
 )
 from infoseg.reporting.style import new_figure, theme
+from infoseg.settings import SuperpixelSettings
 
-__all__ = ["colour_segmentation", "figure1", "figure2", "figure3", "similarity_map"]
+__all__ = ["colour_segmentation", "figure1", "figure2", "similarity_map"]
 
 #: Regions of about 8 x 8 pixels, small enough for the limbs of a person in a 128 px image.
 REGIONS = SuperpixelSettings(pixels_per_region=64, compactness=10.0, smoothing=0.0)

@@ -255,16 +255,6 @@ comparison is a single seed. Verdicts are about {{ verdicts_about }}.</p>
 <p class="note">How long each run took is in <a href="{{ c.timing }}">{{ c.timing }}</a>: times are
 all that changes when the same thing is made again.</p>
 {% endif %}
-{% if c.notebooks %}
-<section id="notebooks">
-<h2>{{ headings.notebooks }}</h2>
-<ul>
-{% for label, link in c.notebooks %}
-<li><a href="{{ link }}">{{ label }}</a></li>
-{% endfor %}
-</ul>
-</section>
-{% endif %}
 </main>
 </body>
 </html>

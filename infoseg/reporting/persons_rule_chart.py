@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from infoseg.data.coco_layout import SPLITS
 from infoseg.data.persons_rule import CROWDS, SIDES, Crowd, images_kept, nearest_share, shares_kept
-from infoseg.reporting.style import INK, new_figure, theme
+from infoseg.reporting.style import INK, despine, new_figure, theme
 
 CROWD_TITLES = {
     "ignore": "Crowds ignored",
@@ -36,7 +36,7 @@ def images_by_share(
     if table.empty:
         raise ValueError("there is no image to count")
     shares = np.linspace(0, 0.5, 501)
-    colours = sns.color_palette("viridis", len(sides) + 1)[: len(sides)]
+    colours = mpl.colormaps["viridis"](np.linspace(0, 1, len(sides) + 2))[1:-1]
     with theme():
         figure = new_figure(2.1 * len(crowds) + 0.6, 2.9)
         axes = figure.subplots(1, len(crowds), sharex=True, sharey=True, squeeze=False)[0]
@@ -75,5 +75,5 @@ def images_by_share(
             loc="outside lower center",
             ncols=len(sides),
         )
-        sns.despine(figure)
+        despine(figure)
     return figure

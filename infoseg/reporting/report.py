@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -49,7 +49,6 @@ HEADINGS = {
     "figures": "Figures",
     "signs": "Failure signs",
     "deviations": "What differs from the paper, and why",
-    "notebooks": "Executed notebooks",
 }
 """Sections after the tables, by the field of the content that fills them."""
 _MARKS = {HOLDS: "holds", FAILS: "fails", OPEN: "open", NOT_RUN: "unrun"}
@@ -79,8 +78,7 @@ class ReportContent:
     profile, description: the profile's name and what it says of itself. data: what the pictures are
     and where they come from, in a sentence. is_demo: the data are rendered. papers_data: the data
     are those of the paper; unless they are, the page says so first. signs: run keys with the
-    sentences of `signs`, runs without one included. notebooks: names and paths
-    relative to the page. timing: file beside the page.
+    sentences of `signs`, runs without one included. timing: file beside the page.
     """
 
     title: str
@@ -94,16 +92,14 @@ class ReportContent:
     claims: Sequence[Claim] = ()
     signs: Sequence[tuple[str, Sequence[str]]] = ()
     deviations: Sequence[Deviation] = ()
-    notebooks: Sequence[tuple[str, str]] = field(default_factory=tuple)
     timing: str = "timing.csv"
 
     def __post_init__(self) -> None:
         if self.is_demo and self.papers_data:
             raise ValueError("demo data cannot be the paper's data")
-        for link in [self.timing, *(link for _, link in self.notebooks)]:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc or link.startswith(("/", "\\")):
-                raise ValueError(f"{link}: the page links only to files relative to itself")
+        parts = urlsplit(self.timing)
+        if parts.scheme or parts.netloc or self.timing.startswith(("/", "\\")):
+            raise ValueError(f"{self.timing}: the page links only to files relative to itself")
         for heading, _, alt, *_ in self.figures:
             if not alt.strip():
                 raise ValueError(f"figure '{heading}' needs an alternative text")

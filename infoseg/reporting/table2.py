@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from infoseg.reporting.markup import Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
 from infoseg.reporting.tables import mean_std, within_images, write_frame, write_text
 
@@ -18,26 +18,28 @@ Evaluation = dict[str, Any]
 COLUMNS = (
     "measure assignment pa_mean pa_std n_seeds paper_pa pa_best_mean pa_reported_mean "
     "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
-    "difference"
+    "difference diverged"
 ).split()
 COLUMNS_2B = (
     "question choice variant is_default pa_mean pa_std n_seeds pa_best_mean pa_reported_mean "
     "many_to_one_mean permutation_gap_mean within_image_pa_mean within_image_chance_mean "
-    "assignment_entropy_mean clusters_used_mean"
+    "assignment_entropy_mean clusters_used_mean diverged"
 ).split()
 
 
 def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """What both tables say of the seeds of one row."""
-    last = [evaluation["last"] for evaluation in evaluations]
+    whole = [evaluation for evaluation in evaluations if not evaluation["diverged"]]
+    last = [evaluation["last"] for evaluation in whole]
 
     def mean(values: Sequence[float | None]) -> float:
         return mean_std("x", values)["x_mean"]
 
     return {
         **mean_std("pa", [part["pa"] for part in last]),
-        "n_seeds": len(evaluations),
-        "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in evaluations]),
+        "n_seeds": len(whole),
+        "diverged": len(evaluations) - len(whole),
+        "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in whole]),
         "pa_reported_mean": mean([part["halves"]["reported"]["pa"] for part in last]),
         "many_to_one_mean": mean([part["many_to_one_pa"] for part in last]),
         "permutation_gap_mean": mean([part["permutation_gap"] for part in last]),
@@ -84,7 +86,7 @@ def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
         (
             row.measure if row.assignment == "-" else f"{row.measure}, {row.assignment}",
             [
-                cell(row.pa_mean, row.pa_std),
+                cell(row.pa_mean, row.pa_std, diverged=row.diverged),
                 cell(row.pa_best_mean),
                 cell(math.nan if row.paper_pa is None else row.paper_pa),
             ],
@@ -96,6 +98,7 @@ def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
         f"Pixel accuracy in percent; n = {seeds} seeds per row, mean ± sample standard deviation. "
         "Best: at the best of the evaluations during training, which labels choose.",
         "The paper's numbers are for COCO-Stuff-3 at its own settings.",
+        *([DIVERGED_NOTE] if frame["diverged"].any() else []),
     ]
     columns = ["Measure and assignment", "PA", "Best", "PA in the paper"]
     return Grid(columns, [Block(rows)], caption, notes)
@@ -156,7 +159,7 @@ def table2b(
 
 def _at(tree: Any, path: str) -> Any:
     for key in path.split("."):
-        tree = tree[key]
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
 
 
@@ -180,7 +183,7 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
             (
                 row.choice + (" (default)" if row.is_default else ""),
                 [
-                    cell(row.pa_mean, row.pa_std, bool(row.is_default)),
+                    cell(row.pa_mean, row.pa_std, bool(row.is_default), row.diverged),
                     cell(row.many_to_one_mean),
                     cell(row.within_image_pa_mean),
                     cell(row.within_image_chance_mean),
@@ -197,6 +200,7 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
         "each cluster counts as the class most of its pixels have. Within image: PA with a match "
         "of its own for every image, and what that gives by chance; gap: what it adds. Entropy: "
         "of V, in percent of log K.",
+        *([DIVERGED_NOTE] if frame["diverged"].any() else []),
     ]
     measures = ["Many-to-one", "Within image", "By chance", "Gap", "Entropy", "Seeds"]
     columns = ["Choice", "PA", *measures]

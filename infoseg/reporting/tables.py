@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from infoseg.diagnostics import FORMAT
 from infoseg.errors import DataError
-from infoseg.evaluation import FORMAT
 from infoseg.files import write_whole
-from infoseg.params import Run
-from infoseg.reporting.markup import DAGGER, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import DAGGER, DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published
+from infoseg.settings import Run
 
 NOTE_BREAK = " | "
 """Between the notes of a cell in the CSV."""
@@ -29,12 +29,11 @@ COLUMNS = (
     "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
     "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
     "pa_reported_mean pa_reported_std pa_start_mean random_pa difference "
-    "within_image_pa_mean within_image_chance_mean many_to_one_mean selected_seed pa_selected "
-    "pa_reported_selected dataset_title method_title paper_row notes"
+    "within_image_pa_mean within_image_chance_mean many_to_one_mean diverged dataset_title "
+    "method_title paper_row notes"
 ).split()
 TRIVIAL = {"One class everywhere": "constant_pa", "A random answer": "random_pa"}
-SELECTED_HEADING = "The seed that agrees best with the other seeds, which needs no label"
-BEST_HEADING = "At the best of the evaluations during training, which labels choose"
+BEST_HEADING = "At the best of the evaluations, the untrained start among them, which labels choose"
 PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
 
 
@@ -43,15 +42,14 @@ def table1(
     datasets: Sequence[str],
     methods: Sequence[str],
     runs: Sequence[Run] | None = None,
-    selected: Mapping[tuple[str, str], int] | None = None,
 ) -> pd.DataFrame:
     """One row per data set and method, in the given order; percent, except counts and names.
 
     evaluations: what `evaluate` writes, one per run, in any order. datasets, methods: keys. runs:
     the runs the table consists of (`Params.runs()`); others, left over from earlier settings, are
-    not counted. Without it every evaluation counts, and each row needs at least one. selected: the
-    seed chosen without labels (`infoseg.selection`), by data set and method, where there is one.
-    `*_std` is the sample standard deviation over seeds, NaN for a single seed.
+    not counted. Without it every evaluation counts, and each row needs at least one. `*_std` is the
+    sample standard deviation over seeds, NaN for a single seed. diverged: how many seeds did; they
+    are in no other number.
     Raises DataError for a missing run (naming its stages), a repeated one, or another format.
     """
     by_run: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -62,7 +60,7 @@ def table1(
             raise DataError(
                 f"the evaluation of {name} has format {evaluation.get('format')}, this version "
                 f"reads {FORMAT}",
-                advice=f"Run `dvc repro evaluate@{name}`",
+                advice=f"Run `dvc repro evaluate@{key[0]}`",
             )
         if key in by_run:
             raise DataError(f"there are two evaluations of {name}")
@@ -78,28 +76,27 @@ def table1(
             )
             missing += ["-".join(map(str, k)) for k in absent]
             if not absent:
-                seed = (selected or {}).get((dataset, method))
-                rows.append(_row([by_run[k] for k in keys], seed))
+                rows.append(_row([by_run[k] for k in keys]))
     if missing:
-        stages = " ".join(f"train@{name} evaluate@{name}" for name in missing[:3])
+        stages = " ".join(dict.fromkeys(f"evaluate@{name.split('-')[0]}" for name in missing))
         others = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
         raise DataError(
             f"no evaluation of {', '.join(missing[:3])}{others}",
-            advice=f"Run `dvc repro {stages}`" + (", then the others" if others else ""),
+            advice=f"Run `dvc repro {stages}`",
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(evaluations: list[dict[str, Any]], selected: int | None) -> dict[str, Any]:
-    """One row of the table from the evaluations of all its seeds, one of which may be selected."""
-    first = evaluations[0]
+def _row(everything: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table from the evaluations of all its seeds."""
+    first = everything[0]
+    evaluations = [e for e in everything if not e["diverged"]]
     last = [e["last"] for e in evaluations]
     halves = [part["halves"] for part in last]
     paper_row = first["paper_row"]
     paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
     paper_pa = math.nan if paper_pa is None else paper_pa
     pa = mean_std("pa", [part["pa"] for part in last])
-    chosen = next((e["last"] for e in evaluations if e["seed"] == selected), None)
     return {
         "dataset": first["dataset"],
         "method": first["method"],
@@ -114,19 +111,17 @@ def _row(evaluations: list[dict[str, Any]], selected: int | None) -> dict[str, A
         "many_to_one_mean": _mean([part["many_to_one_pa"] for part in last]),
         "constant_pa": _mean([part["constant_pa"] for part in last]),
         "clusters_used_mean": _mean([part["clusters_used"] for part in last]),
-        "uses_mask": bool(first["uses_mask"]),
+        "uses_mask": any(e["uses_mask"] for e in evaluations),
         "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
         **mean_std("pa_reported", [half["reported"]["pa"] for half in halves]),
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
         "random_pa": _mean([part["random_pa"] for part in last]),
         "difference": pa["pa_mean"] - paper_pa,
-        "selected_seed": "" if chosen is None else str(selected),
-        "pa_selected": chosen["pa"] if chosen else math.nan,
-        "pa_reported_selected": chosen["halves"]["reported"]["pa"] if chosen else math.nan,
+        "diverged": len(everything) - len(evaluations),
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
         "paper_row": paper_row or "",
-        "notes": NOTE_BREAK.join(dict.fromkeys(note for e in evaluations for note in e["notes"])),
+        "notes": NOTE_BREAK.join(dict.fromkeys(note for e in everything for note in e["notes"])),
     }
 
 
@@ -143,7 +138,7 @@ def within_images(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def _mean(values: Sequence[float | None]) -> float:
     numbers = [math.nan if value is None else float(value) for value in values]
-    return float(np.mean(numbers))
+    return float(np.mean(numbers)) if numbers else math.nan
 
 
 def mean_std(name: str, values: Sequence[float | None]) -> dict[str, float]:
@@ -170,7 +165,7 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
     def measured(dataset: str, method: str) -> Cell:
         row = at.loc[(dataset, method)]
         bold = bool(round(row["pa_mean"], 1) == best[dataset])
-        return cell(row["pa_mean"], row["pa_std"], bold)
+        return cell(row["pa_mean"], row["pa_std"], bold, int(row["diverged"]))
 
     masked = set(frame.loc[frame["uses_mask"], "method"])
     titles = frame.drop_duplicates("method").set_index("method")["method_title"]
@@ -187,13 +182,6 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
         (titles[m], [cell(at.loc[(d, m), "pa_best_mean"]) for d in datasets]) for m in methods
     ]
     blocks = [Block(ours), Block(trivial, italic=True)]
-    selected = [
-        (titles[m], [cell(at.loc[(d, m), "pa_selected"]) for d in datasets])
-        for m in methods
-        if frame.loc[frame["method"] == m, "pa_selected"].notna().any()
-    ]
-    if selected:
-        blocks.append(Block(selected, heading=SELECTED_HEADING))
     blocks.append(Block(best_rows, heading=BEST_HEADING))
     printed = _published_rows(frame, datasets)
     if printed:
@@ -209,6 +197,8 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
     notes = ["Pixel accuracy in percent. " + _seeds_note(frame)]
     if masked:
         notes.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
+    if frame["diverged"].any():
+        notes.append(DIVERGED_NOTE)
     notes += _data_notes(frame)
     return Grid(["Method", *heads], blocks, caption.strip(), notes)
 

@@ -11,8 +11,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from infoseg.devices import reproducible
 from infoseg.evaluation import confusions, match_clusters, pixel_accuracy
+from infoseg.machine import reproducible
 from infoseg.reporting.data_flow import figure2
 from infoseg.reporting.palette import IGNORED, UNMATCHED, colourise, legend_handles
 from infoseg.reporting.placing import placed_axes

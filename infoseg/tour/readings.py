@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from infoseg.losses import (
-    Marginal,
-    ObjectiveSettings,
     class_scores,
     infoseg_loss,
     negative_scores,
     positive_scores,
 )
+from infoseg.settings import Marginal, ObjectiveSettings
 from infoseg.tour.drawing import Picture, number, rows, signed
 from infoseg.tour.start import Tour
 

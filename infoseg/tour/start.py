@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infoseg.devices import reproducible
-from infoseg.examples import choose_items
+from infoseg.diagnostics import choose_items
 from infoseg.inspection import Inside, look_inside
-from infoseg.methods import METHODS, DataInfo
+from infoseg.machine import reproducible
+from infoseg.methods.base import DataInfo
 from infoseg.methods.infoseg import InfoSeg
-from infoseg.params import TrainingParams
-from infoseg.project import Project
+from infoseg.methods.registry import METHODS
+from infoseg.runs import Project
+from infoseg.settings import TrainingParams
 from infoseg.views import DeviceData
 
 

@@ -1,0 +1,355 @@
+"""Settings: what is wrong is named by its key, what differs by data set is merged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT, build, changed, data_info
+
+from infoseg.errors import ParamsError
+from infoseg.methods.registry import METHODS
+from infoseg.settings import METHOD_SETTINGS, compose, load_params, parse_params
+
+RAW: dict[str, Any] = {
+    "profile": {
+        "name": "test",
+        "description": "a test",
+        "sources": ["coco", "mine"],
+        "datasets": ["stuff3", "pictures"],
+        "inputs": {"stuff3": "coco", "pictures": "mine"},
+        "methods": ["kmeans", "infoseg"],
+        "figure4": {"methods": ["infoseg"], "panels": {"stuff3": 2}},
+        "figures": {"dataset": "stuff3", "confusion": "stuff3"},
+        "ablations": {
+            "dataset": "stuff3",
+            "variants": ["hard", "smooth"],
+            "table1_rows": {"kmeans": "What else"},
+        },
+    },
+    "sources": {
+        "coco": {"kind": "coco_scenes", "stuff_images": 4, "person_images": 4},
+        "mine": {"kind": "local", "path": "~/pictures"},
+    },
+    "datasets": {
+        "stuff3": {"kind": "coco_stuff", "title": "Stuff", "source": "coco", "variant": "stuff3"},
+        "pictures": {"kind": "folder", "title": "Pictures", "source": "mine", "clusters": 4},
+    },
+    "methods": {
+        "kmeans": {"seeds": [0]},
+        "infoseg": {
+            "objective": {"tau": 0.5},
+            "seeds": [0],
+            "per_dataset": {"stuff3": {"seeds": [0, 1, 2]}},
+        },
+    },
+    "variants": {
+        "hard": {"question": "S", "changes": {"seeds": [0], "objective": {"assignment": "hard"}}},
+        "smooth": {"question": "Tau", "changes": {"objective": {"tau": 0.1}}},
+    },
+}
+
+
+def parsed(path: str = "profile.name", value: Any = "test"):
+    return parse_params(changed(RAW, path, value), "params.yaml")
+
+
+def complaint(path: str, value: Any) -> str:
+    with pytest.raises(ParamsError) as caught:
+        parsed(path, value)
+    return str(caught.value)
+
+
+# ---- what is wrong is named ----------------------------------------------------------------------
+
+UNKNOWN = """
+colour profile.colour profile.ablations.colour sources.coco.colour datasets.stuff3.colour
+datasets.pictures.scale training methods.kmeans.colour methods.infoseg.objective.colour
+methods.infoseg.network methods.infoseg.optimiser variants.hard.colour variants.hard.changes.flop
+"""
+NEEDED = """
+profile profile.figures profile.ablations.dataset sources.coco.stuff_images
+datasets.stuff3.title datasets.pictures.clusters variants.hard.question
+"""
+
+
+@pytest.mark.parametrize("path", UNKNOWN.split())
+def test_an_unknown_key_is_named(path):
+    known = path.endswith(("training", "network", "optimiser"))  # there by default
+    value, path = ({"colour": 1}, f"{path}.colour") if known else (1, path)
+    message = complaint(path.removesuffix(".colour") if known else path, value)
+    assert f"{path.replace('.changes', '')}: unknown key" in message
+
+
+@pytest.mark.parametrize("path", NEEDED.split())
+def test_a_missing_key_is_named(path):
+    assert f"{path}: missing" in complaint(path, ...)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("profile.name", "No Spaces"),
+        ("profile.figure4.panels", {"stuff3": 0}),
+        ("profile.figure4.panels", {}),
+        ("sources.coco.val_share", 1.5),
+        ("datasets.stuff3.clusters", "three"),
+        ("datasets.stuff3.crop", 31),
+        ("datasets.stuff3.scale", 0),
+        ("datasets.stuff3.unlabelled", "grass"),
+        ("datasets.stuff3.on_bad_input", "ignore"),
+        ("training", {"device": "tpu"}),
+        ("training", {"threads": 0}),
+        ("training", {"evaluations": -1}),
+        ("methods.kmeans.passes", "many"),
+        ("methods.kmeans.seeds", "zero"),
+        ("methods.kmeans.seeds", []),
+        ("methods.infoseg.objective.marginal", "shuffled"),
+        ("methods.infoseg.objective.tau", 0),
+        ("methods.infoseg.objective.score_factor", 0),
+        ("methods.infoseg.network", {"block_a": "resnet"}),
+        ("methods.infoseg.network", {"features": 0}),
+        ("methods.infoseg.network", {"width": -1}),
+        ("methods.infoseg.optimiser", {"batch": 1}),
+        ("methods.infoseg.optimiser", {"learning_rate": 0}),
+        ("methods.infoseg.optimiser", 3),
+        ("methods.infoseg.per_dataset", ["stuff3"]),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_out_of_range_is_named(path, value):
+    key = f"{path}.{next(iter(value))}" if isinstance(value, dict) and value else path
+    assert f"  {key}" in complaint(path, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.kmeans", 3, "methods.kmeans: expected a mapping of settings"),
+        ("methods.kmeans", ["kmeans"], "methods.kmeans: expected a mapping of settings"),
+        ("methods.kmeans.kind", "flickr", "methods.kmeans: kind 'flickr' is not among"),
+        ("methods.kmeans.kind", None, "methods.kmeans: kind"),
+        ("methods.kmeans.kind", ["kmeans"], "methods.kmeans: kind"),
+        ("methods.mine", {}, "methods.mine: kind 'mine' is not among"),
+        ("methods.infoseg.per_dataset", {"stuff3": 3}, "infoseg.per_dataset.stuff3: "),
+        ("methods.infoseg.per_dataset", {"flickr": {}}, "per_dataset: unknown data set flickr"),
+        (
+            "methods.infoseg.per_dataset",
+            {"stuff3": {"objective": {"taus": 1}}},
+            "(for stuff3):\n  methods.infoseg.objective.taus: unknown key",
+        ),
+        ("methods.kmeans.seeds", [1, 2, 1], "methods.kmeans: seeds: the same seed twice"),
+        ("datasets.stuff3.kind", "flickr", "datasets.stuff3: kind 'flickr' is not among"),
+        ("datasets.stuff3.kind", ..., "datasets.stuff3: kind"),
+        ("sources.coco.kind", "flickr", "sources.coco: "),
+        ("sources.coco.kind", ..., "sources.coco: "),
+        ("profile.sources", ["coco"], "inputs.pictures: 'mine' is not in profile.sources"),
+        ("profile.inputs", {"stuff3": "coco"}, "inputs: 'pictures' of profile.datasets is missing"),
+        ("profile.inputs.pictures", "coco", "'coco' is not datasets.pictures.source"),
+        (
+            "methods.infoseg.objective",
+            {"marginal": "log_sum_exp", "gradient_through_v": False},
+            "methods.infoseg: objective.gradient_through_v: log_sum_exp",
+        ),
+        ("datasets.stuff3.clusters", 5, "clusters is 5 but the data have 3 classes"),
+        ("variants.hard.changes", {"objective": {"assignment": "soft"}}, "changes nothing"),
+        ("variants.hard.changes", {"seeds": [7]}, "changes nothing"),
+        ("variants.hard.changes", {"seeds": [7, 7], "upsampling": "scores"}, "same seed twice"),
+        ("variants.hard.changes", {"kind": "nothing"}, "kind 'nothing'"),
+        ("variants.hard.changes", {"kind": ["iic"]}, "kind '['iic']' is not among"),
+        ("variants.kmeans", {"question": "x", "changes": {}}, "the name of a method"),
+        ("methods.mine", {"like": "infoseg", "kind": "flickr"}, "mine: kind 'flickr' is not among"),
+        ("methods.kmeans.per_dataset", {"stuff3": {"kind": "no"}}, "kmeans: kind 'no' is not"),
+        ("methods.mine", {"like": "flickr"}, "methods.mine: like: 'flickr' is not another method"),
+        ("methods.mine", {"like": "mine"}, "methods.mine: like: 'mine' is not another method"),
+        ("methods.infoseg.like", "smooth", "like: 'smooth' is not another method"),
+    ],
+)
+def test_what_makes_no_sense_is_said(path, value, words):
+    assert words in complaint(path, value)
+
+
+def test_methods_that_are_like_each_other_are_named():
+    raw = changed(RAW, "methods.one", {"like": "two"})
+    raw["methods"]["two"] = {"like": "one"}
+    with pytest.raises(ParamsError, match=r"methods\.one: like: 'one' is not another"):
+        parse_params(raw, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("profile.sources", ["flickr"]),
+        ("profile.datasets", ["flickr"]),
+        ("profile.inputs", {"flickr": "coco"}),
+        ("profile.persons_rule", ["flickr"]),
+        ("profile.methods", ["flickr"]),
+        ("profile.figure4.methods", ["flickr"]),
+        ("profile.figure4.panels", {"flickr": 1}),
+        ("profile.ablations.dataset", "flickr"),
+        ("profile.ablations.variants", ["flickr"]),
+        ("profile.ablations.table1_rows", {"flickr": "What"}),
+        ("profile.figures.dataset", "flickr"),
+        ("profile.figures.confusion", "flickr"),
+        ("datasets.stuff3.source", "flickr"),
+    ],
+)
+def test_a_reference_to_nothing_is_named(path, value):
+    assert f"{path}: 'flickr' is not" in complaint(path, value)
+
+
+def test_all_errors_are_reported_at_once_with_the_file():
+    raw = changed(RAW, "datasets.stuff3.crop", 8) | {"training": {"threads": -1}}
+    with pytest.raises(ParamsError) as caught:
+        parse_params(raw, "somewhere.yaml")
+    for words in ("somewhere.yaml", "datasets.stuff3.crop", "training.threads"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("raw", [None, [], "text", 3])
+def test_a_file_that_is_no_mapping_is_an_error(raw):
+    with pytest.raises(ParamsError, match=r"params\.yaml: expected a mapping"):
+        parse_params(raw, "params.yaml")
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_method_has_defaults_that_hold(kind):
+    settings = METHOD_SETTINGS[kind]()
+    assert settings.kind == kind and METHODS[kind].Settings is METHOD_SETTINGS[kind]
+    assert METHODS[kind].Settings.model_validate(settings.model_dump()) == settings
+
+
+def test_settings_come_from_defaults_the_method_and_the_data_set_in_turn():
+    changes = {"stuff3": {"objective": {"tau": 0.2}, "optimiser": {"batch": 6}, "title": "T"}}
+    params = parsed("methods.infoseg.per_dataset", changes)
+    there, elsewhere = params.method("infoseg", "stuff3"), params.method("infoseg", "pictures")
+    default = METHOD_SETTINGS["infoseg"]()
+    assert [s.objective.tau for s in (there, elsewhere, default)] == [0.2, 0.5, 0.8]
+    assert [s.optimiser.batch for s in (there, elsewhere, default)] == [6, 64, 64]
+    assert [s.title for s in (there, elsewhere)] == ["T", "InfoSeg"]
+    assert there.objective.model_copy(update={"tau": 0.8}) == default.objective
+    assert there.network == elsewhere.network == default.network
+    # A method that stands nowhere has its defaults.
+    assert params.method("doersch", "stuff3") == METHOD_SETTINGS["doersch"]()
+
+
+def test_a_method_like_another_has_its_settings_and_changes_of_its_own():
+    mine = {"like": "infoseg", "title": "Mine", "objective": {"marginal": "paired"}}
+    params = parsed("methods.mine", mine)
+    base = params.method("infoseg", "stuff3")
+    objective = base.objective.model_copy(update={"marginal": "paired"})
+    update = {"title": "Mine", "objective": objective}
+    assert params.method("mine", "stuff3") == base.model_copy(update=update)
+    assert base.objective.tau == 0.5 and params.method("mine", "pictures").seeds == [0]
+
+
+def test_a_variant_is_infoseg_with_its_changes_on_every_data_set():
+    params = parsed(
+        "methods.infoseg.per_dataset",
+        {"pictures": {"optimiser": {"steps": 77}}, "stuff3": {"objective": {"tau": 5.0}}},
+    )
+    for dataset, steps in (("stuff3", 10_000), ("pictures", 77)):
+        default, hard = (params.method(name, dataset) for name in ("infoseg", "hard"))
+        assert (hard.optimiser.steps, hard.objective.assignment) == (steps, "hard")
+        assert hard.paper_row is None and hard.title == "InfoSeg, hard"
+        same = {"title": "", "paper_row": None, "objective": None}
+        assert hard.numbers() | same == default.numbers() | same
+    assert params.method("smooth", "stuff3").objective.tau == 0.1  # over the data set's
+
+
+def test_runs_are_every_data_set_and_method_and_each_of_its_seeds():
+    params = parsed()
+    assert [run.key for run in params.runs()] == [
+        *("stuff3-kmeans-0", "stuff3-infoseg-0", "stuff3-infoseg-1", "stuff3-infoseg-2"),
+        *("pictures-kmeans-0", "pictures-infoseg-0"),
+    ]
+    ablations = ["stuff3-hard-0", *(f"stuff3-smooth-{seed}" for seed in (0, 1, 2))]
+    assert [run.key for run in params.ablations()] == ablations
+
+
+def test_clusters_are_the_classes_unless_over_clustering_is_asked_for():
+    assert parsed().datasets["stuff3"].clusters == 3
+    raw = changed(RAW, "datasets.stuff3.clusters", 5)
+    raw["datasets"]["stuff3"]["over_clustering"] = True
+    assert parse_params(raw, "params.yaml").datasets["stuff3"].clusters == 5
+    # A folder's classes are not known before it is read.
+    assert parsed("datasets.pictures.clusters", 9).datasets["pictures"].clusters == 9
+
+
+@pytest.mark.parametrize("kind", ["random_cnn", "iic", "inmars", "doersch"])
+def test_sobel_gradients_are_by_default_for_colours_and_not_for_four_bands(kind):
+    assert METHOD_SETTINGS[kind]().sobel is None
+    trunks = [build(kind, data_info(3, channels), sobel=None).trunk for channels in (3, 4)]
+    assert [trunk.sobel for trunk in trunks] == [True, False]
+
+
+def test_settings_cannot_be_changed_after_loading():
+    with pytest.raises(ValueError, match="frozen"):
+        parsed().training.threads = 4
+
+
+def test_a_method_that_is_not_there_is_an_error():
+    with pytest.raises(ParamsError, match="'flickr' is not among"):
+        parsed().method("flickr", "stuff3")
+
+
+# ---- files and overrides -------------------------------------------------------------------------
+
+
+def test_a_missing_or_unreadable_file_is_an_error_naming_it(tmp_path):
+    with pytest.raises(ParamsError, match=r"params\.yaml is missing"):
+        load_params(tmp_path)
+    (tmp_path / "params.yaml").write_text("profile: [unclosed")
+    with pytest.raises(ParamsError, match=r"params\.yaml is not valid YAML"):
+        load_params(tmp_path)
+    with pytest.raises(ParamsError, match="profile: 'nowhere' is not among"):
+        load_params(tmp_path, profile="nowhere")
+
+
+def test_overrides_replace_single_keys_of_the_file(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(RAW))
+    override = "methods.infoseg.network.width=0.3"  # stands nowhere in the file
+    settings = load_params(tmp_path, overrides=[override]).method("infoseg", "stuff3")
+    assert (settings.network.width, settings.objective.tau) == (0.3, 0.5)
+    with pytest.raises(ParamsError, match=r"methods\.infoseg\.objective\.taus: unknown key"):
+        load_params(tmp_path, overrides=["methods.infoseg.objective.taus=0.3"])
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper", "tiny", "folder", "real-images"])
+def test_every_profile_is_valid_and_takes_overrides_of_keys_it_does_not_name(profile):
+    overrides = ["methods.iic.turn=3", "methods.kmeans.seeds=[7,8]", "training.recompute=true"]
+    tree = compose(profile, overrides)
+    assert "recompute" not in compose(profile)["training"] or profile == "paper"
+    params = parse_params(tree, profile)
+    dataset = params.profile.datasets[0]
+    assert params.method("iic", dataset).turn == 3
+    assert params.training.recompute and params.methods["kmeans"]["seeds"] == [7, 8]
+    assert len(params.runs()) >= len(params.profile.datasets) * len(params.profile.methods)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("methods.iic.turm=3", "methods.iic.turm: unknown key"),
+        ("methods.iic.jitter.colour=3", "methods.iic.jitter.colour: unknown key"),
+        ("trainings.threads=3", "trainings: unknown key"),
+        ("training.threads=", "training.threads"),
+        ("methods.iic", "methods.iic"),
+    ],
+)
+def test_a_typo_in_an_override_of_a_profile_is_named(override, named):
+    with pytest.raises(ParamsError, match=named):
+        load_params(ROOT, "demo", [override])
+
+
+def test_settings_do_not_load_torch():
+    code = (
+        "import sys; from pathlib import Path; from infoseg.settings import load_params\n"
+        "load_params(Path(), 'demo'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -24,9 +24,8 @@ from benchmarks.iic_loss import FORMS, both_ways, views
 from benchmarks.measure import Rates, measure_rates
 from benchmarks.report import plot, table
 from benchmarks.workload import ROOT, paper_params
-from infoseg.devices import choose_precision, keep_freed_memory
 from infoseg.files import write_json
-from infoseg.provenance import provenance
+from infoseg.machine import choose_precision, facts, git_commit, keep_freed_memory
 
 PARTS = ("methods", "student", "choices", "iic", "evaluation", "preparation", "overhead", "growth")
 
@@ -137,7 +136,7 @@ def main() -> int:
         print(traces.profile_step(device, options.batch or (64 if device.type == "cuda" else 4)))
         return 0
     rates = measure_rates(device, choose_precision(params.training.precision, device))
-    made_by = provenance(ROOT, params.training, device, {}, {}, 0)
+    made_by = facts(params.training, device) | {"git": git_commit(ROOT)}
     asked = {k: v for k, v in vars(options).items() if k in ("threads", "repeats", "batch")}
     found = run(options, device, rates)
     name = re.sub(r"[^a-z0-9]+", "-", made_by["device"].lower()).strip("-")

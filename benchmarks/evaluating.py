@@ -9,8 +9,8 @@ import torch
 from benchmarks import student
 from benchmarks.measure import Rates, flops_of, interleaved
 from benchmarks.workload import make_data, make_method, paper_params
-from infoseg.devices import choose_precision
 from infoseg.evaluation import evaluate
+from infoseg.machine import choose_precision
 
 
 def whole_data_set(device: torch.device, images: int, rates: Rates, repeats: int) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def whole_data_set(device: torch.device, images: int, rates: Rates, repeats: int
     looped = make_method(params, "infoseg", "coco_stuff3", device)
     method.to(memory_format=torch.channels_last)
     precision = choose_precision(params.training.precision, device)
-    ids, classes = [f"{i}" for i in range(images)], [f"class {i}" for i in range(data.classes)]
+    classes = [f"class {i}" for i in range(data.classes)]
     batch = min(params.training.evaluation_batch, images)
 
     def ours() -> dict[str, Any]:
-        return evaluate(method, data, batch, ids, classes, precision)
+        return evaluate(method, data, batch, classes, precision)
 
     variants = {"infoseg": ours, "image by image": lambda: student.evaluate(looped, data)}
     flops = flops_of(ours)

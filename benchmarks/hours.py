@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.workload import paper_params
-from infoseg.params import Params, Run
+from infoseg.settings import Params, Run
 
 #: Dense bfloat16 arithmetic of an H200 per second, as measured in a large matrix product.
 H200_FLOPS = 790e12
@@ -23,9 +23,8 @@ EVALUATED = {
     "potsdam": 5_400,
     "potsdam3": 5_400,
 }
-#: Times that a run looks at all of them: untrained, four times while it trains, and at the end its
-#: first, best and last weights.
-PASSES = 8
+#: Times that a run looks at all of them: untrained, four times while it trains, its last weights.
+PASSES = 6
 #: The share of it that a training step is taken to reach where none was measured.
 ASSUMED_SHARE = 0.3
 

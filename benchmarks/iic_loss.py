@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss, information_loss
 from infoseg.correlation import choose_form
-from infoseg.params import load_params
-from infoseg.provenance import provenance
+from infoseg.machine import facts, git_commit
+from infoseg.settings import load_params
 
 ROOT = Path(__file__).parent.parent
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -162,12 +162,12 @@ def main() -> None:
         form, *case = options.alone
         peak_and_time(form, *map(int, case))
         return
-    made = provenance(ROOT, load_params(ROOT, "demo").training, DEVICE, {}, {}, 0)
+    made = facts(load_params(ROOT, "demo").training, DEVICE)
     print(
         f"IIC's loss, forward and backward: K = {options.classes}, {options.side} px, "
         f"T = {options.displacement}, {made['device']}, {options.threads} threads"
     )
-    print(f"torch {made['versions']['torch']}, commit {made['git']['commit']}")
+    print(f"torch {made['versions']['torch']}, commit {git_commit(ROOT)}")
     known: dict[str, float] = {}
     for batch in sorted(options.batches):
         compare(batch, known, options)

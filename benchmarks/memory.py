@@ -19,9 +19,10 @@ from pathlib import Path
 
 import torch
 
-from infoseg.devices import peak_memory
-from infoseg.methods import METHODS, DataInfo
-from infoseg.params import Params, load_params
+from infoseg.machine import peak_memory
+from infoseg.methods.base import DataInfo
+from infoseg.methods.registry import METHODS
+from infoseg.settings import Params, load_params
 from infoseg.trunk import Trunk
 from infoseg.views import Views
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from infoseg.params import compose
+from infoseg.settings import compose
 
 ROOT = Path(__file__).parent.parent
 #: The shortest run there is: nothing is trained.
-RUN = "coco_stuff3-random_cnn-0"
-ARGUMENTS = ["dataset=coco_stuff3", "method=random_cnn", "seed=0"]
+DATASET, METHOD = "coco_stuff3", "random_cnn"
+CELL = f"runs/tiny/{DATASET}/{METHOD}"
 
 
 def overhead(repeats: int = 3) -> dict[str, Any]:
@@ -38,15 +38,11 @@ def _copy(folder: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("results/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    tree = compose(ROOT / "conf", "tiny")
-    tree["profile"] |= {
-        "methods": ["random_cnn"],
-        "seeds": [0],
-        "repeats": {"datasets": [], "methods": [], "seeds": []},
-    }
+    tree = compose("tiny")
+    tree["profile"] |= {"methods": [METHOD], "ablations": {"dataset": DATASET, "variants": []}}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     _seconds(["git", "init", "--quiet"], folder)
-    _seconds([sys.executable, "-m", "dvc", "repro", "--quiet", f"evaluate@{RUN}"], folder)
+    _seconds([sys.executable, "-m", "dvc", "repro", "--quiet", f"evaluate@{DATASET}"], folder)
     return folder
 
 
@@ -64,29 +60,25 @@ def _seconds(words: list[str], folder: Path) -> float:
 
 def _measure(folder: Path, repeats: int) -> dict[str, Any]:
     python = [sys.executable]
-    notebook = [f"runs/tiny/{RUN}/train.ipynb", *ARGUMENTS]
+    stage, notebook = f"train@{DATASET}-{METHOD}", "build/02_train.ipynb"
+    arguments = [notebook, f"{CELL}/train.ipynb", f"dataset={DATASET}", f"method={METHOD}"]
     commands = {
         "python": [*python, "-c", "pass"],
         "import torch": [*python, "-c", "import torch"],
-        "import infoseg.project": [*python, "-c", "import infoseg.project"],
-        "infoseg train": [*python, "-m", "infoseg", "train", "coco_stuff3", "random_cnn"],
-        "its notebook": [
-            *python,
-            "-m",
-            "infoseg.notebooks",
-            "run",
-            "build/02_train.ipynb",
-            *notebook,
-        ],
-        "its stage": [*python, "-m", "dvc", "repro", "--quiet", "-s", "-f", f"train@{RUN}"],
-        "dvc status": [*python, "-m", "dvc", "status", "--json", f"train@{RUN}"],
+        "import infoseg.runs": [*python, "-c", "import infoseg.runs"],
+        "infoseg train": [*python, "-m", "infoseg", "train", DATASET, METHOD],
+        "its notebook": [*python, "-m", "infoseg.pipeline", "run", *arguments],
+        "its stage": [*python, "-m", "dvc", "repro", "--quiet", "-s", "-f", stage],
+        "dvc status": [*python, "-m", "dvc", "status", "--json", stage],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, words in commands.items():
+            if name != "dvc status":  # a finished seed is not trained again
+                for made in (CELL, "build/scratch"):
+                    shutil.rmtree(folder / made, ignore_errors=True)
             times[name].append(_seconds(words, folder))
     found: dict[str, Any] = {name: statistics.median(values) for name, values in times.items()}
-    found["of it the run itself"] = json.loads(
-        (folder / f"runs/tiny/{RUN}/timing.json").read_text()
-    )["seconds"]
+    timing = folder / f"build/timing/tiny/{DATASET}-{METHOD}-0.json"
+    found["of it the run itself"] = json.loads(timing.read_text())["seconds"]
     return found

@@ -108,7 +108,7 @@ def prepare(options: argparse.Namespace, what: str, threads: int, clock: Clock) 
     """Prepare with the paper's settings; the inputs read, and where the arrays are."""
     from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
     from infoseg.data.potsdam import prepare_potsdam
-    from infoseg.params import load_params
+    from infoseg.settings import load_params
 
     settings = load_params(ROOT, "paper").datasets
     raw, out = options.scratch / "raw", options.scratch / "prepared"
@@ -246,12 +246,12 @@ def write_record(options: argparse.Namespace, content: dict[str, Any]) -> None:
     import torch
 
     from infoseg.files import write_json
-    from infoseg.params import load_params
-    from infoseg.provenance import provenance
+    from infoseg.machine import facts, git_commit
+    from infoseg.settings import load_params
 
     asked = {key: value for key, value in vars(options).items() if key not in ("step", "json")}
-    settings = asked | {"scratch": options.scratch.name}
-    made = provenance(ROOT, load_params(ROOT).training, torch.device("cpu"), settings, {}, 0)
+    made = facts(load_params(ROOT).training, torch.device("cpu"))
+    made |= {"git": git_commit(ROOT), "asked": asked | {"scratch": options.scratch.name}}
     write_json(options.json, content | {"provenance": made})
 
 

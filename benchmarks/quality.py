@@ -19,11 +19,12 @@ import torch
 from tqdm import trange
 
 from benchmarks.undone import channels_first, unfused
-from infoseg.devices import choose_precision, reproducible
 from infoseg.evaluation import evaluate
-from infoseg.methods import METHODS, DataInfo
-from infoseg.params import TrainingParams
-from infoseg.project import Project
+from infoseg.machine import choose_precision, reproducible
+from infoseg.methods.base import DataInfo
+from infoseg.methods.registry import METHODS
+from infoseg.runs import Project
+from infoseg.settings import TrainingParams
 from infoseg.training import Optimisation
 
 METHOD, DATASET = "infoseg", "coco_stuff3"
@@ -53,9 +54,8 @@ def accuracy(
         for _ in trange(made.steps, desc=f"seed {seed}", leave=False):
             made.advance()
         made.keep_average()
-        ids = prepared.index["id"][prepared.index["labelled"]].tolist()
         precision = choose_precision(settings.precision, device)
-        found = evaluate(method, data, settings.evaluation_batch, ids, meta.classes, precision)
+        found = evaluate(method, data, settings.evaluation_batch, meta.classes, precision)
     return found["pa"]
 
 

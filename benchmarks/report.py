@@ -118,19 +118,18 @@ def _preparation(part: dict[str, Any]) -> str:
 
 
 def _overhead(part: dict[str, Any]) -> str:
+    imported = next(part[key] for key in part if key.startswith("import infoseg"))
     layers = [
         ("Python starts", part["python"], 0.0),
         ("PyTorch is imported", part["import torch"], part["python"]),
-        ("the package is imported", part["import infoseg.project"], part["import torch"]),
-        ("a run that trains nothing: `infoseg train`", part["infoseg train"],
-         part["import infoseg.project"]),
+        ("the package is imported", imported, part["import torch"]),
+        ("a run that trains nothing: `infoseg train`", part["infoseg train"], imported),
         ("in a notebook: papermill, kernel", part["its notebook"], part["infoseg train"]),
         ("as a stage: DVC", part["its stage"], part["its notebook"]),
     ]  # fmt: skip
     rows = [(name, f"{total:.2f}", f"{total - below:+.2f}") for name, total, below in layers]
     return (
-        "## What the pipeline costs around a run\n\nEach layer by itself, without the forks that "
-        "`make repro` keeps warm; the run itself takes "
+        "## What the pipeline costs around a run\n\nEach layer by itself; the run itself takes "
         f"{part['of it the run itself']:.2f} s, `dvc status` of it {part['dvc status']:.2f} s.\n\n"
         + _rows(("layer", "s", "more than the one before"), rows)
     )
@@ -163,7 +162,7 @@ def _hours(frame: pd.DataFrame, measured: bool) -> str:
     head = ("table", "method", "data set", "runs", "steps each", "GPU-hours")
     return (
         f"## The whole paper: {frame['hours'].sum():.1f} GPU-hours\n\nSteps are those of "
-        f"`conf/profile/paper.yaml`; {basis}.\n\n" + _rows(head, rows)
+        f"`infoseg/conf/profile/paper.yaml`; {basis}.\n\n" + _rows(head, rows)
     )
 
 

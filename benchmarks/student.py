@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from infoseg.methods import Method
+from infoseg.methods.base import Method
 from infoseg.views import IGNORE, DeviceData, Views
 
 

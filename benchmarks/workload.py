@@ -11,8 +11,9 @@ import torch
 
 from infoseg.data.store import load_prepared
 from infoseg.data.store_writer import PreparedWriter
-from infoseg.methods import METHODS, DataInfo, Method
-from infoseg.params import Params, TrainingParams, load_params
+from infoseg.methods.base import DataInfo, Method
+from infoseg.methods.registry import METHODS
+from infoseg.settings import Params, TrainingParams, load_params
 from infoseg.training import Optimisation
 from infoseg.views import NOTHING, DeviceData, Sees
 

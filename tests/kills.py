@@ -53,7 +53,7 @@ def settings(profile: str) -> dict[str, Any]:
     """A profile with a checkpoint every second; the tiny one cut down, and trained for longer."""
     tree = small() if profile == "tiny" else compose(profile)
     if profile == "tiny":
-        tree["methods"]["infoseg"]["optimiser"] |= {"steps": 400, "batch": 8}
+        tree["methods"]["infoseg"]["optimiser"] |= {"steps": 800, "batch": 8}
     return tree | {"execution": {"checkpoint_seconds": 1}}
 
 
@@ -107,6 +107,10 @@ def _attempt(clone: Clone, jobs: int, seconds: float, told: Trial, kills: int) -
             told.kills += 1
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                while True:  # until init has all of them: DVC asks whether a process is there
+                    os.killpg(process.pid, 0)
+                    time.sleep(0.01)
             return False
     said = (clone.path / "kills.log").read_text()
     if code and "git checkout dvc.lock" in said:

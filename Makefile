@@ -41,7 +41,7 @@ test-full: $(READY)
 test-slurm: $(READY)
 	python -m pytest tests/test_slurm.py -m slurm
 
-# With Debian's chromium. Screenshots are left in build/screenshots.
+# With Debian's chromium.
 test-browser: $(READY)
 	python -m pytest tests/test_browser.py -m browser
 

@@ -226,15 +226,6 @@ def gpus() -> list[str]:
     return [] if listed.returncode else [str(n) for n, _ in enumerate(listed.stdout.splitlines())]
 
 
-def graph() -> dict[str, set[str]]:
-    """All stages by name, each with those whose outputs it reads."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        stages = repo.index.graph
-        return {s.addressing: {d.addressing for d in stages.successors(s)} for s in stages}
-
-
 def out_of_date() -> dict[str, set[str]]:
     """Stages that have to run, each with those of them that it waits for."""
     from graphlib import TopologicalSorter
@@ -243,8 +234,9 @@ def out_of_date() -> dict[str, set[str]]:
     from dvc.repo import Repo
 
     try:
-        reads = graph()
         with Repo() as repo:
+            graph = repo.index.graph
+            reads = {s.addressing: {d.addressing for d in graph.successors(s)} for s in graph}
             due = set(repo.status())
     except DvcException as error:
         if "dvc.lock" in str(error):

@@ -9,6 +9,7 @@ Notebooks and the command line call these methods and nothing below them; DVC ca
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -62,6 +63,9 @@ class Project(ProjectData):
     make_missing: produce whatever an asked-for step needs and does not find (notebooks opened by
     hand, the command line); otherwise a missing input is an error naming the stage that makes it.
     """
+
+    #: The data set that is on the device now, and what it is of.
+    _on_device: tuple[Any, DeviceData] | None = None
 
     @classmethod
     def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Project:
@@ -145,9 +149,20 @@ class Project(ProjectData):
             return self.trained(run, device)[0]
 
     def crops(self, dataset: str, model: Method) -> DeviceData:
-        """A data set beside a method, on its device, for evaluating or showing it."""
-        device = choose_device(self.params.training.device)
-        return DeviceData(self.load(dataset), self._dataset(dataset).crop, device, model.sees)
+        """A data set beside a method, on its device.
+
+        The arrays, which may be gigabytes, are copied there once for all methods and seeds.
+        """
+        device, prepared = choose_device(self.params.training.device), self.load(dataset)
+        crop, sees = self._dataset(dataset).crop, model.sees
+        key = device, dataset, crop, data_hashes(prepared.meta)
+        held = self._on_device
+        if held is None or held[0] != key or (sees.regions and not held[1].sees.regions):
+            self._on_device = None  # free it first
+            self._on_device = held = key, DeviceData(prepared, crop, device, sees)
+        data = copy.copy(held[1])
+        data.sees, data.region_count = sees, prepared.meta.regions if sees.regions else 0
+        return data
 
     def history(self, run: Run) -> pd.DataFrame:
         """A run's rows of history.csv: step, loss and, where it was evaluated, PA and the rest."""
@@ -223,14 +238,16 @@ class Project(ProjectData):
         results/<profile>/metrics/<data set>.json, PA of each method in the mean over its seeds."""
         ablations = self.params.profile.ablations.variants
         every = [*self.params.runs(), *self.params.ablations()]
-        found = [self.evaluate(**run.model_dump()) for run in every if run.dataset == dataset]
+        evaluations = [self.evaluate(**run.model_dump()) for run in every if run.dataset == dataset]
         pa: dict[str, list[float]] = {}
-        for evaluation in found:
+        for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
                 pa.setdefault(evaluation["method"], []).append(evaluation["last"]["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
-        write_json(self.results / "metrics" / f"{dataset}.json", means)
-        return found
+        # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
+        # on the folder of that name.
+        write_json(self.results / "metrics" / f"{dataset}.json", {"pa": means})
+        return evaluations
 
     def _stated_now(self, run: Run) -> dict[str, Any]:
         """What the run's evaluation has to state, as far as its data and weights are here."""
@@ -311,9 +328,8 @@ class Cell:
         """The data set on the device, once."""
         if self._data is None:
             with torch.device("meta"):
-                sees = METHODS[self.settings.kind](self.settings, self.info).sees
-            crop = self.project.params.datasets[self.dataset].crop
-            self._data = DeviceData(self.prepared, crop, self.device, sees)
+                method = METHODS[self.settings.kind](self.settings, self.info)
+            self._data = self.project.crops(self.dataset, method)
         return self._data
 
     def run(self, seed: int) -> Run:
@@ -352,6 +368,11 @@ class Cell:
 
     def train(self, model: Method, seed: int) -> Trained:
         """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
+        histories = self._histories()
+
+        def tell(history: list[Row]) -> None:
+            self._write_history(histories | {seed: history})
+
         return train(
             model,
             self.data,
@@ -360,7 +381,7 @@ class Cell:
             lambda: self.evaluate(model),
             self.run(seed).key,
             self.checkpoint(seed),
-            lambda history: self._write_history(seed, history),
+            tell,
         )
 
     def evaluate(self, model: Method) -> dict[str, Any]:
@@ -371,7 +392,6 @@ class Cell:
 
     def keep(self, seed: int, model: Method, trained: Trained) -> None:
         """Keep a finished seed in scratch, with its history, and note how long it took."""
-        method = self.settings
         card = Card(
             format=WEIGHTS_FORMAT,
             step=trained.steps,
@@ -390,7 +410,6 @@ class Cell:
             **self.project.decides(self.run(seed)),
             data=self._decides["data"],
         )
-        assert card.settings == method.numbers()
         state = {} if trained.diverged else model.state_dict()
         save_weights(self._scratch(seed, ".safetensors"), state, card)
         timing = {
@@ -412,7 +431,7 @@ class Cell:
         for path in self.folder.glob("*.safetensors"):
             if path.stem not in map(str, files):
                 path.unlink()  # of other settings, code or data
-        self._write_history()
+        self._write_history(self._histories())
         diverged = {seed: read_card(path).diverged for seed, path in files.items()}
         state = {"seeds": list(files), "diverged": {s: why for s, why in diverged.items() if why}}
         write_json(self.folder / "run.json", self._decides | state)
@@ -423,13 +442,13 @@ class Cell:
         there = sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
         return list(dict.fromkeys([*self.settings.seeds, *self.seeds, *there]))
 
-    def _write_history(self, seed: int | None = None, rows: Sequence[Row] = ()) -> None:
-        """Write history.csv of all finished seeds, and the rows of one that is being trained."""
-        history = {s: read_card(p).history for s in self._known() if (p := self.finished(s))}
-        if seed is not None:
-            history[seed] = list(rows)
-        every = [{"seed": s} | row for s, part in history.items() for row in part]
-        write_csv(self.folder / "history.csv", every)
+    def _histories(self) -> dict[int, list[Row]]:
+        """Rows of history.csv of every finished seed."""
+        return {s: read_card(p).history for s in self._known() if (p := self.finished(s))}
+
+    def _write_history(self, histories: dict[int, list[Row]]) -> None:
+        rows = [{"seed": seed} | row for seed, part in histories.items() for row in part]
+        write_csv(self.folder / "history.csv", rows)
 
 
 def data_hashes(meta: Meta) -> dict[str, str]:

@@ -123,21 +123,31 @@ def readme(root: Path) -> str:
     path = root / "README.md"
     marks = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
     text = path.read_text(encoding="utf-8")
-    if not (found := marks.search(text)):
+    if not (place := marks.search(text)):
         raise DataError("has no place for results", file=path)
     tables = [
-        root / "results" / found[2] / "tables" / f"{name}.md" for name in ("table1", "table2")
+        root / "results" / place[2] / "tables" / f"{name}.md" for name in ("table1", "table2")
     ]
+    for table in tables:
+        if not table.exists():
+            raise DataError("not found", file=table, advice="Run `make repro` first")
     section = "\n".join(table.read_text(encoding="utf-8") for table in tables)
-    return text[: found.end(1)] + f"\n{section}\n" + text[found.start(3) :]
+    return text[: place.end(1)] + f"\n{section}\n" + text[place.start(3) :]
 
 
-if (
-    __name__ == "__main__"
-):  # python -m infoseg.summary check: for `make lint`; else: renew README.md
+def main(words: list[str]) -> str | None:
+    """`python -m infoseg.summary`: renew README.md; `check`: say so where it would change."""
     root = find_root()
-    renewed = readme(root)
-    if sys.argv[1:] != ["check"]:
+    try:
+        renewed = readme(root)
+    except DataError as error:
+        return f"infoseg: {error}"
+    if words != ["check"]:
         write_whole(root / "README.md", lambda file: file.write_text(renewed, encoding="utf-8"))
     elif renewed != (root / "README.md").read_text(encoding="utf-8"):
-        sys.exit("README.md has other results than results/: run `python -m infoseg.summary`")
+        return "README.md has other results than results/: run `python -m infoseg.summary`"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

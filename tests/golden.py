@@ -254,8 +254,9 @@ def compute(case: str, stores: dict[int, Prepared]) -> dict[str, dict[str, Any]]
 
 def machine() -> dict[str, str | None]:
     """Return what the bytes depend on beside the code."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().partition("\n\n")[0].splitlines() if told.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    lines = text.partition("\n\n")[0].splitlines()
     cpu = dict([part.strip() for part in line.split(":", 1)] for line in lines if ":" in line)
     return {
         **{name: cpu.get(name) for name in ("model name", "cpu family", "model")},

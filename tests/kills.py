@@ -59,23 +59,23 @@ def settings(profile: str) -> dict[str, Any]:
 
 def trial(kills: int, jobs: int, tree: dict[str, Any], seed: int, folder: Path) -> Trial:
     """Kill `make repro` so often in clones below `folder`, and compare."""
-    told, draw = Trial(), random.Random(seed)
+    outcome, draw = Trial(), random.Random(seed)
     whole, began = Clone(folder / "whole", tree), time.monotonic()
     with _started(whole, jobs, 0) as process:
         if process.wait():
             raise RuntimeError((whole.path / "kills.log").read_text()[-3000:])
     longest = (time.monotonic() - began) / 2
-    while told.kills < kills:
-        told.clones += 1
-        clone = Clone(folder / f"killed-{told.clones}", tree, of=whole.path)
-        while not _attempt(clone, jobs, draw.uniform(0, longest), told, kills):
+    while outcome.kills < kills:
+        outcome.clones += 1
+        clone = Clone(folder / f"killed-{outcome.clones}", tree, of=whole.path)
+        while not _attempt(clone, jobs, draw.uniform(0, longest), outcome, kills):
             pass
         for path in clone.path.glob("build/timing/*/*.json"):
-            told.resumed += len(json.loads(path.read_text())["resumed_at"])
+            outcome.resumed += len(json.loads(path.read_text())["resumed_at"])
         count, differ = compare(whole.path, clone.path)
-        told.files += count
-        told.differ += [f"{clone.path.name}/{name}" for name in differ]
-    return told
+        outcome.files += count
+        outcome.differ += [f"{clone.path.name}/{name}" for name in differ]
+    return outcome
 
 
 @contextlib.contextmanager
@@ -92,19 +92,19 @@ def _started(clone: Clone, jobs: int, number: int):
         )
 
 
-def _attempt(clone: Clone, jobs: int, seconds: float, told: Trial, kills: int) -> bool:
+def _attempt(clone: Clone, jobs: int, seconds: float, outcome: Trial, kills: int) -> bool:
     """Run it for so long at most, or to its end if it was killed often enough; whether it ended."""
-    began, number = time.time(), told.kills
+    began, number = time.time(), outcome.kills
     with _started(clone, jobs, number) as process:
         if number:
-            told.orphans += _left(f"{clone.path} {number - 1}")
+            outcome.orphans += _left(f"{clone.path} {number - 1}")
         rest = max(0.0, began + seconds - time.time())
         try:
-            code = process.wait(None if told.kills >= kills else rest)
+            code = process.wait(None if outcome.kills >= kills else rest)
         except subprocess.TimeoutExpired:
             written = [_modified(path) for path in clone.path.glob("build/scratch/*.ckpt")]
-            told.in_training += any(at > began for at in written)
-            told.kills += 1
+            outcome.in_training += any(at > began for at in written)
+            outcome.kills += 1
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             with contextlib.suppress(ProcessLookupError):
@@ -114,10 +114,10 @@ def _attempt(clone: Clone, jobs: int, seconds: float, told: Trial, kills: int) -
             return False
     said = (clone.path / "kills.log").read_text()
     if code and "git checkout dvc.lock" in said:
-        told.mended += 1
+        outcome.mended += 1
         clone.lock.unlink()  # no commit has one
     elif code and "corrupted: delete it" in said:
-        told.mended += 1
+        outcome.mended += 1
         (clone.path / ".dvc/tmp/rwlock").unlink()
     elif code:
         raise RuntimeError(said[-3000:])
@@ -186,14 +186,18 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as folder:
         tree = settings(options.profile)
-        told = trial(options.kills, options.jobs, tree, options.seed, Path(folder))
-    print(f"kills: {told.kills}, in {told.clones} clones")
-    print(f"kills inside a training that had a checkpoint: {told.in_training}")
-    print(f"trainings that went on from a checkpoint: {told.resumed}")
-    print(f"files of DVC's that were half-written: {told.mended}")
-    print(f"files compared: {told.files}, differ: {len(told.differ)}", *told.differ, sep="\n  ")
-    print(f"orphans after {PATIENCE:g} s: {len(told.orphans)}", *told.orphans, sep="\n  ")
-    return bool(told.differ or told.orphans)
+        outcome = trial(options.kills, options.jobs, tree, options.seed, Path(folder))
+    print(f"kills: {outcome.kills}, in {outcome.clones} clones")
+    print(f"kills inside a training that had a checkpoint: {outcome.in_training}")
+    print(f"trainings that went on from a checkpoint: {outcome.resumed}")
+    print(f"files of DVC's that were half-written: {outcome.mended}")
+    print(
+        f"files compared: {outcome.files}, differ: {len(outcome.differ)}",
+        *outcome.differ,
+        sep="\n  ",
+    )
+    print(f"orphans after {PATIENCE:g} s: {len(outcome.orphans)}", *outcome.orphans, sep="\n  ")
+    return bool(outcome.differ or outcome.orphans)
 
 
 if __name__ == "__main__":

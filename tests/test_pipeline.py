@@ -76,7 +76,7 @@ def test_a_plain_repro_after_it_does_nothing(clone):
 
 def test_metrics_and_plots_are_there_for_dvc_to_show(clone):
     [found] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
-    assert found["data"]["results/tiny/metrics/coco_stuff3.json"]["data"].keys() == {
+    assert found["data"]["results/tiny/metrics/coco_stuff3.json"]["data"]["pa"].keys() == {
         "kmeans",
         "infoseg",
     }

@@ -114,5 +114,4 @@ def test_the_notebooks_that_the_pipeline_runs_are_there_with_their_parameters():
 def test_notebooks_carry_no_outputs_but_compared_ones_and_are_short(path):
     assert tidy(path, write=False), f"python -m infoseg.pipeline clean {path.name}"
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
-    if f"notebooks/{path.name}" in STAGES["strip"]["deps"]:
-        assert max(len(cell.source.splitlines()) for cell in cells) <= 25
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 25

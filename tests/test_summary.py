@@ -16,7 +16,7 @@ from infoseg.reporting.markup import DIVERGED_NOTE
 from infoseg.results import first_run, table1, table1_frame, table2, table2_frame, table2b
 from infoseg.runs import Project
 from infoseg.settings import TABLE2, Run, compose, parse_params
-from infoseg.summary import readme, report
+from infoseg.summary import main, readme, report
 
 DATASET = "coco_stuff3"
 #: The mean of nothing, for one, is none.
@@ -156,3 +156,16 @@ def test_the_readme_has_the_committed_tables_1_and_2_between_its_marks(tmp_path)
         with pytest.raises(DataError, match="has no place for results") as caught:
             readme(tmp_path)
         assert caught.value.file == tmp_path / "README.md"
+
+
+def test_lint_names_other_results_and_missing_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "README.md").write_text(MARKED.format("\n"))
+    assert "tables/table1.md: not found" in main(["check"])
+    (tmp_path / "results/demo/tables").mkdir(parents=True)
+    for name in ("table1", "table2"):
+        (tmp_path / f"results/demo/tables/{name}.md").write_text(f"of {name}\n")
+    assert "README.md has other results" in main(["check"])
+    assert main([]) is None and main(["check"]) is None
+    assert "of table2" in (tmp_path / "README.md").read_text()

@@ -65,7 +65,7 @@ def test_tau_is_swept_by_two_workers_and_the_data_are_prepared_once(clone):
         ran = set(re.findall("^Running stage '(.+)':$", log, re.M))
         # The first of them also copies the notebooks: seconds.
         assert ran - {"strip", "code"} == {"train@coco_stuff3-infoseg", "evaluate@coco_stuff3"}
-        assert 0 <= found["metrics"][METRICS]["data"]["infoseg"] <= 100
+        assert 0 <= found["metrics"][METRICS]["data"]["pa"]["infoseg"] <= 100
         objective = found["params"]["params.yaml"]["data"]["methods"]["infoseg"]["objective"]
         trained[objective["tau"]] = found["outs"]["runs/tiny/coco_stuff3/infoseg"]["hash"]
     assert trained.keys() == {0.4, 0.8}

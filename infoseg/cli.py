@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from infoseg import cli_data, cli_pictures
-from infoseg.errors import InfosegError, is_out_of_memory, memory_advice
+from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
+from infoseg.files import read_json
 
 COMMON = """
 Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
@@ -209,10 +210,11 @@ def _train(project, options: argparse.Namespace) -> None:
         print(project.weights_path(run))
         return
     seeds = None if options.seed is None else [options.seed]
-    cell = project.cell(options.dataset, options.method, seeds)
-    print(project.train(options.dataset, options.method, seeds))
-    for seed in cell.seeds:
-        project.model(cell.run(seed))  # says so where it diverged
+    folder = project.train(options.dataset, options.method, seeds)
+    print(folder)
+    for seed, message in read_json(folder / "run.json", "train")["diverged"].items():
+        if options.seed in (None, int(seed)):
+            raise TrainingError(message)
 
 
 def _evaluate(project, options: argparse.Namespace) -> None:

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from infoseg.views import channels_last
+
 ORDERS = 8
 #: Side of a cell in pixels.
 STRIDE = 4
@@ -87,9 +89,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, taps: Tensor | None = None) -> Tensor:
         first, *pairs = self.points
         shortcut = F.pad(x, (0, 0, 0, 0, 0, x.shape[1]))
-        x = shortcut + F.relu(first(F.relu(self.ordered(x, taps))))
+        x = shortcut + torch.relu_(first(torch.relu_(self.ordered(x, taps))))
         for one, two in zip(pairs[::2], pairs[1::2], strict=True):
-            x = x + F.relu(two(F.relu(one(x))))
+            x = x + torch.relu_(two(torch.relu_(one(x))))
         return x
 
 
@@ -122,7 +124,8 @@ class OrderedNetwork(nn.Module):
         Of shape (1,), because the host would wait for an index without dimensions.
         """
         taps = None if order is None else self.taps[order][0]
-        x = self.pool(F.relu(self.stem_norm(self.stem(images, taps), taps)))
+        x = self.stem_norm(self.stem(channels_last(images), taps), taps)
+        x = self.pool(torch.relu_(x))
         for block in self.blocks:
             x = block(x, taps)
         return x if self.norm is None else self.norm(x, taps)

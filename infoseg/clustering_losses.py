@@ -14,7 +14,7 @@ import sys
 import torch
 from torch import Tensor
 
-from infoseg.correlation import Form, displaced_joint
+from infoseg.correlation import displaced_joint
 
 #: Where a logarithm is taken of less, it is of this: float64's epsilon at any precision, IIC's EPS.
 SMALLEST = sys.float_info.epsilon
@@ -26,7 +26,6 @@ def iic_loss(
     displacement: int,
     weight: float,
     mask: Tensor | None = None,
-    form: Form = "auto",
 ) -> Tensor:
     """Minus the information of Eq. 1 between pixels up to T apart: IIC's local loss (Ji et al.).
 
@@ -42,7 +41,7 @@ def iic_loss(
             raise ValueError(f"the mask is {mask.shape}, the views are {first.shape}")
         outside = ~mask[:, None]
         first, second = first.masked_fill(outside, 0), second.masked_fill(outside, 0)
-    return information_loss(displaced_joint(first, second, displacement, form), weight)
+    return information_loss(displaced_joint(first, second, displacement), weight)
 
 
 def information_loss(joint: Tensor, weight: float) -> Tensor:

@@ -159,13 +159,14 @@ def infoseg_loss(
     if batch < 2:
         raise ValueError(f"Eq. 8 pairs every image with another one: batch is {batch}, at least 2")
     local = local.flatten(2)
-    scores = class_scores(local, glob, settings.score_factor)
     if settings.negatives == "derangement":
 
         def partner(x: Tensor) -> Tensor:
             return x.roll(-1, dims=0)
 
-        crossed = class_scores(local, partner(glob), settings.score_factor)
+        # One product for both, since reading the local features is what takes the time.
+        both = class_scores(local, torch.cat([glob, partner(glob)], 1), settings.score_factor)
+        scores, crossed = both.chunk(2, dim=1)
     else:
         # Pair (r, x) of shape (B - 1, B): image x with the one r + 1 places further on.
         shifts = torch.arange(1, batch, device=local.device)[:, None]
@@ -178,6 +179,7 @@ def infoseg_loss(
         everything = class_scores(local, glob.flatten(0, 1).expand(batch, -1, -1))
         everything = settings.score_factor * everything.unflatten(1, (batch, -1))
         crossed = everything[torch.arange(batch, device=local.device), others]
+        scores = class_scores(local, glob, settings.score_factor)
     positive = positive_scores(scores, settings)
     negative = negative_scores(scores, crossed, partner, settings, generator)
     return -BOUNDS[settings.measure](positive, negative)

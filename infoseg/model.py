@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from infoseg.settings import NetworkSettings, Norm
-from infoseg.views import luma
+from infoseg.views import channels_last, luma
 
 #: (kernel, channels, stride) of each convolution, the paper's legend order "W x W, C, d".
 BLOCK_A = {
@@ -153,4 +153,6 @@ class Network(nn.Module):
             images = (images - mean) / (std + 1 / 255)  # a flat image has no contrast to divide by
         else:
             images = (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
-        return torch.cat([luma(images), images[:, 3:]], 1) if self.grey else images
+        if self.grey:
+            images = torch.cat([luma(images), images[:, 3:]], 1)
+        return channels_last(images)

@@ -19,7 +19,6 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from infoseg.correlation import leave_uncompiled
 from infoseg.machine import autocast, choose_precision, reproducible
 from infoseg.methods.base import Method
 from infoseg.settings import TrainingParams
@@ -182,7 +181,9 @@ class Optimisation:
         self.device = data.device
         self.steps = settings.steps
         self.generator = torch.Generator(data.device).manual_seed(seed)
-        method.to(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            # On a CPU the layout of the input is enough, and Adam copies such gradients.
+            method.to(memory_format=torch.channels_last)
         for module in method.modules():
             if isinstance(module, Trunk):
                 module.recompute = params.recompute
@@ -193,7 +194,6 @@ class Optimisation:
         self.precision = choose_precision(params.precision, data.device)
         self.loss_of = method.loss
         if params.compile:
-            leave_uncompiled()
             self.loss_of = torch.compile(method.loss)
         self.batches = TrainingBatches(
             data, settings.batch, settings.flip, self.generator, params.images, settings.crop

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from infoseg.views import append_sobel
+from infoseg.views import append_sobel, channels_last
 
 
 class Trunk(nn.Module):
@@ -50,7 +50,7 @@ class Trunk(nn.Module):
         self.features = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        images = append_sobel(images) if self.sobel else images
+        images = channels_last(append_sobel(images) if self.sobel else images)
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self.layers(images)
         first, rest = self.layers[:POOLING], self.layers[POOLING:]

@@ -64,8 +64,10 @@ class DeviceData:
         self.device = device
         #: Number of annotated classes.
         self.classes = len(prepared.meta.classes)
-        self.pixels = torch.from_numpy(np.array(prepared.images)).to(device)
-        self.labels = torch.from_numpy(np.array(prepared.labels)).to(device)
+        # One row more than there are pixels, black and not annotated: what lies outside an image.
+        self.outside = len(prepared.images)
+        self.pixels = _with_last(prepared.images, 0).to(device)
+        self.labels = _with_last(prepared.labels, IGNORE).to(device)
         self.sees = sees
         self.region_count = prepared.meta.regions if sees.regions else 0
         if sees.regions:
@@ -76,8 +78,7 @@ class DeviceData:
                     advice="Set datasets.*.superpixels and prepare it again",
                 )
             # The same 16 bits as a signed type: PyTorch indexes no unsigned one on every device.
-            signed = np.array(prepared.regions).view(np.int16)
-            self.regions = torch.from_numpy(signed).to(device)
+            self.regions = _with_last(prepared.regions.view(np.int16), self.region_count).to(device)
         index = prepared.index
         self.offset, self.height, self.width = (
             torch.tensor(index[column].to_numpy(), dtype=torch.int64, device=device)
@@ -97,7 +98,7 @@ class DeviceData:
     def _rows(
         self, items: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor | None = None
     ) -> Tensor:
-        """Row of `pixels` for every pixel of the crops, (B, S, S) int64; -1 outside the image."""
+        """Row of `pixels` for every pixel of the crops, (B, S, S) int64; the last one outside."""
         span = torch.arange(size, device=self.device)
         x = span.expand(len(items), -1)
         if flip is not None:
@@ -107,7 +108,7 @@ class DeviceData:
         height, width = self.height[items, None], self.width[items, None]
         inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
         rows = self.offset[items, None, None] + y[:, :, None] * width[:, :, None] + x[:, None, :]
-        return torch.where(inside, rows, -1)
+        return torch.where(inside, rows, self.outside)
 
     def centre(self, items: Tensor) -> Tensor:
         """Rows of the centre crops: what evaluation sees (IIC's protocol)."""
@@ -138,24 +139,32 @@ class DeviceData:
 
     def views(self, rows: Tensor, items: Tensor, mask: bool | None = None) -> Views:
         """Read the crops. mask: false keeps the mask from a method that otherwise sees it."""
-        inside = rows >= 0
-        rows = rows.clamp_min(0)
-        pixels = self.pixels[rows] * inside[..., None]
+        pixels = _take(self.pixels, rows)
         # (B, S, S, C) permuted is (B, C, S, S) in channels-last memory: no copy.
         images = pixels.permute(0, 3, 1, 2).float().div_(255)
         annotated = regions = None
         if self.sees.mask if mask is None else mask:
             # A training image without labels has nothing marked as ignored (Potsdam's unlabelled
             # tiles, which the authors' code uses unmasked).
-            annotated = (self.labels[rows] != IGNORE) | ~self.labelled[items, None, None]
-            annotated &= inside
+            annotated = _take(self.labels, rows) != IGNORE
+            annotated |= ~self.labelled[items, None, None] & (rows < self.outside)
         if self.sees.regions:
-            regions = torch.where(inside, self.regions[rows].long() & 0xFFFF, self.region_count)
+            regions = _take(self.regions, rows).long() & 0xFFFF
         return Views(images, annotated, regions, self.region_count)
 
     def annotation(self, rows: Tensor) -> Tensor:
         """Labels of the crops, (B, S, S) uint8, 255 where ignored or outside the image."""
-        return torch.where(rows >= 0, self.labels[rows.clamp_min(0)], IGNORE)
+        return _take(self.labels, rows)
+
+
+def _with_last(values: np.ndarray, last: int) -> Tensor:
+    """A copy of (N, ...) with one row more, filled with `last`."""
+    return torch.from_numpy(np.concatenate([values, np.full_like(values[:1], last)]))
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    """values[rows], by the function that does it three times as fast on a CPU."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
 
 
 def training_images(data: DeviceData, share: float) -> tuple[Tensor, Tensor]:
@@ -248,7 +257,8 @@ GREY = (0.2989, 0.5870, 0.1140)
 
 def luma(images: Tensor) -> Tensor:
     """Brightness of the first three channels, (B, C, H, W) → (B, 1, H, W)."""
-    return (images[:, :3] * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = images[:, :3].split(1, dim=1)
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 def append_sobel(images: Tensor) -> Tensor:
@@ -256,7 +266,20 @@ def append_sobel(images: Tensor) -> Tensor:
 
     The grey image is made of the first three channels; the borders are zero-padded.
     """
-    grey = luma(images)
-    x = images.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
-    kernel = torch.stack([x, x.T])[:, None]
-    return torch.cat([images, F.conv2d(grey, kernel, padding=1)], 1)
+    grey = F.pad(luma(images), (1, 1, 1, 1))
+    rows = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
+    columns = grey[..., :-2] + 2 * grey[..., 1:-1] + grey[..., 2:]
+    across = rows[..., :-2] - rows[..., 2:]
+    down = columns[:, :, :-2] - columns[:, :, 2:]
+    return torch.cat([images, across, down], 1)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The same (B, C, H, W) in channels-last memory, whose layout convolutions hand on.
+
+    So that a network computes alike in training and from loaded weights, and fastest.
+    """
+    # One channel is in either order, but convolutions go by its stride.
+    if images.stride(1) == 1 and images.is_contiguous(memory_format=torch.channels_last):
+        return images
+    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)

@@ -16,9 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from infoseg import correlation
 from infoseg.clustering_losses import iic_loss, information_loss, region_information
-from infoseg.correlation import choose_form, displaced_joint
+from infoseg.correlation import displaced_joint
 
-FORMS = ("dft", "conv")
 #: (B, K, H, W, T): one class, one pixel, long and odd sides, images smaller than T.
 SIZES = [
     (1, 1, 1, 1, 0),
@@ -100,58 +99,41 @@ def test_the_joint_and_its_gradients_equal_the_loops(size):
     rng = torch.Generator().manual_seed(1)
     along = torch.randn(expected.shape, generator=rng, dtype=torch.float64)
     slopes = torch.autograd.grad(expected, (first, second), along)
-    for form in FORMS:
-        found = displaced_joint(first, second, size[4], form)
-        close(found, expected)
-        for a, b in zip(torch.autograd.grad(found, (first, second), along), slopes, strict=True):
-            close(a, b)
+    joint = displaced_joint(first, second, size[4])
+    close(joint, expected)
+    for a, b in zip(torch.autograd.grad(joint, (first, second), along), slopes, strict=True):
+        close(a, b)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_two_stacks_may_have_different_numbers_of_classes(form):
+def test_the_two_stacks_may_have_different_numbers_of_classes():
     first, second = views((2, 3, 4, 3))[0], views((2, 5, 4, 3))[1]
-    close(displaced_joint(first, second, 2, form), slow_joint(first, second, 2))
+    close(displaced_joint(first, second, 2), slow_joint(first, second, 2))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_joint_is_the_published_convolution_with_displacements_reversed(form):
+def test_the_joint_is_the_published_convolution_with_displacements_reversed():
     first, second = views((3, 4, 6, 7))
     published = F.conv2d(first.transpose(0, 1), second.transpose(0, 1), padding=2)
-    close(displaced_joint(first, second, 2, form), published.permute(2, 3, 0, 1).flip(0, 1))
+    close(displaced_joint(first, second, 2), published.permute(2, 3, 0, 1).flip(0, 1))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("needed", [(True, True), (True, False), (False, True)])
-def test_the_gradients_that_are_needed_equal_finite_differences(form, needed, monkeypatch):
+def test_the_gradients_that_are_needed_equal_finite_differences(needed):
     inputs = [x.requires_grad_(n) for x, n in zip(views((2, 2, 3, 2)), needed, strict=True)]
-    assert torch.autograd.gradcheck(lambda f, g: displaced_joint(f, g, 1, form), inputs)
-    joint, gradients = correlation.FORMS[form]
-    asked = []
-
-    def spy(first: Tensor, second: Tensor, gradient: Tensor, *into: Tensor | None) -> None:
-        asked.append(tuple(x is not None for x in into))
-        gradients(first, second, gradient, *into)
-
-    monkeypatch.setitem(correlation.FORMS, form, (joint, spy))
-    displaced_joint(*inputs, 1, form).sum().backward()
-    assert asked == [needed]
-    assert tuple(x.grad is not None for x in inputs) == needed
+    assert torch.autograd.gradcheck(lambda f, g: displaced_joint(f, g, 1), inputs)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_chunks_and_blocks_change_nothing(form, monkeypatch):
+def test_blocks_change_nothing(monkeypatch):
     size = (5, 3, 6, 7)
     first, second = (x.requires_grad_() for x in views(size))
     along = torch.randn(5, 5, 3, 3, generator=torch.Generator().manual_seed(1)).double()
 
     def run() -> tuple[Tensor, ...]:
-        joint = displaced_joint(first, second, 2, form)
+        joint = displaced_joint(first, second, 2)
         return joint, *torch.autograd.grad(joint, (first, second), along)
 
     whole = run()
-    for chunk in (1, 2 * 6 * 9 * 7 * 8):  # an image at a time; two at a time, and then one
-        monkeypatch.setattr(correlation, "CHUNK_BYTES", chunk)
-        monkeypatch.setattr(correlation, "BLOCK_BYTES", chunk)
+    for size in (1, 20_000):  # one frequency at a time; some, and then the rest
+        monkeypatch.setattr(correlation, "BLOCK_BYTES", size)
         for a, b in zip(run(), whole, strict=True):
             close(a, b)
 
@@ -169,102 +151,66 @@ class Sizes(TorchDispatchMode):
         return made
 
 
-def test_memory_neither_grows_with_the_displacements_nor_keeps_more_than_the_inputs(monkeypatch):
-    monkeypatch.setattr(correlation, "CHUNK_BYTES", 2**18)
-    monkeypatch.setattr(correlation, "BLOCK_BYTES", 2**15)
+def test_memory_does_not_grow_with_pixels_times_displacements():
     first, second = (x.requires_grad_() for x in views((24, 4, 32, 32), dtype=torch.float32))
-    bytes_of_input = first.numel() * 4
-    kept = []
-
-    def keep(x: Tensor) -> Tensor:
-        kept.append(x)
-        return x
-
     with Sizes() as sizes:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            joint = displaced_joint(first, second, 8, "dft")
-        forward = sizes.largest
-        joint.backward(torch.ones_like(joint))
-    # Forward: chunks alone. Backward: the gradients as well. Pixels times displacements: 289 times.
-    assert forward <= 2**18 < bytes_of_input
-    assert sizes.largest <= bytes_of_input
-    assert {x.data_ptr() for x in kept} == {first.data_ptr(), second.data_ptr()}
+        displaced_joint(first, second, 8).sum().backward()
+    # A window that is gathered would take 289 times the input.
+    assert sizes.largest <= 8 * first.numel() * first.element_size()
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_inputs_are_summed_in_float32(form, dtype, autocast):
+def test_half_precision_inputs_are_summed_in_float32(dtype, autocast):
     first, second = (x.requires_grad_() for x in views((2, 3, 24, 24), dtype=dtype))
     context = torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext()
     with context:
-        joint = displaced_joint(first, second, 1, form)
+        joint = displaced_joint(first, second, 1)
     assert joint.dtype == torch.float32
-    close(joint.double(), displaced_joint(first.double(), second.double(), 1, form), 1e-5)
+    close(joint.double(), displaced_joint(first.double(), second.double(), 1), 1e-5)
     joint.sum().backward()
     assert first.grad.dtype == dtype
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_float32_keeps_six_digits_of_the_whole_and_other_layouts_are_read_alike(form):
+def test_float32_keeps_six_digits_of_the_whole_and_other_layouts_are_read_alike():
     first, second = views((4, 5, 40, 30))
-    exact = displaced_joint(first, second, 3, form)
+    exact = displaced_joint(first, second, 3)
     single = displaced_joint(
         first.float().contiguous(memory_format=torch.channels_last),
         second.float().transpose(2, 3).contiguous().transpose(2, 3),
         3,
-        form,
     )
     assert float((single - exact).abs().max() / exact.sum((-2, -1)).max()) < 1e-6
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_same_inputs_give_the_same_bits_under_deterministic_algorithms(form):
+def test_the_same_inputs_give_the_same_bits_under_deterministic_algorithms():
     first, second = (x.requires_grad_() for x in views((3, 3, 9, 8), dtype=torch.float32))
     torch.use_deterministic_algorithms(True)
     try:
         found = []
         for _ in range(2):
-            loss = iic_loss(first, second, 3, 1.5, random_mask((3, 3, 9, 8)), form)
+            loss = iic_loss(first, second, 3, 1.5, random_mask((3, 3, 9, 8)))
             found.append((loss, *torch.autograd.grad(loss, (first, second))))
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_small_windows_are_convolved_and_large_ones_transformed(monkeypatch):
-    assert [choose_form(t) for t in (0, 2, 5, 10)] == ["conv", "conv", "dft", "dft"]
-    used = []
-    for form, (joint, gradients) in correlation.FORMS.items():
-
-        def spy(*arguments, form=form, joint=joint):
-            used.append(form)
-            return joint(*arguments)
-
-        monkeypatch.setitem(correlation.FORMS, form, (spy, gradients))
-    for displacement in (0, 5):
-        displaced_joint(*views((1, 2, 6, 6)), displacement)
-    assert used == ["conv", "dft"]
-
-
 @pytest.mark.parametrize(
-    ("first", "second", "displacement", "form", "message"),
+    ("first", "second", "displacement", "message"),
     [
-        ((1, 2, 3, 4), (1, 2, 3, 5), 1, "auto", "differ in K alone"),
-        ((2, 2, 3, 4), (1, 2, 3, 4), 1, "auto", "differ in K alone"),
-        ((2, 3, 4), (2, 3, 4), 1, "auto", "differ in K alone"),
-        ((1, 2, 3, 4), (1, 2, 3, 4), -1, "auto", "at least 0"),
-        ((1, 2, 3, 4), (1, 2, 3, 4), 1, "fft", "one of auto, dft, conv"),
+        ((1, 2, 3, 4), (1, 2, 3, 5), 1, "differ in K alone"),
+        ((2, 2, 3, 4), (1, 2, 3, 4), 1, "differ in K alone"),
+        ((2, 3, 4), (2, 3, 4), 1, "differ in K alone"),
+        ((1, 2, 3, 4), (1, 2, 3, 4), -1, "at least 0"),
     ],
 )
-def test_inputs_that_make_no_sense_are_errors(first, second, displacement, form, message):
+def test_inputs_that_make_no_sense_are_errors(first, second, displacement, message):
     with pytest.raises(ValueError, match=message):
-        displaced_joint(torch.rand(first), torch.rand(second), displacement, form)
+        displaced_joint(torch.rand(first), torch.rand(second), displacement)
 
 
-def test_it_runs_beside_compiled_code(monkeypatch):
-    monkeypatch.setattr(correlation, "_apply", correlation._apply)
-    correlation.leave_uncompiled()
+def test_it_can_be_compiled():
     first, second = views((2, 3, 5, 5))
     compiled = torch.compile(lambda f, g: 2 * iic_loss(2 * f, g, 3, 1.0), backend="eager")
     close(compiled(first, second), 2 * iic_loss(2 * first, second, 3, 1.0))
@@ -283,21 +229,19 @@ def test_the_loss_and_its_gradients_equal_the_loops(size, masked):
     for weight in (1.0, 1.5):
         expected = slow_information_loss(joint, weight)
         slopes = torch.autograd.grad(expected, (first, second), retain_graph=True)
-        for form in FORMS:
-            found = iic_loss(first, second, size[4], weight, mask, form)
-            close(found, expected, 1e-11)
-            for a, b in zip(torch.autograd.grad(found, (first, second)), slopes, strict=True):
-                close(a, b, 1e-10)
+        loss = iic_loss(first, second, size[4], weight, mask)
+        close(loss, expected, 1e-11)
+        for a, b in zip(torch.autograd.grad(loss, (first, second)), slopes, strict=True):
+            close(a, b, 1e-10)
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-def test_the_loss_of_less_precise_views_is_float32_and_near_the_exact_one(form, dtype, tolerance):
+def test_the_loss_of_less_precise_views_is_float32_and_near_the_exact_one(dtype, tolerance):
     size = (2, 4, 12, 9)
     mask = random_mask(size)
-    found = iic_loss(*views(size, dtype=dtype), 2, 1.5, mask, form)
+    found = iic_loss(*views(size, dtype=dtype), 2, 1.5, mask)
     assert found.dtype == torch.float32
-    close(found.double(), iic_loss(*views(size), 2, 1.5, mask, form), tolerance)
+    close(found.double(), iic_loss(*views(size), 2, 1.5, mask), tolerance)
 
 
 cases = st.tuples(
@@ -307,22 +251,14 @@ fast = settings(deadline=None, max_examples=40)
 
 
 @fast
-@given(
-    cases,
-    st.integers(0, 99),
-    st.sampled_from(FORMS),
-    st.floats(1, 2),
-    st.randoms(use_true_random=False),
-)
-def test_the_loss_is_an_information_of_unnamed_classes_in_views_alike(
-    size, seed, form, weight, random
-):
+@given(cases, st.integers(0, 99), st.floats(1, 2), st.randoms(use_true_random=False))
+def test_the_loss_is_an_information_of_unnamed_classes_in_views_alike(size, seed, weight, random):
     first, second = views(size, seed)
     mask, order = random_mask(size, seed), random.sample(range(size[1]), size[1])
-    before = iic_loss(first, second, size[4], weight, mask, form)
-    close(iic_loss(second, first, size[4], weight, mask, form), before, 1e-11)
-    close(iic_loss(first[:, order], second[:, order], size[4], weight, mask, form), before, 1e-11)
-    information = -float(iic_loss(first, second, size[4], 1.0, mask, form))
+    before = iic_loss(first, second, size[4], weight, mask)
+    close(iic_loss(second, first, size[4], weight, mask), before, 1e-11)
+    close(iic_loss(first[:, order], second[:, order], size[4], weight, mask), before, 1e-11)
+    information = -float(iic_loss(first, second, size[4], 1.0, mask))
     assert -1e-9 <= information <= math.log(size[1]) + 1e-9
 
 
@@ -330,16 +266,15 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return F.one_hot(labels, classes).movedim(-1, 1).double()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_pixels_outside_the_mask_have_no_influence_and_no_gradient(form):
+def test_pixels_outside_the_mask_have_no_influence_and_no_gradient():
     size = (2, 3, 6, 5)
     first, second = views(size)
     mask = random_mask(size)
     outside = ~mask[:, None].expand_as(first)
-    expected = iic_loss(first, second, 2, 1.5, mask, form)
+    expected = iic_loss(first, second, 2, 1.5, mask)
     for other in (17.0, math.nan):
         changed = [torch.where(outside, other, x).requires_grad_() for x in (first, second)]
-        found = iic_loss(*changed, 2, 1.5, mask, form)
+        found = iic_loss(*changed, 2, 1.5, mask)
         close(found, expected)
         found.backward()
         for x in changed:
@@ -347,39 +282,36 @@ def test_pixels_outside_the_mask_have_no_influence_and_no_gradient(form):
             assert (x.grad[~outside] != 0).all()
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_an_empty_mask_is_worth_nothing_and_gives_no_gradient(form, dtype):
+def test_an_empty_mask_is_worth_nothing_and_gives_no_gradient(dtype):
     first, second = (x.requires_grad_() for x in views((2, 3, 4, 4), dtype=dtype))
-    loss = iic_loss(first, second, 2, 1.5, torch.zeros(2, 4, 4, dtype=torch.bool), form)
+    loss = iic_loss(first, second, 2, 1.5, torch.zeros(2, 4, 4, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0
     assert (first.grad == 0).all() and (second.grad == 0).all()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_displacements_at_which_no_pixels_meet_are_left_out_of_the_mean(form):
+def test_displacements_at_which_no_pixels_meet_are_left_out_of_the_mean():
     # In float32 the transforms leave rounding errors there, which must not be scaled up to 1.
     first, second = views((8, 3, 12, 12), dtype=torch.float32)
     mask = torch.zeros(8, 12, 12, dtype=torch.bool)
     mask[:, :, 4] = True
-    within = iic_loss(first[..., 4:5], second[..., 4:5], 0, 1.0, None, form)
-    assert float(iic_loss(first, second, 0, 1.0, mask, form)) == pytest.approx(
+    within = iic_loss(first[..., 4:5], second[..., 4:5], 0, 1.0, None)
+    assert float(iic_loss(first, second, 0, 1.0, mask)) == pytest.approx(
         float(within),
         rel=1e-5,
         abs=1e-7,  # a difference of logarithms near 1 in float32
     )
-    column = displaced_joint(first[..., 4:5].double(), second[..., 4:5].double(), 3, "conv")
+    column = displaced_joint(first[..., 4:5].double(), second[..., 4:5].double(), 3)
     expected = information_loss(column[:, 3], 1.0)
-    found = iic_loss(first, second, 3, 1.0, mask, form)
+    found = iic_loss(first, second, 3, 1.0, mask)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_certain_predictions_have_finite_gradients(form):
+def test_certain_predictions_have_finite_gradients():
     labels = torch.randint(3, (2, 6, 6), generator=torch.Generator().manual_seed(0))
     first, second = (one_hot(x, 4).float().requires_grad_() for x in (labels, labels.flip(2)))
-    loss = iic_loss(first, second, 1, 1.0, None, form)
+    loss = iic_loss(first, second, 1, 1.0, None)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(first.grad).all() and torch.isfinite(second.grad).all()

@@ -53,7 +53,7 @@ def bytes_of(views) -> np.ndarray:
 def places(data: DeviceData, rows: torch.Tensor, item: int) -> tuple[int, int, bool]:
     """Top, left and flip of a crop, read off its row numbers."""
     width = int(data.width[item])
-    inside = rows >= 0
+    inside = rows < data.outside
     i, j = (int(v) for v in inside.nonzero()[0])
     place = int(rows[i, j] - data.offset[item])
     y, x = divmod(place, width)

@@ -1,4 +1,4 @@
-"""IIC's local loss, forward and backward: both forms of its joint sums, and the published one.
+"""IIC's local loss, forward and backward, beside the published form of its joint sums.
 
     python benchmarks/iic_loss.py [--batches 12 60] [--classes 45] [--side 128] [--displacement 10]
                                   [--threads N] [--repeats N] [--seconds S] [--limit GB]
@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss, information_loss
-
 from infoseg.machine import facts, git_commit
 from infoseg.settings import load_params
 
@@ -132,16 +131,15 @@ def compare(batch: int, known: dict[str, float], options: argparse.Namespace) ->
 
 
 def small_sizes(options: argparse.Namespace) -> None:
-    print("\n16 images of 64 px, ms\n\n| K | T |", " | ".join(FORMS), "| `auto` is |")
-    print("|---:|---:|" + "---:|" * len(FORMS) + ":---|")
+    print("\n16 images of 64 px, ms\n\n| K | T |", " | ".join(FORMS), "|")
+    print("|---:|---:|" + "---:|" * len(FORMS))
     for classes in (3, 9):
         for displacement in (0, 2, 3, 5, 10):
             inputs = views(16, classes, 64)
             times: dict[str, list[float]] = {form: [] for form in FORMS}
             found = medians(times, inputs, displacement, options.repeats, options.seconds)
             cells = " | ".join(f"{1000 * found[form]:.1f}" for form in FORMS)
-            chosen = choose_form(displacement)
-            print(f"| {classes} | {displacement} | {cells} | {chosen} |")
+            print(f"| {classes} | {displacement} | {cells} |")
 
 
 def main() -> None:

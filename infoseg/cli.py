@@ -163,7 +163,6 @@ def _run(options: argparse.Namespace) -> int:
         cli_pictures.check_run(options)
 
     from infoseg.files import find_root
-    from infoseg.runs import Project
     from infoseg.settings import compose, load_params
 
     root = find_root()
@@ -175,6 +174,10 @@ def _run(options: argparse.Namespace) -> int:
             tree = params.model_dump()
         print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return 0
+    if options.command in ("data", "prepare"):  # without torch
+        from infoseg.project_data import ProjectData as Project
+    else:
+        from infoseg.runs import Project
     project = Project(root, params, root, make_missing=True, overrides=options.overrides)
     if options.command == "data":
         return cli_data.run_with_project(options, project)

@@ -6,8 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Self
 
 from infoseg.data.prepare import (
     changed_since_prepared,
@@ -19,8 +18,11 @@ from infoseg.data.prepare import (
 from infoseg.data.sources import Found, check_manifest, manifest, resolve
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
-from infoseg.files import write_csv
-from infoseg.settings import Dataset, LocalSource, OfficialSource, Params
+from infoseg.files import find_root, write_csv
+from infoseg.settings import Dataset, LocalSource, OfficialSource, Params, load_params
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
@@ -53,6 +55,20 @@ class ProjectData:
         self.root = root
         self.make_missing = make_missing
 
+    @classmethod
+    def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Self:
+        """The project a notebook works on.
+
+        profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
+        Any other is composed from infoseg/conf, lives under build/ (out of the pipeline's way) and
+        makes what it misses; `tiny` renders a few pictures and takes seconds.
+        """
+        root = find_root()
+        if not profile:
+            return cls(root, load_params(root, overrides=overrides), root, overrides=overrides)
+        params = load_params(root, profile, overrides)
+        return cls(root / "build" / "notebooks", params, root, True, overrides)
+
     def raw(self, source: str) -> Path:
         settings = self.params.sources[source]
         if isinstance(settings, LocalSource):
@@ -78,6 +94,8 @@ class ProjectData:
 
     def raw_files(self, source: str) -> pd.DataFrame:
         """A source's raw files: official ones one by one, others by folder and kind of file."""
+        import pandas as pd  # deferred: a third of a second
+
         path = self.raw(source)
         if isinstance(self.params.sources[source], OfficialSource):
             return pd.read_csv(path / "files.csv")

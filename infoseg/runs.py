@@ -32,7 +32,7 @@ from infoseg.diagnostics import (
 )
 from infoseg.errors import DataError, TrainingError
 from infoseg.evaluation import confusions, evaluate
-from infoseg.files import find_root, read_json, write_csv, write_json, write_whole
+from infoseg.files import read_json, write_csv, write_json, write_whole
 from infoseg.machine import (
     TRAINING_CODE,
     choose_device,
@@ -47,7 +47,7 @@ from infoseg.machine import (
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.project_data import ProjectData
-from infoseg.settings import Run, load_params
+from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
 from infoseg.views import DeviceData
 from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights
@@ -60,26 +60,12 @@ SCRATCH = "INFOSEG_SCRATCH"
 class Project(ProjectData):
     """One profile's data, runs and results under one folder.
 
-    make_missing: produce whatever an asked-for step needs and does not find (notebooks opened by
-    hand, the command line); otherwise a missing input is an error naming the stage that makes it.
+    make_missing: produce whatever a step needs and does not find (notebooks opened by hand, the
+    command line); otherwise a missing input is an error naming the stage that makes it.
     """
 
     #: The data set that is on the device now, and what it is of.
     _on_device: tuple[Any, DeviceData] | None = None
-
-    @classmethod
-    def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Project:
-        """The project a notebook works on.
-
-        profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
-        Any other is composed from infoseg/conf, lives under build/ (out of the pipeline's way) and
-        makes what it misses; `tiny` renders a few pictures and takes seconds.
-        """
-        root = find_root()
-        if not profile:
-            return cls(root, load_params(root, overrides=overrides), root, overrides=overrides)
-        params = load_params(root, profile, overrides)
-        return cls(root / "build" / "notebooks", params, root, True, overrides)
 
     # ---- where things lie ------------------------------------------------------------------------
 

@@ -148,7 +148,8 @@ class DatasetParams(Strict):
     classes where the kind fixes it. over_clustering: allows K to differ from that. crop: side of
     the square that training and evaluation see, in pixels of the prepared images (128 and 200 in
     the paper, 5.1). pad: images smaller than the crop are zero-padded (COCO's protocol); otherwise
-    they are an error. superpixels: null computes none; methods that need them refuse the data set.
+    they are an error. superpixels: of every image, for methods that read them (InMARS); null for
+    none, since they take longer than all else in a preparation.
     on_bad_input: `skip` leaves out what cannot be read and counts it.
     """
 
@@ -159,7 +160,7 @@ class DatasetParams(Strict):
     over_clustering: bool = False
     crop: Annotated[int, Field(ge=32)] = 128
     pad: bool = True
-    superpixels: SuperpixelSettings | None = SuperpixelSettings()
+    superpixels: SuperpixelSettings | None = None
     on_bad_input: Literal["error", "skip"] = "error"
 
     @classmethod
@@ -871,6 +872,13 @@ def parse_params(raw: Any, origin: str) -> Params:
             params.method(name, dataset)
     for run in params.ablations():
         params.method(run.method, run.dataset)
+    for run in params.runs():
+        inmars = isinstance(params.method(run.method, run.dataset), InMARSSettings)
+        if inmars and params.datasets[run.dataset].superpixels is None:
+            raise ParamsError(
+                f"datasets.{run.dataset}.superpixels: {run.method} of profile.methods reads "
+                "superpixels; make them with {}, or with settings of their own"
+            )
     return params
 
 

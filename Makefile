@@ -60,7 +60,7 @@ lab: $(READY)
 	jupyter lab
 
 bench: $(READY)
-	python -m benchmarks
+	python -m benchmarks $(if $(BASE),--base $(BASE))
 
 # --no-deps: everything is pinned in the lock file; the marker comes last, so that an interrupted
 # installation is begun again.

@@ -1,159 +1,193 @@
-"""Time everything side by side in one run, on this machine: `infoseg bench`, `make bench`.
+"""How fast, in ratios measured side by side: `make bench`, or `make bench BASE=<commit>`.
 
-Writes results/bench/<device>.json with what made it, and a table and a plot beside it. Parts that
-are not asked for keep what an earlier run on the same device wrote of them.
+Writes results/bench/<device>.md: a step of every method with its floor, IIC's loss beside its
+published form, evaluation beside a loop over pictures, start-up. With BASE, that commit takes turns
+with the working tree, case by case. Ratios are medians of the repeats, with the range in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import re
+import resource
+import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks import evaluating, growth, hours, overhead, traces, training
-from benchmarks.iic_loss import FORMS, both_ways, views
-from benchmarks.measure import Rates, measure_rates
-from benchmarks.report import plot, table
-from benchmarks.workload import ROOT, paper_params
-from infoseg.files import write_json
-from infoseg.machine import choose_precision, facts, git_commit, keep_freed_memory
+from benchmarks import worker
+from infoseg.machine import facts, git_commit
+from infoseg.settings import TrainingParams
 
-PARTS = ("methods", "student", "choices", "iic", "evaluation", "preparation", "overhead", "growth")
-
-
-def iic(device: torch.device, repeats: int) -> dict[str, Any]:
-    """(c) IIC's loss, forward and backward, against the published form: K = 45, 128 px, T = 10."""
-    batch = 60 if device.type == "cuda" else 2
-    inputs, times = views(batch, 45, 128), {}
-    for name in FORMS:
-        both_ways(name, inputs, 10)
-        times[name] = min(both_ways(name, inputs, 10) for _ in range(min(2, repeats)))
-    return {"batch": batch, "seconds": times}
+ROOT = Path(__file__).parent.parent
+#: Python until the first step could be taken, in processor seconds.
+COMMANDS = {
+    "import of what a training cell needs": ["-c", "import infoseg.runs, infoseg.methods.registry"],
+    "infoseg --help": ["-m", "infoseg", "--help"],
+    "infoseg params": ["-m", "infoseg", "params"],
+}
 
 
-def preparation() -> dict[str, Any]:
-    """(e) The preparation of 100 drawn scenes of COCO's size, beside a bare decoder."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch, "out.json")
-        words = ["--images", "100", "--tiles", "1", "--tile-size", "1500", "--repeats", "1"]
-        script = [sys.executable, ROOT / "benchmarks/preparation.py", Path(scratch, "raw")]
-        # Its status says whether it reached its own bar, which is for thousands of pictures.
-        done = subprocess.run(
-            [*script, *words, "--threads", "1", "--json", out], capture_output=True, text=True
+class Worker:
+    """A process that times cases on a tree of the repository."""
+
+    def __init__(self, tree: Path, device: str):
+        self.tree = tree
+        words = [sys.executable, str(ROOT / "benchmarks/worker.py"), str(tree), device]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(tree)
         )
-        if not out.exists():
-            raise RuntimeError(done.stderr)
-        return {"rows": json.loads(out.read_text())["rows"]}
+
+    def seconds(self, case: str, calls: int) -> float:
+        print(json.dumps({"case": case, "calls": calls}), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def run(options: argparse.Namespace, device: torch.device, rates: Rates) -> dict[str, Any]:
-    """What the parts that are asked for found, by part, and how long they took."""
-    cuda = device.type == "cuda"
-    # On a CPU the paper's batch takes minutes a step; what is compared has the same batch.
-    batch = options.batch or (None if cuda else 4)
-    small = batch or 64
-    repeats = options.repeats
-    calls = {
-        "methods": lambda: {
-            "rows": training.methods(device, batch, options.datasets, rates, repeats)
-        },
-        "student": lambda: training.against_student(device, batch, repeats),
-        "choices": lambda: {
-            "batch": small,
-            "seconds": training.choices(device, small, repeats, cuda or options.compile),
-        },
-        "iic": lambda: iic(device, repeats),
-        "evaluation": lambda: evaluating.whole_data_set(
-            device, options.images or (2000 if cuda else 16), rates, min(repeats, 3)
-        ),
-        "preparation": preparation,
-        "overhead": lambda: overhead.overhead(min(repeats, 3)),
-        "growth": lambda: growth.exponents(device, small, min(repeats, 3)),
-    }
-    found: dict[str, Any] = {}
-    for part in tqdm(options.parts, desc="benchmarks", unit="part"):
-        began = time.perf_counter()
-        found[part] = calls[part]() | {"took_seconds": round(time.perf_counter() - began, 1)}
-        tqdm.write(json.dumps({part: found[part]}, indent=1), file=sys.stderr)
-    return found
+def environment(tree: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="infoseg bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def command_seconds(tree: Path, words: Sequence[str]) -> float:
+    """Processor seconds of a command of Python's."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, *words], cwd=tree, env=environment(tree), check=True, capture_output=True
     )
-    made.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
-    made.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    made.add_argument("--threads", type=int, default=1, help="of the CPU, as a run has (1)")
-    made.add_argument("--repeats", type=int, default=5, help="turns whose median counts (5)")
-    made.add_argument("--batch", type=int, help="default: the paper's on CUDA, 4 on a CPU")
-    made.add_argument("--images", type=int, help="that evaluation is timed with")
-    made.add_argument(
-        "--datasets",
-        nargs="+",
-        default=["coco_stuff3", "potsdam3"],
-        choices=paper_params().profile.datasets,
-        help="whose crops and classes methods are timed with",
-    )
-    made.add_argument("--compile", action="store_true", help="torch.compile on a CPU as well")
-    made.add_argument(
-        "--profile",
-        action="store_true",
-        help="instead, write a trace of InfoSeg's step and print its five largest costs",
-    )
-    made.add_argument("--out", type=Path, default=ROOT / "results/bench")
-    return made
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> int:
-    made = parser()
-    options = made.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        made.error(f"no such part: {', '.join(sorted(unknown))}")
-    options.parts = options.parts or list(PARTS)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu")
-        if options.device == "auto"
-        else options.device
+def step_flops(name: str) -> int:
+    """Floating-point operations of a step's matrix products and convolutions."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    call = worker.step(name)
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> str:
+    """Median and range of the ratios of two series that took turns."""
+    ratios = sorted(a / b for a, b in zip(above, below, strict=True))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def measure(base: Path | None, device: str, repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds by case and tree ("now", "before"), whose repeats took turns."""
+    cases = {f"step: {name}": 5 for name in worker.STEPS}
+    for shape in worker.JOINTS:
+        text = " ".join(map(str, shape))
+        cases |= {f"joint: {text}": 2, f"published joint: {text}": 1}
+    # The second product is that of the largest convolution of InfoSeg's step.
+    cases |= {"evaluation: 32": 1, "evaluation: 1": 1, "product: 2048 2048 128": 5}
+    trees = {"now": ROOT} | ({"before": base} if base else {})
+    seconds: dict[str, dict[str, list[float]]] = {}
+    workers = {name: Worker(tree, device) for name, tree in trees.items()}
+    for case, calls in tqdm(cases.items(), desc="benchmarks", unit="case"):
+        # What both trees compute alike is timed once.
+        names = ["now"] if case.startswith(("published", "product")) else list(trees)
+        seconds[case] = {name: [] for name in names}
+        for _ in range(repeats):
+            for name in names:
+                seconds[case][name].append(workers[name].seconds(case, calls))
+    for one in workers.values():
+        one.close()
+    for title, words in COMMANDS.items():
+        seconds[title] = {name: [] for name in trees}
+        for _ in range(repeats):
+            for name, tree in trees.items():
+                seconds[title][name].append(command_seconds(tree, words))
+    return seconds
+
+
+def tables(seconds: dict[str, dict[str, list[float]]]) -> str:
+    """The page's tables, in Markdown."""
+    rate = 2 * 2048 * 2048 * 128 / min(seconds["product: 2048 2048 128"]["now"])
+    rows = []
+    for name in worker.STEPS:
+        times = seconds[f"step: {name}"]
+        now, batch = statistics.median(times["now"]), worker.STEPS[name][1]["optimiser"]["batch"]
+        floor = step_flops(name) / rate
+        row = {"step of": name, "batch": batch, "ms": round(1000 * now, 1)}
+        row |= {"images/s": round(batch / now), "floor, ms": round(1000 * floor, 1)}
+        row["of the floor"] = f"{floor / now:.0%}"
+        rows.append(row | _before(times))
+    steps = pd.DataFrame(rows).to_markdown(index=False)
+    rows = []
+    for case, times in seconds.items():
+        if case.startswith(("step", "product", "published")):
+            continue
+        kind, _, what = case.partition(": ")
+        row = {"case": case, "s": round(statistics.median(times["now"]), 4)} | _before(times)
+        against = {"joint": f"published {case}", "evaluation": "evaluation: 1"}.get(kind, case)
+        if against != case:
+            row["times as fast as published, as a loop"] = ratio(
+                seconds[against]["now"], times["now"]
+            )
+        rows.append(row)
+    rest = pd.DataFrame(rows).fillna("").to_markdown(index=False)
+    return (
+        f"The floor is a step's matrix products and convolutions at {rate / 1e9:.0f} GFLOP/s, the "
+        "rate of a product of the size of its largest convolution.\n\n"
+        f"{steps}\n\n`joint: B K side T` is IIC's loss, forward and backward; `evaluation: batch` "
+        f"is of {worker.PICTURES} pictures.\n\n{rest}\n"
     )
-    torch.set_num_threads(options.threads)
-    torch.backends.cudnn.benchmark = device.type == "cuda"
-    if device.type == "cpu":
-        keep_freed_memory()  # as runs do
-    params = paper_params()
-    if options.profile:
-        print(traces.profile_step(device, options.batch or (64 if device.type == "cuda" else 4)))
-        return 0
-    rates = measure_rates(device, choose_precision(params.training.precision, device))
-    made_by = facts(params.training, device) | {"git": git_commit(ROOT)}
-    asked = {k: v for k, v in vars(options).items() if k in ("threads", "repeats", "batch")}
-    found = run(options, device, rates)
-    name = re.sub(r"[^a-z0-9]+", "-", made_by["device"].lower()).strip("-")
-    path = options.out / f"{name}.json"
-    before = json.loads(path.read_text()) if path.exists() else {"parts": {}}
-    for part in found.values():
-        part["made_by"] = {"commit": made_by["git"], "asked": asked, "rates": rates.record()}
-    content = {"provenance": made_by, "parts": before["parts"] | found}
-    write_json(path, content)
-    measured = device.type == "cuda"
-    rows = content["parts"].get("methods", {}).get("rows", [])
-    frame = hours.hours(rows, measured) if rows else None
-    path.with_suffix(".md").write_text(table(content, frame, measured), encoding="utf-8")
-    plot(content, path.with_suffix(".png"))
-    print(path.with_suffix(".md").read_text())
-    return 0
+
+
+def _before(times: dict[str, list[float]]) -> dict[str, str]:
+    return {"times as fast": ratio(times["before"], times["now"])} if "before" in times else {}
+
+
+def extract(commit: str, folder: Path) -> Path:
+    """A commit's files in a folder."""
+    archive = subprocess.run(
+        ["git", "archive", commit, "infoseg", "params.yaml", "pyproject.toml"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--base", default="", help="a commit to take turns with")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        base = extract(options.base, Path(scratch)) if options.base else None
+        seconds = measure(base, options.device, options.repeats)
+    machine = facts(TrainingParams(), torch.device(options.device))
+    name = re.sub(r"[^a-z0-9]+", "-", machine["device"].lower()).strip("-")
+    page = ROOT / "results/bench" / f"{name}{'-compared' if options.base else ''}.md"
+    compared = f", beside commit {options.base}" if options.base else ""
+    page.write_text(
+        f"# How fast: {machine['device']}\n\nWritten by `make bench`; do not edit. Commit "
+        f"{git_commit(ROOT)}{compared}, torch {machine['versions']['torch']}, one thread, medians "
+        f"of {options.repeats} repeats that took turns.\n\n{tables(seconds)}"
+    )
+    page.with_suffix(".json").write_text(json.dumps(seconds, indent=1) + "\n")
+    print(page.read_text())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

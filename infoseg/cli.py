@@ -120,8 +120,6 @@ def _parser() -> argparse.ArgumentParser:
         "infoseg params --profile demo > params.yaml is what the repository holds.",
     )
     cli_data.add_commands(commands, common)
-    # Its own words are read in benchmarks/, which is beside the package, not in it.
-    commands.add_parser("bench", add_help=False, help="time everything on this machine")
     cli_pictures.add_commands(commands, common)
     return parser
 
@@ -129,11 +127,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors are one line, without a traceback."""
     parser = _parser()
-    options, others = parser.parse_known_args(arguments)
-    if others and options.command != "bench":
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    options = parser.parse_args(arguments)
     try:
-        return _bench(others) if options.command == "bench" else _run(options)
+        return _run(options)
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
@@ -146,12 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"infoseg: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
-
-
-def _bench(words: Sequence[str]) -> int:
-    from infoseg.files import find_root
-
-    return subprocess.run([sys.executable, "-m", "benchmarks", *words], cwd=find_root()).returncode
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from infoseg.machine import autocast, choose_precision, reproducible
@@ -189,8 +188,8 @@ class Optimisation:
                 module.recompute = params.recompute
         method.train()
         self.average = Average(method, settings.average) if settings.average else None
-        self.adam = torch.optim.Adam(method.parameters(), lr=settings.learning_rate, fused=True)
-        self.schedule = LambdaLR(self.adam, SCHEDULES[settings.schedule](settings.steps))
+        self.adam = Adam(method.parameters())
+        self.schedule = SCHEDULES[settings.schedule](settings.steps)
         self.precision = choose_precision(params.precision, data.device)
         self.loss_of = method.loss
         if params.compile:
@@ -213,10 +212,9 @@ class Optimisation:
         self.method.begin_step(self.step)
         with autocast(self.device, self.precision):
             loss = self.loss_of(views, self.generator)
-        self.adam.zero_grad(set_to_none=True)
+        self.method.zero_grad()
         loss.backward()
-        self.adam.step()
-        self.schedule.step()
+        self.adam.step(self.settings.learning_rate * self.schedule(self.step - 1))
         if self.average:
             self.average.update()
         place = (self.step - 1) % self.params.log_every
@@ -253,8 +251,7 @@ class Optimisation:
         return {
             "step": self.step,
             "method": self.method.state_dict(),
-            "adam": self.adam.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "adam": self.adam.state(),
             "average": self.average.state() if self.average else None,
             "generator": self.generator.get_state(),
             "random": random_states(self.device),
@@ -267,8 +264,7 @@ class Optimisation:
     def restore(self, state: State) -> None:
         self.step = state["step"]
         self.method.load_state_dict(state["method"])
-        self.adam.load_state_dict(state["adam"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.adam.restore(state["adam"])
         if self.average:
             self.average.restore(state["average"])
         self.generator.set_state(state["generator"])
@@ -293,7 +289,39 @@ def _progress(total: int, title: str, done: int) -> tqdm:
     return tqdm(total=total, initial=done, desc=title, unit="step", mininterval=pause)
 
 
-# ---- averaged weights ----------------------------------------------------------------------------
+# ---- Adam and averaged weights -------------------------------------------------------------------
+
+
+class Adam:
+    """Adam (Kingma & Ba, 2015) by torch's fused kernel, byte for byte `torch.optim.Adam`'s.
+
+    Without that class, which loads torch's compiler: a second of every start. Parameters that have
+    no gradient stay as they are, since IIC trains its heads in turn.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]):
+        self.parameters = list(parameters)
+        self.means = [torch.zeros_like(p) for p in self.parameters]
+        self.squares = [torch.zeros_like(p) for p in self.parameters]
+        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Take a step of this learning rate along the parameters' gradients."""
+        rows = zip(self.parameters, self.means, self.squares, self.steps, strict=True)
+        rows = [(p, p.grad, *state) for p, *state in rows if p.grad is not None]
+        parameters, gradients, means, squares, steps = map(list, zip(*rows, strict=True))
+        torch._foreach_add_(steps, 1)
+        how = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
+        how |= {"lr": rate, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+        torch._fused_adam_(parameters, gradients, means, squares, [], steps, **how)
+
+    def state(self) -> State:
+        return {"means": self.means, "squares": self.squares, "steps": self.steps}
+
+    def restore(self, state: State) -> None:
+        for name, kept in state.items():
+            torch._foreach_copy_(getattr(self, name), kept)
 
 
 class Average:

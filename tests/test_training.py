@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from infoseg.evaluation import evaluate
 from infoseg.machine import choose_device, choose_precision, reproducible
 from infoseg.methods.base import Method
 from infoseg.settings import OptimiserSettings
-from infoseg.training import SCHEDULES, Average, Trained, train
+from infoseg.training import SCHEDULES, Adam, Average, Trained, train
 from infoseg.views import DeviceData
 
 FIGURES = {
@@ -374,3 +375,22 @@ def test_automatic_precision_is_bfloat16_where_the_device_has_it(monkeypatch):
     for has, expected in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr(machine, "cpu_has_bfloat16", lambda has=has: has)
         assert choose_precision("auto", CPU) is expected
+
+
+def test_adam_gives_the_bytes_of_torchs_and_leaves_what_has_no_gradient():
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in ((3,), (4, 2, 3, 3), (5, 7), (2,))]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    adam, reference = Adam(ours), torch.optim.Adam(theirs, lr=0.01, fused=True)
+    for step in range(6):
+        for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+            has_none = i == 3 or (i == 2 and step % 2)
+            p.grad = None if has_none else torch.randn(p.shape)
+            q.grad = None if has_none else p.grad.clone()
+        if step == 3:  # resumed
+            state = copy.deepcopy(adam.state())
+            adam = Adam(ours)
+            adam.restore(state)
+        adam.step(0.01)
+        reference.step()
+        assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))

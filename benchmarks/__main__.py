@@ -36,6 +36,8 @@ COMMANDS = {
     "infoseg --help": ["-m", "infoseg", "--help"],
     "infoseg params": ["-m", "infoseg", "params"],
 }
+#: What does not depend on the tree.
+ONCE = ("convolutions", "published", "product")
 
 
 class Worker:
@@ -89,7 +91,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> str:
 
 def measure(base: Path | None, device: str, repeats: int) -> dict[str, dict[str, list[float]]]:
     """Seconds by case and tree ("now", "before"), whose repeats took turns."""
-    cases = {f"step: {name}": 5 for name in worker.STEPS}
+    cases = {f"{kind}: {name}": 5 for name in worker.STEPS for kind in ("step", "convolutions")}
     for shape in worker.JOINTS:
         text = " ".join(map(str, shape))
         cases |= {f"joint: {text}": 2, f"published joint: {text}": 1}
@@ -100,7 +102,7 @@ def measure(base: Path | None, device: str, repeats: int) -> dict[str, dict[str,
     workers = {name: Worker(tree, device) for name, tree in trees.items()}
     for case, calls in tqdm(cases.items(), desc="benchmarks", unit="case"):
         # What both trees compute alike is timed once.
-        names = ["now"] if case.startswith(("published", "product")) else list(trees)
+        names = ["now"] if case.startswith(ONCE) else list(trees)
         seconds[case] = {name: [] for name in names}
         for _ in range(repeats):
             for name in names:
@@ -125,12 +127,13 @@ def tables(seconds: dict[str, dict[str, list[float]]]) -> str:
         floor = step_flops(name) / rate
         row = {"step of": name, "batch": batch, "ms": round(1000 * now, 1)}
         row |= {"images/s": round(batch / now), "floor, ms": round(1000 * floor, 1)}
-        row["of the floor"] = f"{floor / now:.0%}"
+        alone = statistics.median(seconds[f"convolutions: {name}"]["now"])
+        row["convolutions alone, ms"] = round(1000 * alone, 1)
         rows.append(row | _before(times))
     steps = pd.DataFrame(rows).to_markdown(index=False)
     rows = []
     for case, times in seconds.items():
-        if case.startswith(("step", "product", "published")):
+        if case.startswith(("step", *ONCE)):
             continue
         kind, _, what = case.partition(": ")
         row = {"case": case, "s": round(statistics.median(times["now"]), 4)} | _before(times)
@@ -143,7 +146,8 @@ def tables(seconds: dict[str, dict[str, list[float]]]) -> str:
     rest = pd.DataFrame(rows).fillna("").to_markdown(index=False)
     return (
         f"The floor is a step's matrix products and convolutions at {rate / 1e9:.0f} GFLOP/s, the "
-        "rate of a product of the size of its largest convolution.\n\n"
+        "rate of a product of the size of InfoSeg's largest. Its convolutions alone were timed one "
+        "by one, forward and backward, with their arguments at hand.\n\n"
         f"{steps}\n\n`joint: B K side T` is IIC's loss, forward and backward; `evaluation: batch` "
         f"is of {worker.PICTURES} pictures.\n\n{rest}\n"
     )
@@ -171,6 +175,7 @@ def main() -> None:
     parser.add_argument("--base", default="", help="a commit to take turns with")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/bench")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -178,7 +183,7 @@ def main() -> None:
         seconds = measure(base, options.device, options.repeats)
     machine = facts(TrainingParams(), torch.device(options.device))
     name = re.sub(r"[^a-z0-9]+", "-", machine["device"].lower()).strip("-")
-    page = ROOT / "results/bench" / f"{name}{'-compared' if options.base else ''}.md"
+    page = options.out / f"{name}{'-compared' if options.base else ''}.md"
     compared = f", beside commit {options.base}" if options.base else ""
     page.write_text(
         f"# How fast: {machine['device']}\n\nWritten by `make bench`; do not edit. Commit "

@@ -17,13 +17,13 @@ sys.path.insert(0, sys.argv[1] if __name__ == "__main__" else str(Path(__file__)
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss, information_loss
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate
-from infoseg.machine import choose_precision, keep_freed_memory
+from infoseg.machine import autocast, choose_precision, keep_freed_memory
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import METHOD_SETTINGS, SuperpixelSettings, TrainingParams
@@ -85,6 +85,34 @@ def step(name: str) -> Call:
     return Optimisation(trained, noise(trained.sees), training, 0, name).advance
 
 
+def convolutions(name: str) -> Call:
+    """A step's convolutions alone, forward and backward: what no other code of a step can save."""
+    kind, changes = STEPS[name]
+    trained, seen = method(kind, changes).to(DEVICE).train(), []
+
+    def keep(module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        image = inputs[0].detach().to(output.dtype).requires_grad_(inputs[0].requires_grad)
+        weight = module.weight.detach().to(output.dtype).requires_grad_()
+        how = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+        seen.append((image, weight, how, torch.ones_like(output)))
+
+    for module in trained.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(keep)
+    data = noise(trained.sees)
+    items = data.evaluated[: changes["optimiser"]["batch"]]
+    views = data.views(data.centre(items), items)
+    with autocast(DEVICE, choose_precision("auto", DEVICE)):
+        trained.loss(views, torch.Generator(DEVICE).manual_seed(0))
+
+    def call() -> None:
+        for image, weight, how, gradient in seen:
+            needed = [x for x in (image, weight) if x.requires_grad]
+            torch.autograd.grad(F.conv2d(image, weight, **how), needed, gradient)
+
+    return call
+
+
 def joint(shape: str, published: bool) -> Call:
     """IIC's loss, forward and backward; `published` convolves one view with the other."""
     batch, classes, side, displacement = map(int, shape.split())
@@ -122,6 +150,7 @@ def make(case: str) -> Call:
     kind, _, what = case.partition(": ")
     return {
         "step": step,
+        "convolutions": convolutions,
         "joint": lambda shape: joint(shape, published=False),
         "published joint": lambda shape: joint(shape, published=True),
         "evaluation": lambda batch: evaluation(int(batch)),

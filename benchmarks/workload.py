@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infoseg.data.store import load_prepared
-from infoseg.data.store_writer import PreparedWriter
+from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import Params, TrainingParams, load_params

@@ -316,7 +316,7 @@ def write_persons(raw, entries, split="val2017"):
 
 
 def prepare_persons(tmp_path, **more):
-    settings = {"name": "p", "splits": ["val2017"], "scale": 1.0} | more
+    settings = {"name": "p", "splits": ["val2017"]} | more
     prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
     return load_prepared(tmp_path / "out", verify=True)
 
@@ -361,8 +361,7 @@ def test_selection_and_rescaling(tmp_path):
         ({"min_person_share": 0.5}, [1, 2, 3]),
         ({"max_person_share": 0.5}, [2, 3, 4]),
         ({"min_side": 11}, [1, 2, 4]),
-        ({"limit": 2}, [1, 2]),
-        ({"limit": 1, "min_side": 11, "max_person_share": 0.2}, [4]),
+        ({"min_side": 11, "max_person_share": 0.2}, [4]),
         ({"images": 3}, [1, 2, 3]),
         ({"images": 1, "max_person_share": 0.3}, [4]),
         ({"images": 9, "min_person_share": 0.3}, [1, 2, 3]),  # never below what is set
@@ -373,11 +372,10 @@ def test_selection_and_rescaling(tmp_path):
     half = prepare_persons(tmp_path, shorter_side=10, min_side=11, images=2)
     assert half.label(1).shape == (10, 15) and (half.label(1) == (np.arange(15) < 8)).all()
     parameters = half.meta.parameters
-    assert (parameters["scale"], parameters["min_person_share"]) == (None, 0.0)
+    assert parameters["min_person_share"] == 0.0
     assert parameters["chosen"] == {"min_person_share": 0.2, "images": 2}
     assert "min_person_share 0.2 was chosen because 2 images" in half.meta.notes[1]
     assert prepare_persons(tmp_path, shorter_side=300).image(0).shape == (20, 30, 3)
-    assert prepare_persons(tmp_path, scale=0.33).image(0).shape == (7, 10, 3)
 
 
 def test_crowd_rules(tmp_path):

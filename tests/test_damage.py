@@ -94,7 +94,7 @@ def write_folder(raw):
 
 
 stuff = partial(prepare_coco_stuff, name="d", variant="stuff15")
-persons = partial(prepare_coco_persons, name="d", scale=1.0, splits=["val2017"])
+persons = partial(prepare_coco_persons, name="d", splits=["val2017"])
 potsdam = partial(prepare_potsdam, name="d", variant="potsdam6", grid=2, crop=2)
 SETS = {
     "COCO-Stuff": (write_stuff, stuff),
@@ -332,7 +332,7 @@ ONE = {
 ALL = {
     "COCO-Stuff": [
         (".", remove, "raw folder not found. Check the path of the raw data"),
-        ("images", remove, "neither images/train2017 nor … Put COCO's train2017.zip there", "."),
+        ("images", remove, "no pictures in images/train2017 … Put COCO's train2017.zip there", "."),
         ("stuffthingmaps", remove, NO_MAPS, "."),
         (VAL_LIST, remove, "not found. Put IIC's curated/ folder into the raw folder"),
         (VAL_LIST, write("7\nseven\n"), f"'seven' {COCO_ID}"),
@@ -356,7 +356,7 @@ ALL = {
          "is not a COCO instances file (KeyError: 'annotations'). Download it again"),
         (JSON, edit(lambda c: c["categories"].pop(1)), "has no category named person"),
         (JSON, image(file_name=".."), NO_JSON),
-        ("images", remove, "neither images/val2017 nor … Put COCO's val2017.zip there", "."),
+        ("images", remove, "no pictures in images/val2017 … Put COCO's val2017.zip there", "."),
     ],
     "COCO-Persons, packed": [
         (JSON_ZIP, cut, NO_ZIP),

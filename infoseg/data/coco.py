@@ -114,21 +114,17 @@ def _find(places: Sequence[Traversable], *paths: str, advice: str) -> Traversabl
 
 
 def _folder(places: Sequence[Traversable], paths: Sequence[str], ending: str) -> Traversable | None:
-    """Return the first folder that holds such files, else the first that there is."""
-    folders = [place.joinpath(*path.split("/")) for place in places for path in paths]
-    folders = [folder for folder in folders if folder.is_dir()]
-    return next((f for f in folders if holds(f, ending)), folders[0] if folders else None)
+    """Return the first of the folders ``paths`` that holds files of such an ending."""
+    folders = (place.joinpath(*path.split("/")) for place in places for path in paths)
+    return next((f for f in folders if f.is_dir() and holds(f, ending)), None)
 
 
 def image_folder(places: Sequence[Traversable], split: str) -> Traversable:
-    """Return the folder of a split's pictures, a real one or one in an archive, or DataError.
-
-    Folders go before archives, and one with pictures in it before one without.
-    """
+    """Return the folder of a split's pictures, a real one or one in an archive, or DataError."""
     folder = _folder(places, (f"images/{split}", split), ".jpg")
     if folder is None:
         raise DataError(
-            f"neither images/{split} nor {split} nor {split}.zip is there",
+            f"no pictures in images/{split} or {split}, and no {split}.zip",
             file=places[0],
             advice=f"Put COCO's {split}.zip there, or unpack it into images/",
         )
@@ -139,7 +135,7 @@ def map_folder(places: Sequence[Traversable], split: str) -> Traversable:
     """Return the folder of a split's stuff maps, or raise DataError if none holds a PNG."""
     paths = (f"stuffthingmaps/{split}", f"annotations/{split}", split)
     folder = _folder(places, paths, ".png")
-    if folder is None or not holds(folder, ".png"):
+    if folder is None:
         raise DataError(
             f"no label maps in {', '.join(paths)}, and no stuffthingmaps_trainval2017.zip",
             file=places[0],
@@ -477,7 +473,6 @@ def prepare_coco_persons(
     raw: RawFolders,
     out: Path | str,
     *,
-    scale: float = 0.33,
     shorter_side: int | None = None,
     images: int | None = None,
     min_person_share: float = 0.0,
@@ -485,7 +480,6 @@ def prepare_coco_persons(
     min_side: int = 0,
     crowd: Crowd = "ignore",
     splits: Sequence[str] = SPLITS,
-    limit: int | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Prepare a person / non-person data set (labels 1 / 0) from COCO's instance annotations.
@@ -494,20 +488,15 @@ def prepare_coco_persons(
     never published and neither was its rule, so this is a *reconstruction* and ``meta.json`` says
     so. An image is taken if it shows a person, min_person_share <= person pixels / all pixels <=
     max_person_share, and its shorter side has ``min_side`` pixels, all before rescaling. Order:
-    ``splits``, then image id; ``limit`` keeps the first so many.
+    ``splits``, then image id.
 
-    images: how many to aim at. All images are measured first, and ``min_person_share`` is raised to
-    the multiple of 0.0001 with which the number that the rule keeps is nearest; which one that
-    was, and the number, stand in the parameters (``chosen``) and in the notes. Notebook 9 shows how
-    little that determines.
-
-    scale: as for COCO-Stuff (assumption: 0.33 leaves the usual 640 x 480 picture at 211 x 158, so
-    that a 128 px crop sees most of its height). shorter_side, in pixels, replaces ``scale``: 128
-    gives crops that span the picture in one direction. Neither enlarges.
-
-    crowd: COCO marks groups too dense to separate as one crowd region. "ignore" makes it 255
-    except where a separate person is drawn over it, "person" counts it as person, "exclude"
-    leaves out the images that have one.
+    shorter_side: bring the shorter side down to so many pixels; 128 gives crops that span the
+    picture in one direction. images: how many to aim at. All images are measured first, and
+    ``min_person_share`` is raised to the multiple of 0.0001 with which the number that the rule
+    keeps is nearest; which one that was, and the number, stand in the parameters (``chosen``) and
+    in the notes. Notebook 9 shows how little that determines. crowd: COCO marks groups too dense to
+    separate as one crowd region. "ignore" makes it 255 except where a separate person is drawn over
+    it, "person" counts it as person, "exclude" leaves out the images that have one.
 
     Raises DataError for a missing or broken annotation file or folder of pictures, and, unless
     ``on_bad_input`` is "skip", for an unreadable or missing picture, one of another size than
@@ -520,10 +509,8 @@ def prepare_coco_persons(
     photos = [photo for split in splits for photo in read_photos(files[split], split)]
     owners = {photo.image_id: photo.split for photo in reversed(photos)}
     parameters = dict(
-        protocol="coco-persons", scale=scale if shorter_side is None else None,
-        shorter_side=shorter_side, min_person_share=min_person_share,
+        protocol="coco-persons", shorter_side=shorter_side, min_person_share=min_person_share,
         max_person_share=max_person_share, min_side=min_side, crowd=crowd, splits=list(splits),
-        limit=limit,
     )  # fmt: skip
     minimum = min_person_share
     notes = [
@@ -566,9 +553,9 @@ def prepare_coco_persons(
         labels = people.astype(np.uint8)
         if crowd == "ignore":
             labels[crowds & ~people] = IGNORE
-        fit = min(1.0, shorter_side / min(people.shape)) if shorter_side else scale
-        small = rescale_labels(labels, fit)
-        return [Sample(photo.image_id, rescale_iic(image, fit), small, photo.split)]
+        scale = min(1.0, shorter_side / min(people.shape)) if shorter_side else 1.0
+        small = rescale_labels(labels, scale)
+        return [Sample(photo.image_id, rescale_iic(image, scale), small, photo.split)]
 
     ingest(
         raw, out, photos, prepare,
@@ -577,7 +564,6 @@ def prepare_coco_persons(
         parameters=parameters,
         sources={f"annotations/{file.name}": file for file in files.values()},
         notes=notes,
-        limit=limit,
         **options,
     )  # fmt: skip
 

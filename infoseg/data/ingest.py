@@ -64,7 +64,6 @@ def ingest(
     name: str,
     sources: Mapping[str, Traversable] | None = None,
     notes: Sequence[str] = (),
-    limit: int | None = None,
     superpixels: SuperpixelSettings | None = None,
     on_bad_input: Literal["error", "skip"] = "error",
     progress: bool = False,
@@ -76,8 +75,7 @@ def ingest(
     their superpixels made, in ``threads`` threads (decoders and SLIC release the GIL); the bytes
     written do not depend on their number. superpixels: None stores none. on_bad_input: "error" lets
     a DataError through; "skip" logs a warning, records the file with its path below the raw folder,
-    and leaves the whole item out. limit: stop after so many images. The rest is as in
-    ``PreparedWriter``.
+    and leaves the whole item out. The rest is as in ``PreparedWriter``.
     """
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
@@ -85,7 +83,7 @@ def ingest(
     def work(item: Item) -> list[tuple[Sample, np.ndarray | None]]:
         return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
 
-    written, parameters = 0, {**parameters, "on_bad_input": on_bad_input}
+    parameters = {**parameters, "on_bad_input": on_bad_input}
     bar = tqdm(total=len(items), desc=name, mininterval=1.0, disable=not progress)
     with (
         PreparedWriter(
@@ -99,11 +97,8 @@ def ingest(
         for result in results:
             try:
                 for sample, regions in result():
-                    if limit is not None and written >= limit:
-                        return
                     writer.add(sample.id, sample.image, sample.labels, sample.split, regions)
                     writer.notes += [sample.note] if sample.note else []
-                    written += 1
             except DataError as error:
                 if on_bad_input == "error":
                     raise

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -226,29 +226,6 @@ def _check_file(file: Path, facts: FileFacts, verify: bool) -> None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-class _HashedFile:
-    """A file being written whose size and SHA-256 are known without reading it back."""
-
-    def __init__(self, path: Path) -> None:
-        self._file, self._hash, self._bytes = open(path, "wb"), hashlib.sha256(), 0
-
-    def write(self, content: bytes | memoryview) -> None:
-        self._file.write(content)
-        self._hash.update(content)
-        self._bytes += len(content)
-
-    def finish(self) -> FileFacts:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return FileFacts(bytes=self._bytes, sha256=self._hash.hexdigest())
-
-    def close(self) -> None:
-        """Give up what is not finished."""
-        with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
-            self._file.close()
-
-
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed writers of ``path`` left: what lies beside a lock that nobody holds."""
     for file in path.parent.glob(f".{glob.escape(path.name)}.partial-*.lock"):
@@ -258,18 +235,9 @@ def _remove_abandoned(path: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _check(image_id: str, what: str, pixels: np.ndarray, shape: tuple, kind: type) -> None:
-    if pixels.shape != shape or pixels.dtype != kind or not pixels.size:
-        raise ValueError(
-            f"{image_id}: expected {what} {shape} {np.dtype(kind)}, "
-            f"got {pixels.shape} {pixels.dtype}"
-        )
-
-
-def _csv_line(values: Sequence[object]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
+def _give_up(file: BinaryIO) -> None:
+    with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
+        file.close()
 
 
 class PreparedWriter:
@@ -310,36 +278,37 @@ class PreparedWriter:
         self.parameters = {**parameters, "superpixels": recorded}
         self.sources = dict(sources or {})
         self.skipped: list[Skipped] = []
-        self._ids: set[str] = set()
-        self._splits: dict[str, list[int]] = {}
-        self._n_pixels = self._most_regions = 0
+        self._index: dict[str, tuple] = {}
+        self._n_pixels = self._regions = 0
         self._labels = np.zeros(256, np.int64)
         self._values = np.zeros((channels, 256), np.int64)
         # Random, so that two preparations of one data set never write into each other's files.
         self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
-        self._lock = Path(f"{self._partial}.lock")
 
     def __enter__(self) -> PreparedWriter:
-        mine = (self.path / "meta.json").is_file()
-        if self.path.exists() and not mine and (self.path.is_file() or any(self.path.iterdir())):
+        prepared = (self.path / "meta.json").is_file()
+        if self.path.is_file() or (
+            self.path.exists() and not prepared and any(self.path.iterdir())
+        ):
             raise DataError(
                 "is there already and is not a prepared data set",
                 file=self.path,
                 advice="Choose another output directory, or remove it yourself",
             )
+        lock = Path(f"{self._partial}.lock")
         with storing(self.path), ExitStack() as stack:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(self.path)
-            stack.callback(self._lock.unlink, missing_ok=True)
-            stack.enter_context(FileLock(self._lock, blocking=False))
+            stack.callback(lock.unlink, missing_ok=True)
+            stack.enter_context(FileLock(lock, blocking=False))
             stack.callback(shutil.rmtree, self._partial, ignore_errors=True)
             self._partial.mkdir()
-            names = ["images.bin", "labels.bin", "index.csv"]
-            names += [] if self.superpixels is None else ["regions.bin"]
-            self._files = {name: _HashedFile(self._partial / name) for name in names}
+            kinds = ["images", "labels"] + ([] if self.superpixels is None else ["regions"])
+            self._files = {
+                f"{kind}.bin": open(self._partial / f"{kind}.bin", "wb") for kind in kinds
+            }
             for file in self._files.values():
-                stack.callback(file.close)
-            self._append("index.csv", _csv_line(COLUMNS))
+                stack.callback(_give_up, file)
             self._stack = stack.pop_all()
         return self
 
@@ -349,14 +318,9 @@ class PreparedWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._stack:
+        with self._stack, storing(self.path):
             if kind is None:
-                with storing(self.path):
-                    self._finish()
-
-    def _append(self, name: str, content: bytes | memoryview) -> None:
-        with storing(self.path):
-            self._files[name].write(content)
+                self._finish()
 
     def add(
         self,
@@ -375,20 +339,25 @@ class PreparedWriter:
         StorageError for a disk that is full.
         """
         size, labelled = image.shape[:2], labels is not None
-        if image_id in self._ids:
+        if image_id in self._index:
             raise DataError(
                 f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
             )
-        _check(image_id, "image", image, (*size, self.channels), np.uint8)
-        stored = labels if labelled else np.full(size, IGNORE, np.uint8)
-        _check(image_id, "labels", stored, size, np.uint8)
         if (regions is None) != (self.superpixels is None):
             raise ValueError(f"{image_id}: regions go with a data set's superpixels, and only then")
+        stored = labels if labelled else np.full(size, IGNORE, np.uint8)
+        arrays = dict(zip(self._files, (image, stored, regions), strict=False))
+        for name, pixels in arrays.items():
+            dtype = np.dtype("<u2" if name == "regions.bin" else "u1")
+            shape = (*size, self.channels) if name == "images.bin" else size
+            if pixels.shape != shape or pixels.dtype != dtype or not pixels.size:
+                raise ValueError(
+                    f"{image_id}: {name} takes {shape} {dtype}, not {pixels.shape} {pixels.dtype}"
+                )
         if regions is not None:
-            _check(image_id, "regions", regions, size, np.uint16)
             if not np.bincount(regions.ravel()).all():
                 raise ValueError(f"{image_id}: the numbers of the regions have gaps")
-            self._most_regions = max(self._most_regions, int(regions.max()) + 1)
+            self._regions = max(self._regions, int(regions.max()) + 1)
         if labelled:
             counts = np.bincount(labels.ravel(), minlength=256)
             wrong = np.flatnonzero(counts[len(self.classes) : IGNORE])
@@ -400,15 +369,10 @@ class PreparedWriter:
             self._labels += counts
         for channel in range(self.channels):
             self._values[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
-        if regions is not None:
-            self._append("regions.bin", np.ascontiguousarray(regions, "<u2").data.cast("B"))
-        self._append("images.bin", np.ascontiguousarray(image).data.cast("B"))
-        self._append("labels.bin", np.ascontiguousarray(stored).data.cast("B"))
-        self._append("index.csv", _csv_line((image_id, split, self._n_pixels, *size, +labelled)))
-        self._ids.add(image_id)
-        count = self._splits.setdefault(split, [0, 0])
-        count[0] += 1
-        count[1] += labelled
+        with storing(self.path):
+            for name, pixels in arrays.items():
+                self._files[name].write(np.ascontiguousarray(pixels).data.cast("B"))
+        self._index[image_id] = (image_id, split, self._n_pixels, *size, int(labelled))
         self._n_pixels += size[0] * size[1]
 
     def skip(self, file: Path | str, reason: str) -> None:
@@ -416,11 +380,22 @@ class PreparedWriter:
         self.skipped.append(Skipped(file=visible(Path(file).as_posix()), reason=visible(reason)))
 
     def _finish(self) -> None:
-        if not self._ids:
+        if not self._index:
             raise DataError(
                 f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
                 advice="Check the raw folder and the selection parameters",
             )
+        with io.StringIO() as text:
+            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
+            index = text.getvalue().encode()
+        for file in self._files.values():
+            file.close()
+        order = ["images.bin", "labels.bin", "index.csv", "regions.bin"]
+        (self._partial / "index.csv").write_bytes(index)
+        paths = [self._partial / name for name in order if (self._partial / name).exists()]
+        splits: dict[str, list[int]] = {}
+        for _, split, *_, labelled in self._index.values():
+            splits.setdefault(split, []).append(labelled)
         # Python's integers, so that mean and std are exact and independent of the order.
         n, labels, values = self._n_pixels, self._labels.tolist(), self._values.tolist()
         sums = [sum(v * count for v, count in enumerate(counts)) for counts in values]
@@ -431,29 +406,31 @@ class PreparedWriter:
             channels=self.channels,
             classes=self.classes,
             ignore_index=IGNORE,
-            n_images=len(self._ids),
+            n_images=len(self._index),
             n_pixels=n,
-            splits={
-                split: SplitCount(images=images, labelled=labelled)
-                for split, (images, labelled) in self._splits.items()
-            },
+            splits={s: SplitCount(images=len(x), labelled=sum(x)) for s, x in splits.items()},
             class_pixels=labels[: len(self.classes)],
             ignored_pixels=labels[IGNORE],
             ignored_share=labels[IGNORE] / max(1, sum(labels)),
             mean=[total / n / 255 for total in sums],
             std=[math.sqrt(n * q - s**2) / n / 255 for s, q in zip(sums, squares, strict=True)],
-            regions=self._most_regions,
-            files={name: file.finish() for name, file in self._files.items()},
+            regions=self._regions,
+            files={
+                path.name: FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
+                for path in paths
+            },
             sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
             parameters=self.parameters,
             n_skipped=len(self.skipped),
             skipped=self.skipped,
             notes=self.notes,
         )
-        text = json.dumps(meta.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-        description = _HashedFile(self._partial / "meta.json")
-        description.write(text.encode())
-        description.finish()
+        description = self._partial / "meta.json"
+        text = json.dumps(meta.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        description.write_text(f"{text}\n", encoding="utf-8")
+        for path in (*paths, description):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
         sync_folder(self._partial)
         aside = Path(f"{self._partial}.old")
         with suppress(FileNotFoundError):

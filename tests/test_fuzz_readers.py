@@ -23,6 +23,7 @@ from helpers import one_data_set
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from infoseg.data.coco import decode_counts, mask_of, person_masks, read_id_list, read_photos
 from infoseg.data.folder import prepare_folder
@@ -217,15 +218,16 @@ def encoded() -> list[bytes]:
     pixels = np.arange(16 * 12 * 4, dtype=np.uint8).reshape(16, 12, 4)
     files = [cv2.imencode(ending, pixels[..., :3])[1].tobytes() for ending in (".png", ".jpg")]
     files.append(cv2.imencode(".png", pixels[..., :3] * np.uint16(200))[1].tobytes())
-    for bands in (1, 3, 4):
-        for kind, compression in ((np.uint8, "lzw"), (np.uint8, None), (np.uint16, "zlib")):
-            with io.BytesIO() as file:
-                extra = ["unspecified"] if bands == 4 else None
-                tifffile.imwrite(
-                    file, pixels[..., :bands].squeeze().astype(kind), compression=compression,
-                    photometric="rgb" if bands > 1 else "minisblack", extrasamples=extra,
-                )  # fmt: skip
-                files.append(file.getvalue())
+    for mode, compression in (("RGB", "tiff_lzw"), ("RGBX", "tiff_lzw"), ("L", "tiff_deflate")):
+        with io.BytesIO() as file:
+            picture = Image.frombytes("RGBX", (12, 16), pixels.tobytes())
+            picture = picture if mode == "RGBX" else picture.convert("RGB").convert(mode)
+            picture.save(file, "TIFF", compression=compression)
+            files.append(file.getvalue())
+    for kind in (np.uint8, np.uint16):
+        with io.BytesIO() as file:
+            tifffile.imwrite(file, pixels.astype(kind), photometric="rgb", extrasamples=[0])
+            files.append(file.getvalue())
     return files
 
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_archives import pack_folder
 
 from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
@@ -152,18 +153,27 @@ def test_folders_and_spelling_do_not_matter(tmp_path, images):
     assert prepared.index["id"][0] == "2_10_r00_c00"
 
 
-@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-@pytest.mark.parametrize("planar", [False, True])
-def test_compressed_and_planar_tiles(tmp_path, compression, planar):
+@pytest.mark.parametrize("form", ["plain", "planar", "zlib", "zlib planar", "lzw"])
+def test_compressed_and_planar_tiles(tmp_path, form):
     half, _ = write_tile(tmp_path / "raw", 2, 13, label=False)
     file = tmp_path / f"raw/{IMAGES}/top_potsdam_2_13_RGBIR.tif"
     pixels = tifffile.imread(file)
-    tifffile.imwrite(
-        file, np.moveaxis(pixels, 2, 0) if planar else pixels, photometric="rgb",
-        planarconfig="separate" if planar else "contig", extrasamples=["unspecified"],
-        compression=compression,
-    )  # fmt: skip
+    if form == "lzw":
+        Image.frombytes("RGBX", (8, 8), pixels.tobytes()).save(file, compression="tiff_lzw")
+        content = file.read_bytes()
+    else:
+        planar = "planar" in form
+        tifffile.imwrite(
+            file, np.moveaxis(pixels, 2, 0) if planar else pixels, photometric="rgb",
+            planarconfig="separate" if planar else "contig", extrasamples=["unspecified"],
+            compression="zlib" if "zlib" in form else None,
+        )  # fmt: skip
     np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).image(0), half)
+    if form == "lzw":
+        place = content.index(b"\x80")  # where LZW starts
+        file.write_bytes(content[:place] + bytes(40) + content[place + 40 :])
+        with pytest.raises(DataError, match="RGBIR.tif: cannot be decoded"):
+            prepare(tmp_path, grid=1, crop=4)
 
 
 def test_bytes_do_not_depend_on_threads(tmp_path):

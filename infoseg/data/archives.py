@@ -8,7 +8,6 @@ name ever becomes a file's path, and 118,000 pictures need no second copy on the
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import struct
 import zipfile
@@ -48,19 +47,14 @@ def places(raw: RawFolders, archives: Collection[str] = ()) -> tuple[Traversable
     """Return where raw files may lie: the folders in their order, then the archives' roots.
 
     archives: names to look for in every folder and one folder down; what is unpacked goes before
-    what is not. Raises DataError for a folder that cannot be listed or does not exist, and for an
+    what is not. Raises DataError for a folder that is not there or cannot be listed, and for an
     archive that cannot be opened.
     """
     folders = raw_folders(raw)
     trees = [folder for folder in folders if folder.is_dir()]
     candidates = [file for file in folders if file not in trees]
     for folder in trees:
-        try:
-            inside = sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
-        except OSError as error:
-            raise DataError(
-                f"cannot be listed ({error.strerror})", file=folder, advice="Check its permissions"
-            ) from None
+        inside = [folder / name for name in names_in(folder)] if archives else []
         candidates += [parent / name for parent in (folder, *inside) for name in archives]
     unique = {file.resolve(): file for file in reversed(candidates) if file.is_file()}
     return (*trees, *map(open_archive, reversed(unique.values())))
@@ -134,13 +128,21 @@ def _reason(error: BaseException) -> str:
 
 
 def names_in(folder: Traversable) -> list[str]:
-    """Return the sorted names of what a folder directly holds, without hidden ones."""
+    """Return the sorted names of what a folder directly holds, without hidden ones.
+
+    Raises DataError for a folder that cannot be listed.
+    """
     if isinstance(folder, zipfile.Path):  # iterdir() makes an object of each of 118,000 names
         start = len(folder.at)
         members = (n[start:] for n in folder.root.namelist() if n.startswith(folder.at))
         names = {name for name in members if name and "/" not in name.rstrip("/")}
     else:
-        names = {entry.name for entry in folder.iterdir()}
+        try:
+            names = {entry.name for entry in folder.iterdir()}
+        except OSError as error:
+            raise DataError(
+                f"cannot be listed ({error.strerror})", file=folder, advice="Check its permissions"
+            ) from None
     return sorted(name for name in names if not name.startswith("."))
 
 

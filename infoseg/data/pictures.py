@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from infoseg.data.archives import not_found, read_bytes
+from infoseg.data.archives import names_in, not_found, read_bytes
 from infoseg.errors import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
@@ -51,23 +51,16 @@ def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Tr
     that differ in their endings alone.
     """
     files: dict[str, Traversable] = {}
-    try:
-        entries = sorted(folder.iterdir(), key=lambda entry: (Path(entry.name).stem, entry.name))
-    except OSError as error:
-        raise DataError(
-            f"cannot be listed ({error.strerror})", file=folder, advice="Check its permissions"
-        ) from None
-    for file in entries:
-        name = Path(file.name)
-        if name.suffix.lower() not in endings or name.name.startswith(".") or not file.is_file():
+    for name in sorted(map(Path, names_in(folder)), key=lambda name: (name.stem, name.name)):
+        if name.suffix.lower() not in endings or not (folder / name.name).is_file():
             continue
-        if name.stem in files:
+        file = files.setdefault(name.stem, folder / name.name)
+        if file.name != name.name:
             raise DataError(
-                f"has the same name as {files[name.stem].name}",
-                file=file,
+                f"has the same name as {file.name}",
+                file=folder / name.name,
                 advice="Rename one of the two",
             )
-        files[name.stem] = file
     return files
 
 
@@ -83,10 +76,11 @@ def find_pictures(source: Path) -> list[Path]:
         raise DataError("not found", file=source, advice="Check the path of the pictures")
     pictures = files_by_stem(source, ENDINGS)
     if not pictures:
-        advice = "Put pictures there"
-        if any(entry.is_dir() for entry in source.iterdir()):
-            advice = "Name the folder that the pictures lie in; folders inside it are not searched"
-        raise DataError("holds no JPEG, PNG or TIFF picture", file=source, advice=advice)
+        raise DataError(
+            "holds no JPEG, PNG or TIFF picture",
+            file=source,
+            advice="Name the folder that the pictures lie in; folders inside it are not searched",
+        )
     return list(pictures.values())
 
 
@@ -103,13 +97,8 @@ def _decoding(file: Traversable) -> Iterator[None]:
     except FileNotFoundError:
         raise not_found(file) from None
     except UnidentifiedImageError:
-        raise DataError(
-            "is not a picture in a format that is read here", file=file, advice=_INTACT
-        ) from None
-    except MemoryError:
-        raise DataError(
-            "does not fit into memory", file=file, advice="Cut it into pieces, or shrink it"
-        ) from None
+        problem = "is not a picture in a format that is read here"
+        raise DataError(problem, file=file, advice=_INTACT) from None
     # A damaged picture fails in many ways: OSError, SyntaxError, struct.error, zlib.error, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -155,11 +144,9 @@ def read_labels(file: Traversable) -> np.ndarray:
 
 def picture_size(file: Traversable) -> tuple[int, int]:
     """Return height and width of a picture as it is shown, from its header. Raises DataError."""
-    with _decoding(file), file.open("rb") as stream:
-        if _is_tiff(stream):
-            with tifffile.TiffFile(stream, **_ALONE) as tiff:
-                page = tiff.pages[0]
-                width, height, turn = page.imagewidth, page.imagelength, _tiff_orientation(page)
+    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
+        if page is not None:
+            width, height, turn = page.imagewidth, page.imagelength, _tiff_orientation(page)
         else:
             picture = Image.open(stream, formats=_FORMATS)
             (width, height), turn = picture.size, _orientation(picture)
@@ -172,18 +159,22 @@ def has_infrared(file: Traversable) -> bool:
 
     Raises DataError for a file that cannot be read.
     """
-    with _decoding(file), file.open("rb") as stream:
-        if not _is_tiff(stream):
+    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
+        if page is None:
             return False
-        with tifffile.TiffFile(stream, **_ALONE) as tiff:
-            page = tiff.pages[0]
-            return page.photometric == 2 and page.samplesperpixel == 4 and not _has_alpha(page)
+        return page.photometric == 2 and page.samplesperpixel == 4 and not _has_alpha(page)
 
 
-def _is_tiff(stream: BinaryIO) -> bool:
+@contextmanager
+def _tiff_page(stream: BinaryIO) -> Iterator[tifffile.TiffPage | None]:
+    """Open the first page of a TIFF; None for another format."""
     start = stream.read(4)
     stream.seek(0)
-    return start in _TIFF
+    if start not in _TIFF:
+        yield None
+        return
+    with tifffile.TiffFile(stream, **_ALONE) as tiff:
+        yield tiff.pages[0]
 
 
 def _has_alpha(page: tifffile.TiffPage) -> bool:
@@ -218,8 +209,7 @@ def _read_pillow(content: bytes, upright: bool) -> np.ndarray:
 
 
 def _read_tiff(content: bytes, channels: int) -> np.ndarray:
-    with io.BytesIO(content) as stream, tifffile.TiffFile(stream, **_ALONE) as tiff:
-        page = tiff.pages[0]
+    with io.BytesIO(content) as stream, _tiff_page(stream) as page:
         _check_area(page.imagewidth, page.imagelength)
         bands, deep = page.samplesperpixel, page.bitspersample == 16
         if bands > 4 or (channels == 4 and bands != 4):

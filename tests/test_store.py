@@ -133,13 +133,6 @@ def test_a_crash_keeps_the_previous_data_set_and_leaves_no_temporary(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_complete_run_replaces_the_previous_data_set(tmp_path):
-    make(tmp_path / "set", [("old", picture(2, 2), None, "train")])
-    prepared = make(tmp_path / "set", [("new", picture(3, 3), None, "train")])
-    assert list(prepared.index["id"]) == ["new"]
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
-
-
 def test_something_else_under_the_name_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/thesis.tex").write_text("years of work")
@@ -161,15 +154,6 @@ def test_a_truncated_file_is_named(tmp_path, file):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=rf"{file}.*preparation of this data set again"):
         load_prepared(tmp_path / "set")
-
-
-def test_changed_pixels_are_found_only_when_verifying(tmp_path):
-    make(tmp_path / "set", [("x", picture(4, 4), None, "train")])
-    path = tmp_path / "set/images.bin"
-    path.write_bytes(b"\0" + path.read_bytes()[1:])
-    load_prepared(tmp_path / "set")
-    with pytest.raises(DataError, match="images.bin"):
-        load_prepared(tmp_path / "set", verify=True)
 
 
 def _edit(path, **changes):

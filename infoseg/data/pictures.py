@@ -8,6 +8,7 @@ tifffile, or by OpenCV where tifffile alone lacks the compression. Files are rea
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
@@ -41,7 +42,9 @@ _WHAT = "Save it as a JPEG, PNG or TIFF of 8 or 16 bits"
 _INTACT = "Replace the file by an intact copy, or leave it out with on_bad_input=skip"
 
 Image.MAX_IMAGE_PIXELS = None  # pictures are held against MOST_PIXELS before they are decoded
-cv2.utils.logging.setLogLevel(0)  # what it finds wrong, the error says
+# What they find wrong, the error says.
+cv2.utils.logging.setLogLevel(0)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Traversable]:

@@ -131,7 +131,6 @@ def test_every_kind_of_picture_shows_what_it_shows(tmp_path, kind):
     found = read_picture(path)
     assert near(found, expected)
     assert picture_size(path) == expected.shape[:2]
-    assert found.flags.writeable  # PyTorch warns of others
     assert has_infrared(path) == (kind == "tiff RGBIR")
 
 

@@ -127,7 +127,7 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
             raise DataError("has no infrared band", advice="Use TIFFs of four bands, or RGB alone")
         else:
             pixels = _read_pillow(content, upright)
-    return np.require(pixels, requirements="CW")
+    return np.ascontiguousarray(pixels)
 
 
 def read_labels(file: Traversable) -> np.ndarray:

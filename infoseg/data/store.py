@@ -281,7 +281,7 @@ class PreparedWriter:
         self._index: dict[str, tuple] = {}
         self._n_pixels = self._regions = 0
         self._labels = np.zeros(256, np.int64)
-        self._values = np.zeros((channels, 256), np.int64)
+        self._sums = np.zeros((2, channels), np.int64)
         # Random, so that two preparations of one data set never write into each other's files.
         self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
 
@@ -338,6 +338,8 @@ class PreparedWriter:
         id or a label that is no class, ValueError for a wrong shape or type or for such regions,
         StorageError for a disk that is full.
         """
+        import cv2  # deferred: reading does not need it
+
         size, labelled = image.shape[:2], labels is not None
         if image_id in self._index:
             raise DataError(
@@ -367,8 +369,9 @@ class PreparedWriter:
                     f"{len(self.classes)} classes"
                 )
             self._labels += counts
-        for channel in range(self.channels):
-            self._values[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
+        # Integers in float64, so that mean and std are exact and independent of the order.
+        sums = cv2.sumElems(image), cv2.sumElems(np.square(image, dtype=np.uint16))
+        self._sums += np.array(sums, np.int64)[:, : self.channels]
         with storing(self.path):
             for name, pixels in arrays.items():
                 self._files[name].write(np.ascontiguousarray(pixels).data.cast("B"))
@@ -396,10 +399,7 @@ class PreparedWriter:
         splits: dict[str, list[int]] = {}
         for _, split, *_, labelled in self._index.values():
             splits.setdefault(split, []).append(labelled)
-        # Python's integers, so that mean and std are exact and independent of the order.
-        n, labels, values = self._n_pixels, self._labels.tolist(), self._values.tolist()
-        sums = [sum(v * count for v, count in enumerate(counts)) for counts in values]
-        squares = [sum(v * v * count for v, count in enumerate(counts)) for counts in values]
+        n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
         meta = Meta(
             format_version=FORMAT_VERSION,
             name=self.name,

@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from infoseg.data.store import load_prepared
-from infoseg.data.store_meta import sha256_of
+from infoseg.data.store import load_prepared, sha256_of
 from infoseg.errors import DataError
 from infoseg.export import (
     EXPORT_FORMAT,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from infoseg.data.folder import read_classes
-from infoseg.data.imaging import check_size, read_labels
+from infoseg.data.pictures import check_size, read_labels
 from infoseg.diagnostics import summarise
 from infoseg.errors import DataError
 from infoseg.views import IGNORE

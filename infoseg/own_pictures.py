@@ -1,8 +1,8 @@
 """`infoseg train --images FOLDER --classes K`: from a folder of pictures to weights.
 
-Pictures of any kind are first written as 8-bit RGB at the size the network learns at, in the form
-that the profile `folder` reads; from there on it is a run like any other. What fits the number and
-the size of the pictures is decided here; every other setting is the profile's.
+The pictures are prepared as the profile `folder` does; from there on it is a run like any other.
+What fits the number and the size of the pictures is decided here; every other setting is the
+profile's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from infoseg.data.prepare import available_cores
+from infoseg.data.pictures import find_pictures, has_infrared
+from infoseg.data.prepare import available_cores, prepare
+from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
@@ -27,14 +29,14 @@ from infoseg.jitter import colour_jitter
 from infoseg.machine import autocast, choose_device, choose_precision, reproducible
 from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
-from infoseg.own_staging import Staged, stage
-from infoseg.pictures import find_pictures
+from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
 from infoseg.runs import Project
+from infoseg.segmentation import SMALLEST
 from infoseg.segmented import duration
 from infoseg.selection import agreement
-from infoseg.settings import FolderParams, JitterSettings, MethodSettings, Run, load_params
+from infoseg.settings import JitterSettings, MethodSettings, Run, load_params
 from infoseg.training import Optimisation
 from infoseg.views import Views, centre_crops, evaluated_items
 
@@ -75,26 +77,23 @@ def train_on_folder(
     if len(files) < 2:
         raise _too_few(images, len(files))
     out = (out or root / "runs" / "own" / _name(images)).resolve()
-    profile = load_params(root, "folder", overrides)
-    described = profile.datasets[DATASET]
-    assert isinstance(described, FolderParams)
-    staged = stage(files, out / "pictures", described.shorter_side, labels)
-    if len(staged.shorter) < 2:
-        raise _too_few(images, len(staged.shorter))
+    described = _described(images, files, labels)
+    profile = load_params(root, "folder", [*described, *overrides])
+    project = Project(out, profile, root)
+    # Anew every time: the folder may hold other pictures than before.
+    prepare(profile.datasets[DATASET], [images], project.prepared(DATASET), DATASET)
+    prepared = load_prepared(project.prepared(DATASET))
+    if len(prepared) < 2:
+        raise _too_few(images, len(prepared))
 
     settings = profile.method(METHOD, DATASET)
-    fitted = fitting(staged, classes, settings, described.crop, steps)
-    described_as = [
-        f"training.threads={available_cores()}",
-        f"sources.{DATASET}.path={_quoted(str(staged.folder))}",
-        f"datasets.{DATASET}.title={_quoted(_name(images))}",
-    ]
-    given = [*described_as, *fitted, *overrides]
+    fitted = fitting(prepared, classes, settings, profile.datasets[DATASET].crop, steps)
+    given = [*described, *fitted, *overrides]
     project = Project(out, load_params(root, "folder", given), root, make_missing=True)
     settings = project.params.method(METHOD, DATASET)
     optimiser = settings.optimiser
     seconds = optimiser.steps * _seconds_per_step(project)
-    count = len(staged.shorter)
+    count = len(prepared)
     if count < FEW:
         tell(
             f"{count} pictures are few: what all of them share, and what only one shows, may be "
@@ -102,7 +101,7 @@ def train_on_folder(
         )
     device = choose_device(project.params.training.device)
     side = optimiser.crop or project.params.datasets[DATASET].crop
-    bands = " of RGB and infrared" if staged.channels == 4 else ""
+    bands = " of RGB and infrared" if prepared.meta.channels == 4 else ""
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     tell(
         f"{count} pictures{bands}, {classes} classes: {optimiser.steps} steps of "
@@ -110,7 +109,7 @@ def train_on_folder(
         f"about {duration(seconds * len(seeds))}"
     )
     run, agreements = _train(project, seeds)
-    if staged.labels:
+    if labels:
         for seed in seeds:
             found = project.evaluate(DATASET, METHOD, seed)["last"]
             tell(f"seed {seed}: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} with the labels")
@@ -180,8 +179,39 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
 
 
+def _described(images: Path, files: Sequence[Path], labels: Path | None) -> list[str]:
+    """Return overrides of the profile that say which pictures these are.
+
+    Infrared is kept where all pictures have it. Raises DataError for labels of none of them.
+    """
+    if (images / "images").is_dir():  # which the reader would take for the folder of pictures
+        raise DataError(
+            "holds a folder named images beside its pictures",
+            file=images,
+            advice="Name that one, or rename it",
+        )
+    overrides = [
+        f"training.threads={available_cores()}",
+        f"sources.{DATASET}.path={_quoted(str(images.resolve()))}",
+        f"datasets.{DATASET}.title={_quoted(_name(images))}",
+        f"datasets.{DATASET}.channels={4 if all(map(_is_infrared, files)) else 3}",
+        f"datasets.{DATASET}.on_bad_input=skip",
+    ]
+    if labels:
+        Labels(labels, [file.stem for file in files], 1)
+        overrides.append(f"datasets.{DATASET}.labels={_quoted(str(labels.resolve()))}")
+    return overrides
+
+
+def _is_infrared(file: Path) -> bool:
+    try:
+        return has_infrared(file)
+    except DataError:  # it is left out, and named, when its pixels are read
+        return True
+
+
 def fitting(
-    staged: Staged, classes: int, settings: MethodSettings, crop: int, steps: int | None
+    prepared: Prepared, classes: int, settings: MethodSettings, crop: int, steps: int | None
 ) -> list[str]:
     """Overrides of the profile that the number and the size of the pictures ask for.
 
@@ -189,22 +219,20 @@ def fitting(
     larger than the pictures, whose largest decides: smaller ones get a black border.
     """
     optimiser = settings.optimiser
-    crop = min(crop, max(staged.shorter))
+    shorter = prepared.index[["height", "width"]].min(axis=1)
+    crop = max(SMALLEST, min(crop, int(shorter.max())))
     place = f"methods.{METHOD}.optimiser"
     found = [
         f"datasets.{DATASET}.clusters={classes}",
         f"datasets.{DATASET}.crop={crop}",
-        f"datasets.{DATASET}.channels={staged.channels}",
-        f"{place}.batch={min(optimiser.batch, len(staged.shorter))}",
+        f"{place}.batch={min(optimiser.batch, len(prepared))}",
         f"{place}.crop={min(optimiser.crop or crop, crop)}",
         "training.evaluations=0",  # labels, if any, are looked at once, at the end
     ]
     if steps is not None:
         found.append(f"{place}.steps={steps}")
-    if staged.labels:
-        found.append(f"datasets.{DATASET}.labels={staged.labels}")
-        if staged.classes != classes:
-            found.append(f"datasets.{DATASET}.over_clustering=true")
+    if prepared.meta.classes and len(prepared.meta.classes) != classes:
+        found.append(f"datasets.{DATASET}.over_clustering=true")
     return found
 
 

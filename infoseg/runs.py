@@ -20,8 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from infoseg.data.store import Prepared
-from infoseg.data.store_meta import Meta, sha256_of
+from infoseg.data.store import Meta, Prepared, sha256_of
 from infoseg.diagnostics import (
     FORMAT,
     Examples,

@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from infoseg.data.pictures import find_pictures, picture_size, read_picture, resized
 from infoseg.data.superpixels import region_count, superpixels
 from infoseg.errors import DataError, visible
 from infoseg.export import Weights, read_weights
@@ -22,7 +23,6 @@ from infoseg.files import write_json, write_whole
 from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method
 from infoseg.own_labels import Labels
-from infoseg.pictures import find_pictures, picture_size, read_picture, resized
 from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
 from infoseg.segmentation_page import write_contact_sheet, write_page
 from infoseg.segmented import Segmented, counted, duration, signals

@@ -198,7 +198,7 @@ def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):
 KILLED = """
 import os, signal
 from infoseg.cli import main
-from infoseg.data.store_writer import PreparedWriter
+from infoseg.data.store import PreparedWriter
 
 add, added = PreparedWriter.add, []
 

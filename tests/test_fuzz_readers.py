@@ -5,7 +5,9 @@ Every reader gets pure noise, and valid input of which a few bytes or values wer
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -15,16 +17,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from helpers import one_data_set
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
-from infoseg.data.coco import read_id_list
-from infoseg.data.coco_instances import person_masks, read_photos
-from infoseg.data.coco_masks import decode_counts, mask_of, polygon_mask, rle_mask
+from infoseg.data.coco import decode_counts, mask_of, person_masks, read_id_list, read_photos
 from infoseg.data.folder import prepare_folder
+from infoseg.data.pictures import has_infrared, picture_size, read_labels, read_picture
 from infoseg.data.potsdam import COLOURS, colours_to_classes
 from infoseg.errors import InfosegError, ParamsError
 from infoseg.settings import Params, load_params
@@ -143,9 +146,9 @@ def encode(counts: list[int]) -> bytes:
     return bytes(out)
 
 
-COMPRESSED = damaged(run_lengths().map(encode))
+COMPRESSED = damaged(run_lengths().map(encode)).map(lambda text: text.decode("latin-1"))
 RLE = st.fixed_dictionaries(
-    {"counts": run_lengths() | COMPRESSED | COMPRESSED.map(lambda b: b.decode("latin-1"))},
+    {"counts": run_lengths() | COMPRESSED},
     optional={"size": st.just([HEIGHT, WIDTH])},
 )
 SEGMENTATIONS = changed(st.lists(CORNERS, max_size=3)) | changed(RLE) | NOISE
@@ -155,7 +158,7 @@ def check_mask(mask: np.ndarray) -> None:
     assert mask.shape == (HEIGHT, WIDTH) and mask.dtype == bool
 
 
-def read_counts(content: bytes | str) -> None:
+def read_counts(content: str) -> None:
     counts = decode_counts(content)
     assert all(isinstance(count, int) for count in counts)
     assert len(counts) <= len(content)
@@ -185,7 +188,7 @@ def instances(draw: Callable) -> bytes:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}],
     }
-    text = json.dumps(draw(changed(content)), default=lambda b: b.decode("latin-1"))
+    text = json.dumps(draw(changed(content)))
     return draw(damaged(text.encode())) if draw(st.booleans()) else text.encode()
 
 
@@ -208,6 +211,37 @@ def read_list(content: bytes) -> None:
         file.write_bytes(content)
         ids = read_id_list(file)
         assert len(set(ids)) == len(ids) and all(i.isdecimal() and i.isascii() for i in ids)
+
+
+def encoded() -> list[bytes]:
+    """One picture in several formats."""
+    pixels = np.arange(16 * 12 * 4, dtype=np.uint8).reshape(16, 12, 4)
+    files = [cv2.imencode(ending, pixels[..., :3])[1].tobytes() for ending in (".png", ".jpg")]
+    files.append(cv2.imencode(".png", pixels[..., :3] * np.uint16(200))[1].tobytes())
+    for mode, compression in (("RGB", "tiff_lzw"), ("RGBX", "tiff_lzw"), ("L", "tiff_deflate")):
+        with io.BytesIO() as file:
+            picture = Image.frombytes("RGBX", (12, 16), pixels.tobytes())
+            picture = picture if mode == "RGBX" else picture.convert("RGB").convert(mode)
+            picture.save(file, "TIFF", compression=compression)
+            files.append(file.getvalue())
+    for kind in (np.uint8, np.uint16):
+        with io.BytesIO() as file:
+            tifffile.imwrite(file, pixels.astype(kind), photometric="rgb", extrasamples=[0])
+            files.append(file.getvalue())
+    return files
+
+
+ENCODED = encoded()
+
+
+def read_any_picture(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "a.tif")
+        file.write_bytes(content)
+        for read in (picture_size, has_infrared, read_labels, lambda f: read_picture(f, 4)):
+            with contextlib.suppress(InfosegError):
+                read(file)
+        assert read_picture(file).dtype == np.uint8
 
 
 DESCRIPTION = {
@@ -308,16 +342,9 @@ def read_override(override: str) -> None:
 
 READERS: dict[str, tuple[st.SearchStrategy, Callable[[Any], None]]] = {
     "colours": (label_colours(), read_colours),
-    "polygon": (
-        changed(CORNERS) | NOISE,
-        lambda value: check_mask(polygon_mask(value, HEIGHT, WIDTH)),
-    ),
-    "run lengths": (
-        changed(run_lengths()) | NOISE,
-        lambda value: check_mask(rle_mask(value, HEIGHT, WIDTH)),
-    ),
-    "compressed run lengths": (COMPRESSED | st.binary() | st.text(), read_counts),
+    "compressed run lengths": (COMPRESSED | st.text(), read_counts),
     "segmentation": (SEGMENTATIONS, lambda value: check_mask(mask_of(value, HEIGHT, WIDTH))),
+    "picture": (damaged(st.sampled_from(ENCODED)) | st.binary(max_size=60), read_any_picture),
     "instances file": (instances() | st.binary(max_size=60), read_instances),
     "id list": (
         damaged(b"000000000030\n000000000025\r\n000000000034\n") | st.binary(max_size=60),

@@ -116,10 +116,10 @@ def test_the_command_line_checks_and_fetches(raw, tmp_path, monkeypatch, capsys)
     said = capsys.readouterr()
     assert "potsdam: " in said.err and "coco: " in said.out
     assert (tmp_path / "raw/paper/coco/files.csv").is_file()
-    assert main(["data", "check"]) == 1
+    assert main(["data"]) == 1
     text = capsys.readouterr().out
-    assert "coco_persons (COCO-Persons): present" in text
-    assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text
+    assert "coco: there" in text and "coco_persons: not prepared" in text
+    assert "potsdam: missing" in text and "4_Ortho_RGBIR.zip" in text
     assert "`infoseg data fetch cocostuff --profile paper`" in text
 
 
@@ -132,7 +132,7 @@ def test_fetching_makes_a_folder_for_every_source_of_the_profile(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert main(["data", "fetch"]) == 1
     said = capsys.readouterr()
-    assert "mine: is not a folder" in said.err and str(tmp_path / "raw/tiny/coco") in said.out
+    assert "mine: raw folder not found" in said.err and str(tmp_path / "raw/tiny/coco") in said.out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/1.png").write_bytes(b"1")
     assert main(["data", "fetch", "mine"]) == 0

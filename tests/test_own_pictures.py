@@ -6,6 +6,7 @@ import io
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,12 +16,18 @@ from PIL import Image
 from test_segmentation import weights
 
 from infoseg.cli import main
+from infoseg.data.pictures import (
+    MOST_PIXELS,
+    find_pictures,
+    has_infrared,
+    picture_size,
+    read_picture,
+)
+from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 from infoseg.export import read_weights
 from infoseg.methods.base import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
-from infoseg.own_staging import stage
-from infoseg.pictures import MOST_PIXELS, find_pictures, has_infrared, picture_size, read_picture
 from infoseg.runs import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.segmented import Segmented, sentences
@@ -72,9 +79,7 @@ def save(kind: str, folder):
             Image.fromarray(np.asarray(grey).astype(np.uint16) << 8).save(path)
             return path, greys
         case "png RGB 16":
-            import imagecodecs
-
-            path.write_bytes(imagecodecs.png_encode(wide))
+            cv2.imwrite(str(path), wide[..., ::-1])
         case "tiff RGB":
             tifffile.imwrite(path, RED_LEFT, photometric="rgb", compression="zlib")
         case "tiff grey":
@@ -126,7 +131,6 @@ def test_every_kind_of_picture_shows_what_it_shows(tmp_path, kind):
     found = read_picture(path)
     assert near(found, expected)
     assert picture_size(path) == expected.shape[:2]
-    assert found.flags.writeable  # PyTorch warns of others
     assert has_infrared(path) == (kind == "tiff RGBIR")
 
 
@@ -431,9 +435,9 @@ def test_pictures_of_rgb_and_infrared_are_learnt_from_with_all_four_bands(tmp_pa
 def test_one_picture_without_infrared_makes_all_of_them_rgb(tmp_path):
     folder = infrared(tmp_path / "in", 2)
     Image.fromarray(scene(48, 64, 5)).save(folder / "q.png")
-    staged = stage(find_pictures(folder), tmp_path / "out", None, None)
-    assert staged.channels == 3
-    assert read_picture(tmp_path / "out/images/p0.png").shape == (48, 64, 3)
+    train_on_folder(folder, 2, out=tmp_path / "out", steps=2, overrides=QUICK)
+    prepared = load_prepared(tmp_path / "out/prepared/folder/pictures")
+    assert prepared.image(0).shape == (48, 64, 3)
 
 
 def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
@@ -505,22 +509,18 @@ def test_too_few_pictures(tmp_path):
     assert "3 pictures are few" in said[0]
 
 
-def test_somebody_elses_folder_is_not_emptied(tmp_path):
-    folder = pictures(tmp_path / "pictures", 3)  # and --out is where it lies
-    with pytest.raises(DataError, match="is in the way"):
-        train_on_folder(folder, 2, out=tmp_path)
-    assert len(list(folder.iterdir())) == 3
-
-
-def test_staging_shrinks_and_leaves_out_the_smallest(tmp_path, capsys):
-    folder = pictures(tmp_path / "in", 2, (200, 300))
-    Image.fromarray(scene(20, 64)).save(folder / "tiny.png")
-    staged = stage(find_pictures(folder), tmp_path / "out", 96, None)
-    assert staged.shorter == [96, 96]
-    assert "tiny.png: is 64 x 20 pixels, fewer than the 32" in capsys.readouterr().err
-    again = stage(find_pictures(folder)[:1], tmp_path / "out", 96, None)
-    assert again.shorter == [96]
-    assert len(list((tmp_path / "out/images").iterdir())) == 1
+def test_other_pictures_of_the_same_folder_are_seen(tmp_path):
+    folder, out = pictures(tmp_path / "in", 3, (200, 300)), tmp_path / "out"
+    train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
+    (folder / "p0.png").unlink()
+    Image.fromarray(scene(20, 64)).save(folder / "small.png")
+    train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
+    index = load_prepared(out / "prepared/folder/pictures").index
+    assert index["id"].tolist() == ["p1", "p2", "small"]
+    assert index["height"].tolist() == [96, 96, 20]
+    (folder / "images").mkdir()
+    with pytest.raises(DataError, match="holds a folder named images beside its pictures"):
+        train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
 
 
 def test_example_pictures_are_scenes_of_the_tiny_profile(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
 from infoseg.data import scene_views, scenes
-from infoseg.data.coco_classes import IGNORE, STUFF15_CLASSES, stuff3_lookup, stuff15_lookup
+from infoseg.data.coco import IGNORE, STUFF15_CLASSES, stuff3_lookup, stuff15_lookup
 from infoseg.data.scene_annotations import polygons, run_lengths
 from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
 

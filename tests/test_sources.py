@@ -18,7 +18,7 @@ import yaml
 from http_server import Reply, file_server
 
 from infoseg.data import sources as module
-from infoseg.data.coco_layout import IIC_LISTS
+from infoseg.data.coco import IIC_LISTS
 from infoseg.data.sources import (
     TABLE,
     Found,

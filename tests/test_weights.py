@@ -17,7 +17,7 @@ from test_segmentation import picture, weights
 import infoseg.export
 import infoseg.export_run
 from infoseg.cli import main
-from infoseg.data.store_meta import sha256_of
+from infoseg.data.store import sha256_of
 from infoseg.errors import DataError
 from infoseg.export import EXPORT_FORMAT, LIMITS, Export, card_path, export_weights, read_weights
 from infoseg.export_run import _licences, export_run

@@ -1,183 +1,143 @@
-"""A data set of one's own: a folder of pictures, with or without label maps.
+"""A data set of one's own: a folder, or a zip, of pictures with or without label maps.
 
     images/*.jpg, .jpeg, .png, .tif, .tiff     the pictures; the name without ending is the id
     <labels>/<id>.png                          8-bit class indices, 255 = ignore; optional
     dataset.json                               class names of every label folder; optional
 
-``dataset.json`` holds, under the name of each label folder, ``{"classes": {"0": "sky", ...}}``.
+Without images/, the pictures are those of the folder itself. ``dataset.json`` lies beside the label
+folder and holds, under its name, ``{"classes": {"0": "sky", ...}}``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Unpack
 
 import cv2
 import numpy as np
 
-from infoseg.data.imaging import (
-    check_same_size,
-    fit_shorter_side,
+from infoseg.data.archives import RawFolders, places, read_bytes
+from infoseg.data.ingest import Options, Sample, ingest
+from infoseg.data.pictures import (
+    ENDINGS,
+    check_size,
+    files_by_stem,
     read_labels,
-    read_rgb,
-    read_tiff,
+    read_picture,
+    resized,
 )
-from infoseg.data.ingest import OnBadInput, Sample, ingest
-from infoseg.data.raw import RawFolders, raw_folders, read_all
-from infoseg.data.store_meta import IGNORE
-from infoseg.data.store_writer import PreparedWriter
+from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
-from infoseg.settings import SuperpixelSettings, one_line
-
-_DESCRIPTION_LIMIT = 2**24
-"""Bytes that ``dataset.json`` may have."""
-
-_ENDINGS = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+from infoseg.settings import one_line
 
 
 def prepare_folder(
     raw: RawFolders,
     out: Path | str,
     *,
-    name: str,
     labels: str | None = None,
-    classes: Sequence[str] | None = None,
     shorter_side: int | None = None,
     channels: int = 3,
-    superpixels: SuperpixelSettings | None = None,
-    on_bad_input: OnBadInput = "error",
-    progress: bool = False,
-    threads: int = 2,
+    **options: Unpack[Options],
 ) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
-    labels: name of the label folder, None for none. A picture without a label map is unlabelled.
-    classes: names in label order, where ``dataset.json`` is absent or says something else.
-    shorter_side: bring the shorter side down to so many pixels, averaging areas (labels: nearest
-    neighbour); smaller pictures stay as they are. channels: 3 for RGB, 4 for 8-bit TIFFs of four
-    bands. Pictures are turned upright as their EXIF orientation says; label maps are expected in
-    the upright orientation.
+    labels: name or path of the label folder, None for none. A picture without a label map is
+    unlabelled. Classes that ``dataset.json`` does not name are "class 0" to the largest value of
+    the label maps. shorter_side: bring the shorter side down to so many pixels, averaging areas
+    (labels: nearest neighbour); smaller pictures stay as they are. channels: 3 for RGB, 4 for TIFFs
+    of four bands. Pictures are turned upright as their EXIF orientation says; label maps are
+    expected upright.
 
-    superpixels: settings of the superpixels to store with every image; None stores none.
-
-    Raises DataError for a missing folder, unknown classes, two pictures with one id, and, unless
-    ``on_bad_input`` is "skip", for an unreadable file, a label map of another size, with a value
-    that is no class, or without a picture.
+    Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
+    one id, and, unless ``on_bad_input`` is "skip", for an unreadable file, a label map of another
+    size, with a value that is no class, or without a picture.
     """
-    raw, *more = raw_folders(raw)
-    if more:
-        raise ValueError(f"pictures lie in one folder, not {1 + len(more)}")
-    if channels not in (3, 4):
-        raise ValueError(f"channels must be 3 or 4, not {channels}")
-    if shorter_side is not None and shorter_side < 1:
-        raise ValueError(f"shorter_side must be at least 1, not {shorter_side}")
-    pictures = _some_files(raw / "images", _ENDINGS)
-    maps = {} if labels is None else _some_files(raw / labels, {".png"})
-    description = raw / "dataset.json"
-    if classes is None:
-        classes = [] if labels is None else read_classes(description, labels)
-    if labels is not None and not classes:
-        raise DataError(
-            f"no class names for the label folder {labels!r}",
-            file=description,
-            advice="Describe them there, or pass classes",
-        )
-    lonely = [maps[key] for key in maps if key not in pictures]
+    root = places(raw)[0]
+    images = root / "images"
+    pictures = _some_files(images if images.is_dir() else root, ENDINGS)
+    maps, classes, sources = {}, [], {}
+    if labels is not None:
+        label_folder = root / labels
+        maps = _some_files(label_folder, (".png",))
+        description = label_folder.parent / "dataset.json"
+        sources = {description.name: description} if description.is_file() else {}
+        classes = read_classes(description, label_folder.name) or _numbered(maps)
 
-    def prepare(item: tuple[str, Path | None]) -> list[Sample]:
-        key, picture = item
-        label_file = maps.get(key)
-        if picture is None:
+    def prepare(key: str) -> list[Sample]:
+        if key not in pictures:
             raise DataError(
                 "there is no picture for this label map",
-                file=label_file,
+                file=maps[key],
                 advice="Remove the label map, or add the picture to images/",
             )
-        image = read_rgb(picture, upright=True) if channels == 3 else read_tiff(picture, 4)
-        label = None
-        if label_file is not None:
-            label = read_labels(label_file)
-            check_same_size(label, image, label_file)
-            _check_values(label, len(classes), label_file)
-        factor = fit_shorter_side(image.shape[:2], shorter_side)
-        if factor < 1:
-            height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-            if label is not None:
-                label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
-        return [Sample(key, image, label, "train")]
+        if key.encode("utf-8", "replace").decode() != key:
+            raise DataError("has a name that is not UTF-8", file=pictures[key], advice="Rename it")
+        image, label = read_picture(pictures[key], channels), None
+        size = image.shape[:2]
+        scale = min(1.0, shorter_side / min(size)) if shorter_side else 1.0
+        height, width = (max(1, round(side * scale)) for side in size)
+        if key in maps:
+            label = read_labels(maps[key])
+            check_size(label, size, maps[key])
+            _check_values(label, len(classes), maps[key])
+            label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+        return [Sample(key, resized(image, (height, width)), label)]
 
-    items: list[tuple[str, Path | None]] = [(key, pictures[key]) for key in pictures]
-    items += [(file.stem, None) for file in lonely]
-    with PreparedWriter(
-        out,
-        name=name,
+    ingest(
+        raw, out, [*pictures, *(key for key in maps if key not in pictures)], prepare,
         channels=channels,
         classes=classes,
-        parameters={
-            "protocol": "folder",
-            "labels": labels,
-            "shorter_side": shorter_side,
-            "channels": channels,
-            "on_bad_input": on_bad_input,
-        },
-        sources={"dataset.json": description} if description.is_file() else {},
-        superpixels=superpixels,
-    ) as writer:
-        ingest(
-            writer, items, prepare,
-            raw=raw, on_bad_input=on_bad_input, progress=progress, threads=threads,
-        )  # fmt: skip
+        parameters=dict(
+            protocol="folder", labels=labels, shorter_side=shorter_side, channels=channels
+        ),
+        sources=sources,
+        **options,
+    )  # fmt: skip
 
 
-def files_by_stem(folder: Path, endings: Collection[str]) -> dict[str, Path]:
-    """The files of a folder by their name without its ending, sorted by it; hidden ones left out.
-
-    Raises DataError for two that differ in their endings alone.
-    """
-    files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir(), key=lambda file: (file.stem, file.name)):
-        if file.suffix.lower() not in endings or file.name.startswith(".") or not file.is_file():
-            continue
-        if file.stem in files:
-            raise DataError(
-                f"has the same name as {files[file.stem].name}",
-                file=file,
-                advice="Rename one of the two",
-            )
-        files[file.stem] = file
-    return files
-
-
-def _some_files(folder: Path, endings: Collection[str]) -> dict[str, Path]:
+def _some_files(folder: Traversable, endings: tuple[str, ...]) -> dict[str, Traversable]:
     if not folder.is_dir():
         raise DataError("folder not found", file=folder, advice="Create it, or check the path")
     files = files_by_stem(folder, endings)
     if not files:
-        raise DataError(f"holds no file ending in {', '.join(sorted(endings))}", file=folder)
+        raise DataError(
+            f"holds no file ending in {', '.join(endings)}", file=folder, advice="Put some there"
+        )
     return files
 
 
-def read_classes(description: Path, labels: str) -> list[str]:
-    """Class names of a label folder in label order; empty where `dataset.json` is not there.
+def _numbered(maps: dict[str, Traversable]) -> list[str]:
+    """Return "class 0" to the largest value of the label maps that can be read."""
+    largest = 0
+    for file in maps.values():
+        try:
+            label = read_labels(file)
+        except DataError:  # said, or left out, when its picture is prepared
+            continue
+        largest = max(largest, int(label[label != IGNORE].max(initial=0)))
+    return [f"class {i}" for i in range(largest + 1)]
+
+
+def read_classes(description: Traversable, labels: str) -> list[str]:
+    """Return the class names of a label folder in label order; none without `dataset.json`.
 
     Raises DataError for one that does not describe them.
     """
     if not description.is_file():
         return []
     try:
-        content = json.loads(read_all(description, _DESCRIPTION_LIMIT))
+        content = json.loads(read_bytes(description, 2**24))
         if content.get("ignore_index", IGNORE) != IGNORE:
             raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
-        if not all(isinstance(entry, str) for entry in table):
-            raise ValueError("class names must be strings")
         for entry in table:  # names are written into tables, figures and XML
             one_line(entry)
-        if len(table) > IGNORE:
-            raise ValueError(f"{len(table)} classes; {IGNORE} is the most beside the ignore value")
+        if not 0 < len(table) <= IGNORE:
+            raise ValueError(f"{len(table)} classes; 1 to {IGNORE} are possible")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"does not describe the classes of {labels!r} ({type(error).__name__}: {error})",
@@ -187,13 +147,15 @@ def read_classes(description: Path, labels: str) -> list[str]:
     return table
 
 
-def _check_values(label: np.ndarray, n_classes: int, file: Path) -> None:
+def _check_values(label: np.ndarray, n_classes: int, file: Traversable) -> None:
     wrong = (label >= n_classes) & (label != IGNORE)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
+        value = int(label[row, column])
+        one_based = value == n_classes and label.min() > 0
         raise DataError(
-            f"value {label[row, column]} at row {row}, column {column} is none of the "
-            f"{n_classes} classes",
+            f"value {value} at row {row}, column {column} is none of the {n_classes} classes",
             file=file,
-            advice=f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore",
+            advice=f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
+            + ("; these seem to count from 1" if one_based else ""),
         )

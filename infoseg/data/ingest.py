@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from infoseg.data.raw import RawFolders, raw_folders
-from infoseg.data.store_writer import PreparedWriter
-from infoseg.data.superpixels import superpixels
+from infoseg.data.archives import RawFolders, raw_folders
+from infoseg.data.store import PreparedWriter
+from infoseg.data.superpixels import superpixels as make_superpixels
 from infoseg.errors import DataError
 from infoseg.settings import SuperpixelSettings
 
 log = logging.getLogger(__name__)
 
-OnBadInput = Literal["error", "skip"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,96 +32,109 @@ Result = TypeVar("Result")
 class Sample:
     """One image on its way into a prepared data set; shapes as in ``PreparedWriter.add``.
 
-    regions: left to :func:`ingest` unless the reader has its own.
+    note: what ``meta.json`` should say about it.
     """
 
     id: str
     image: np.ndarray
     labels: np.ndarray | None
-    split: str
-    regions: np.ndarray | None = None
+    split: str = "train"
+    note: str = ""
+
+
+class Options(TypedDict, total=False):
+    """What every reader takes and passes on to ``ingest``, which explains it."""
+
+    name: str
+    superpixels: SuperpixelSettings | None
+    on_bad_input: Literal["error", "skip"]
+    progress: bool
+    threads: int
 
 
 def ingest(
-    writer: PreparedWriter,
+    raw: RawFolders,
+    out: Path | str,
     items: Sequence[Item],
     prepare: Callable[[Item], list[Sample]],
     *,
-    raw: RawFolders,
-    on_bad_input: OnBadInput,
+    channels: int,
+    classes: Sequence[str],
+    parameters: Mapping[str, Any],
+    name: str,
+    sources: Mapping[str, Traversable] | None = None,
+    notes: Sequence[str] = (),
+    superpixels: SuperpixelSettings | None = None,
+    on_bad_input: Literal["error", "skip"] = "error",
     progress: bool = False,
     threads: int = 2,
-    ahead: int | None = None,
-    limit: int | None = None,
 ) -> None:
-    """Write ``prepare(item)`` for every item, in the order of ``items``.
+    """Prepare a data set into the directory ``out``: ``prepare(item)`` of every item, in order.
 
-    An item is one raw input and gives any number of images, also none. ``prepare``, and the
-    superpixels if the writer has settings for them, run in ``threads`` threads (decoders and SLIC
-    release the GIL), yet the bytes written do not depend on their number. on_bad_input: "error"
-    lets a DataError through; "skip" logs a warning, records the file with its path below the raw
-    folder, and leaves the whole item out. ahead: items in memory at a time; ``2 * threads`` unless
-    given. limit: stop after so many images.
+    An item is one raw input and gives any number of images, also none. Items are prepared, and
+    their superpixels made, in ``threads`` threads (decoders and SLIC release the GIL); the bytes
+    written do not depend on their number. superpixels: None stores none. on_bad_input: "error" lets
+    a DataError through; "skip" logs a warning, records the file with its path below the raw folder,
+    and leaves the whole item out. The rest is as in ``PreparedWriter``.
     """
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
 
-    def work(item: Item) -> list[Sample]:
-        return [_with_regions(sample, writer.superpixels) for sample in prepare(item)]
+    def work(item: Item) -> list[tuple[Sample, np.ndarray | None]]:
+        return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
 
-    written = 0
-    bar = tqdm(total=len(items), desc=writer.name, mininterval=1.0, disable=not progress)
-    results = ordered_map(work, items, threads, ahead)
-    with logging_redirect_tqdm(), bar, closing(results):
+    parameters = {**parameters, "on_bad_input": on_bad_input}
+    bar = tqdm(total=len(items), desc=name, mininterval=1.0, disable=not progress)
+    with (
+        PreparedWriter(
+            out, name=name, channels=channels, classes=classes, parameters=parameters,
+            sources=sources, notes=notes, superpixels=superpixels,
+        ) as writer,
+        logging_redirect_tqdm(),
+        bar,
+        closing(ordered_map(work, items, threads)) as results,
+    ):  # fmt: skip
         for result in results:
             try:
-                for sample in result():
-                    if limit is not None and written >= limit:
-                        return
-                    writer.add(sample.id, sample.image, sample.labels, sample.split, sample.regions)
-                    written += 1
+                for sample, regions in result():
+                    writer.add(sample.id, sample.image, sample.labels, sample.split, regions)
+                    writer.notes += [sample.note] if sample.note else []
             except DataError as error:
                 if on_bad_input == "error":
                     raise
                 log.warning("left out: %s", error)
-                writer.skip(*_below(error, raw))
+                writer.skip(_below(error.file or Path("."), raw), error.problem)
             bar.update()
 
 
-def _with_regions(sample: Sample, settings: SuperpixelSettings | None) -> Sample:
-    if settings is None or sample.regions is not None:
-        return sample
+def _regions(sample: Sample, settings: SuperpixelSettings | None) -> np.ndarray | None:
     try:
-        return replace(sample, regions=superpixels(sample.image, settings))
+        return None if settings is None else make_superpixels(sample.image, settings)
     except DataError as error:
         raise DataError(f"{sample.id}: {error.problem}", advice=error.advice) from None
 
 
-def _below(error: DataError, raw: RawFolders) -> tuple[Path, str]:
-    if error.file is None:
-        return Path("."), error.problem
+def _below(file: Path, raw: RawFolders) -> Path:
+    """Return a file's path below the raw folder that it lies in, or its name."""
     for folder in raw_folders(raw):
-        if error.file.is_relative_to(folder):
-            below = error.file.relative_to(folder)
-            return (Path(folder.name) / below if folder.is_file() else below), error.problem
-    return Path(error.file.name), error.problem
+        if file.is_relative_to(folder):
+            return file.relative_to(folder.parent if folder.is_file() else folder)
+    return Path(file.name)
 
 
 def ordered_map(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int | None = None
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Generator[Callable[[], Result], None, None]:
     """Yield, for every item in order, a call that returns ``work(item)`` or raises its error.
 
-    At most ``ahead`` items (unless given, ``2 * threads``) are at work or wait for their turn, so
-    memory does not grow with the data set.
+    At most ``2 * threads`` items are at work or wait for their turn, so memory does not grow.
     """
-    most = ahead or 2 * threads
     pool = ThreadPoolExecutor(max_workers=threads)
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= most:
+            if len(pending) >= 2 * threads:
                 yield pending.popleft().result
         while pending:
             yield pending.popleft().result

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from threading import Semaphore
-from typing import Literal
+from threading import Lock
+from typing import Literal, Unpack
 
 import cv2
 import numpy as np
 
-from infoseg.data.imaging import check_size, read_tiff, rescale_labels
-from infoseg.data.ingest import OnBadInput, Sample, ingest, log
-from infoseg.data.raw import POTSDAM_ARCHIVES, RawFolders, files_below, places
-from infoseg.data.store_meta import IGNORE
-from infoseg.data.store_writer import PreparedWriter
+from infoseg.data.archives import RawFolders, files_below, places
+from infoseg.data.ingest import Options, Sample, ingest, log
+from infoseg.data.pictures import check_size, read_picture, rescale_labels
+from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
-from infoseg.settings import SuperpixelSettings
+
+ARCHIVES = ("4_Ortho_RGBIR.zip", "5_Labels_for_participants.zip", "5_Labels_all.zip")
 
 CLASSES = {
     "potsdam6": ("road", "building", "low vegetation", "tree", "car", "clutter"),
@@ -47,9 +47,8 @@ LABELLED_TILES = frozenset(
 
 N_TILES = 38
 
-_READERS, _THREADS = 2, 8
-"""Tiles that are read at the same time, 0.3 GB each, and tiles that are in memory at half size,
-65 MB each with labels and superpixels: 1.5 GB in all, whatever the number of cores."""
+_THREADS = 2
+"""Tiles at work at a time, one of them being read: 1 GB, whatever the number of cores."""
 
 _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNORECASE)
 
@@ -61,24 +60,16 @@ class _Tile:
     image: Traversable | None
     label: Traversable | None
 
-    @property
-    def labelled(self) -> bool:
-        return (self.row, self.column) in LABELLED_TILES
-
 
 def prepare_potsdam(
     raw: RawFolders,
     out: Path | str,
     *,
-    name: str,
     variant: Literal["potsdam6", "potsdam3"],
     grid: int = 15,
     crop: int = 200,
     colour_tolerance: int = 80,
-    superpixels: SuperpixelSettings | None = None,
-    on_bad_input: OnBadInput = "error",
-    progress: bool = False,
-    threads: int = 2,
+    **options: Unpack[Options],
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
@@ -99,78 +90,52 @@ def prepare_potsdam(
     the notes. 0 demands exact colours; at most 127. No tolerance makes labels of 5_Labels_all's
     tile 4_12, which shows them drawn over the picture (torchgeo issue 1727): that is an error.
 
-    superpixels: settings of the superpixels to store with every image; None stores none. threads:
-    more than eight are not used, so that memory stays at 1.5 GB.
-
     Raises DataError for a missing folder, a broken archive, no tiles, one tile twice, and, unless
     ``on_bad_input`` is "skip", for an unreadable file, another size or band count, a colour that is
     no class, a label missing for one of the 24 tiles, or a label without its tile.
     """
-    if variant not in CLASSES:
-        raise ValueError(f"variant must be one of {sorted(CLASSES)}, not {variant!r}")
-    if grid < 1 or crop < 1 or not 0 <= colour_tolerance <= 127:
-        raise ValueError("grid and crop must be at least 1, colour_tolerance in 0..127")
-    tiles = _find_tiles(places(raw, POTSDAM_ARCHIVES))
-    notes = []
+    tiles, reading = _find_tiles(places(raw, ARCHIVES)), Lock()
     count = sum(tile.image is not None for tile in tiles)
-    if count != N_TILES:
-        notes.append(f"{count} tiles instead of the {N_TILES} of the published data set.")
-    repaired: dict[str, int] = {}
-    reading = Semaphore(_READERS)
+    notes = [f"{count} tiles instead of the {N_TILES} of the published data set."]
 
     def prepare(tile: _Tile) -> list[Sample]:
         with reading:
-            half, labels = _read_tile(tile, grid * crop, colour_tolerance, repaired)
+            half, labels, note = _read_tile(tile, grid * crop, colour_tolerance)
         if labels is not None and variant == "potsdam3":
             labels = np.array(TO_THREE, np.uint8)[labels]
-        return [
-            Sample(
-                f"{tile.row}_{tile.column}_r{i:02d}_c{j:02d}",
-                half[i * crop : (i + 1) * crop, j * crop : (j + 1) * crop],
-                None
-                if labels is None
-                else labels[i * crop : (i + 1) * crop, j * crop : (j + 1) * crop],
-                "train",
-            )
-            for i in range(grid)
-            for j in range(grid)
-        ]
+        samples = []
+        for i in range(grid):
+            for j in range(grid):
+                cut = np.s_[i * crop : (i + 1) * crop, j * crop : (j + 1) * crop]
+                key = f"{tile.row}_{tile.column}_r{i:02d}_c{j:02d}"
+                label = None if labels is None else labels[cut]
+                samples.append(Sample(key, half[cut], label, note="" if samples else note))
+        return samples
 
-    with PreparedWriter(
-        out,
-        name=name,
+    options["threads"] = min(options.get("threads", _THREADS), _THREADS)
+    ingest(
+        raw, out, tiles, prepare,
         channels=4,
         classes=CLASSES[variant],
-        parameters={
-            "protocol": "potsdam",
-            "variant": variant,
-            "grid": grid,
-            "crop": crop,
-            "colour_tolerance": colour_tolerance,
-            "on_bad_input": on_bad_input,
-        },
-        notes=notes,
-        superpixels=superpixels,
-    ) as writer:
-        ingest(
-            writer, tiles, prepare,
-            raw=raw, on_bad_input=on_bad_input, progress=progress,
-            threads=min(threads, _THREADS), ahead=_THREADS,
-        )  # fmt: skip
-        for file, pixels in sorted(repaired.items()):
-            writer.notes.append(f"{file}: {pixels} pixels off the six colours, rounded to them.")
+        parameters=dict(
+            protocol="potsdam", variant=variant, grid=grid, crop=crop,
+            colour_tolerance=colour_tolerance,
+        ),
+        notes=notes if count != N_TILES else (),
+        **options,
+    )  # fmt: skip
 
 
-def _find_tiles(found: Sequence[Traversable]) -> list[_Tile]:
+def _find_tiles(roots: Sequence[Traversable]) -> list[_Tile]:
     """Return every tile in any of the places, by row and column."""
     images: dict[tuple[int, int], Traversable] = {}
     labels: dict[tuple[int, int], Traversable] = {}
-    for place in found:
-        here: dict[tuple[str, int, int], list[Traversable]] = defaultdict(list)
+    for place in roots:
+        tiles: dict[tuple[str, int, int], list[Traversable]] = defaultdict(list)
         for file in files_below(place):
             if match := _NAME.fullmatch(file.name):
-                here[match[3].lower(), int(match[1]), int(match[2])].append(file)
-        for (kind, row, column), files in here.items():
+                tiles[match[3].lower(), int(match[1]), int(match[2])].append(file)
+        for (kind, row, column), files in tiles.items():
             if kind == "rgbir":
                 images.setdefault((row, column), _only(files))
                 continue
@@ -181,7 +146,7 @@ def _find_tiles(found: Sequence[Traversable]) -> list[_Tile]:
     if not images:
         raise DataError(
             "no file named like top_potsdam_2_10_RGBIR.tif",
-            file=found[0],
+            file=roots[0],
             advice="Put 4_Ortho_RGBIR.zip and 5_Labels_for_participants.zip there, packed or not",
         )
     return [
@@ -208,15 +173,13 @@ def _only(files: list[Traversable]) -> Traversable:
     return files[0]
 
 
-def _read_tile(
-    tile: _Tile, side: int, tolerance: int, repaired: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a tile at half size: (side, side, 4) uint8 and its labels (side, side) or None."""
+def _read_tile(tile: _Tile, side: int, tolerance: int) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return a tile at half size, (side, side, 4) uint8, its labels or None, and a note."""
     if tile.image is None:
         raise DataError(
             "there is no RGBIR tile for this label", file=tile.label, advice="Add the tile"
         )
-    full = read_tiff(tile.image, 4)
+    full = read_picture(tile.image, 4)
     if full.shape[:2] != (2 * side, 2 * side):
         raise DataError(
             f"is {full.shape[1]} x {full.shape[0]} pixels; grid * crop asks for {2 * side} x "
@@ -226,21 +189,21 @@ def _read_tile(
         )
     half = cv2.resize(full, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_LINEAR)
     del full  # 144 MB, before the 108 MB of the label come
-    if not tile.labelled:
-        return half, None
+    if (tile.row, tile.column) not in LABELLED_TILES:
+        return half, None, ""
     if tile.label is None:
         raise DataError(
             "its label is missing although this is one of the 24 labelled tiles",
             file=tile.image,
             advice="Add top_potsdam_R_C_label.tif from 5_Labels_for_participants.zip",
         )
-    colours = read_tiff(tile.label, 3)
+    colours = read_picture(tile.label)
     check_size(colours, (2 * side, 2 * side), tile.label)
     labels, off = colours_to_classes(colours, tile.label, tolerance)
+    note = f"{tile.label.name}: {off} pixels off the six colours, rounded to them." if off else ""
     if off:
-        log.warning("%s: %d pixels off the six label colours, rounded", tile.label, off)
-        repaired[tile.label.name] = off
-    return half, rescale_labels(labels, 0.5)
+        log.warning(note)
+    return half, rescale_labels(labels, 0.5), note
 
 
 _STRIP = 128

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from infoseg.data.coco_classes import FINE_NAMES, IGNORE
+from infoseg.data.coco import FINE_NAMES, IGNORE
 from infoseg.data.scene_textures import Mood, fractal, grid, polygon
 
 FINE = {name: FINE_NAMES.index(name) for name in FINE_NAMES}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from infoseg.data.coco_classes import IGNORE
+from infoseg.data.coco import IGNORE
 from infoseg.data.scene_canvas import Canvas
 from infoseg.data.scene_indoors import goods, interior, linen, market, meal
 from infoseg.data.scene_outdoors import (

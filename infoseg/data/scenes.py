@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from infoseg.data import scene_aerial, scene_figures, scene_views
 from infoseg.data.abandoned import hold, remove_abandoned
-from infoseg.data.coco_classes import IGNORE, stuff3_lookup, stuff15_lookup
+from infoseg.data.coco import IGNORE, stuff3_lookup, stuff15_lookup
 from infoseg.data.scene_annotations import annotation
 from infoseg.files import make_folder, storing
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from infoseg.data.raw import ARCHIVE_DAMAGE
+from infoseg.data.archives import ARCHIVE_DAMAGE
 from infoseg.data.source_table import TABLE, Address, Group, SourceFile, Sources, load_sources
 from infoseg.data.verify import (
     AGAIN,

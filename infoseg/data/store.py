@@ -2,29 +2,122 @@
 
 A directory holds ``images.bin`` (uint8, images of any size one after the other, each row by row
 with its C channels interleaved), ``labels.bin`` (one uint8 per pixel in the same order),
-``regions.bin`` (superpixels, one little-endian uint16 per pixel in the same order; only if they
-were asked for), ``index.csv`` (which pixels belong to which image) and ``meta.json``
-(:class:`Meta`). Offsets count pixels, so one number addresses all three. The same input gives the
-same bytes.
+``regions.bin`` (superpixels, one little-endian uint16 per pixel in the same order; only if there
+are any), ``index.csv`` (which pixels belong to which image) and ``meta.json`` (:class:`Meta`).
+Offsets count pixels, so one number addresses all three. The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
+import csv
+import glob
+import hashlib
+import io
 import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pandas as pd
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from infoseg.data.store_meta import COLUMNS, FORMAT_VERSION, IGNORE, FileFacts, Meta, sha256_of
-from infoseg.data.store_writer import PreparedWriter
-from infoseg.errors import DataError
+from infoseg.errors import DataError, visible
+from infoseg.files import storing, sync_folder
+from infoseg.settings import SuperpixelSettings
 
-__all__ = ["FORMAT_VERSION", "IGNORE", "Meta", "Prepared", "PreparedWriter", "load_prepared"]
+if TYPE_CHECKING:
+    import pandas as pd
 
+FORMAT_VERSION = 2
+IGNORE = 255
+#: Header of ``index.csv``.
+COLUMNS = ("id", "split", "offset", "height", "width", "labelled")
+#: What a prepared data set may consist of, beside ``meta.json``.
+FILES = {"images.bin", "labels.bin", "regions.bin", "index.csv"}
 _AGAIN = "Run the preparation of this data set again"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileFacts(_Strict):
+    """Size in bytes and SHA-256 of one file of the prepared data set."""
+
+    bytes: int
+    sha256: str
+
+
+class SplitCount(_Strict):
+    """How many images a split has, and how many of them carry labels."""
+
+    images: int
+    labelled: int
+
+
+class Skipped(_Strict):
+    """An input that was left out: its path below the raw folder, and why."""
+
+    file: str
+    reason: str
+
+
+class Meta(_Strict):
+    """``meta.json``: everything that is known about a prepared data set.
+
+    class_pixels: labelled pixels of each class, in class order.
+    ignored_share: share of 255 among the pixels of labelled images; 0 if none is labelled.
+    mean, std: per channel over all pixels of all images, in 0..1 (values / 255).
+    regions: largest number of superpixels in an image; 0 if none were computed.
+    sources: SHA-256 of the raw files that decide what is in the data set, by their raw path.
+    """
+
+    format_version: int
+    name: str
+    channels: int
+    classes: list[str]
+    ignore_index: int
+    n_images: int
+    n_pixels: int
+    splits: dict[str, SplitCount]
+    class_pixels: list[int]
+    ignored_pixels: int
+    ignored_share: float
+    mean: list[float]
+    std: list[float]
+    regions: int
+    files: dict[str, FileFacts]
+    sources: dict[str, str]
+    parameters: dict[str, Any]
+    n_skipped: int
+    skipped: list[Skipped]
+    notes: list[str]
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_known(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
+        # Names become paths, and a prepared data set may come from somebody else.
+        if unknown := files.keys() - FILES:
+            raise ValueError(f"{min(unknown)!r} is no file of a prepared data set")
+        return files
+
+
+def sha256_of(file: Traversable | str) -> str:
+    """Return the SHA-256 of a file, or of an archive's member, as 64 hexadecimal digits."""
+    with (Path(file) if isinstance(file, str) else file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ---- reading -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,13 +142,11 @@ class Prepared:
 
     def image(self, i: int) -> np.ndarray:
         """Return image i as (H, W, C) uint8, a read-only view."""
-        pixels, height, width = self._where(i)
-        return self.images[pixels].reshape(height, width, self.meta.channels)
+        return self._view(self.images, i)
 
     def label(self, i: int) -> np.ndarray:
         """Return the labels of image i as (H, W) uint8, a read-only view."""
-        pixels, height, width = self._where(i)
-        return self.labels[pixels].reshape(height, width)
+        return self._view(self.labels, i)
 
     def region(self, i: int) -> np.ndarray:
         """Return the superpixels of image i as (H, W) uint16, a read-only view.
@@ -64,14 +155,13 @@ class Prepared:
         """
         if self.regions is None:
             raise DataError("was prepared without superpixels", file=self.path)
-        pixels, height, width = self._where(i)
-        return self.regions[pixels].reshape(height, width)
+        return self._view(self.regions, i)
 
-    def _where(self, i: int) -> tuple[slice, int, int]:
+    def _view(self, pixels: np.ndarray, i: int) -> np.ndarray:
         if not -len(self) <= i < len(self):
             raise IndexError(f"image {i} of a data set of {len(self)}")
         offset, height, width = (int(self.index[c].iat[i]) for c in ("offset", "height", "width"))
-        return slice(offset, offset + height * width), height, width
+        return pixels[offset : offset + height * width].reshape(height, width, *pixels.shape[1:])
 
 
 def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
@@ -80,18 +170,19 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     Format version, file sizes and the index's own consistency are always checked; ``verify``
     also reads every byte to compare the hashes. Raises DataError naming the file at fault.
     """
+    import pandas as pd  # deferred: a third of a second that commands without data do not need
+
     path = Path(path)
     meta = _load_meta(path / "meta.json")
-    for file, facts in meta.files.items():
-        _check_file(path / file, facts, verify)
+    for name, facts in meta.files.items():
+        _check_file(path / name, facts, verify)
     index = pd.read_csv(
         path / "index.csv", dtype={"id": str, "split": str}, keep_default_na=False
     ).astype({"labelled": bool})
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS
-        or len(index) != meta.n_images
-        or int(sizes.sum()) != meta.n_pixels
+        or (len(index), int(sizes.sum())) != (meta.n_images, meta.n_pixels)
         or not (index["offset"] == sizes.cumsum() - sizes).all()
     ):
         raise DataError("does not agree with meta.json", file=path / "index.csv", advice=_AGAIN)
@@ -99,51 +190,256 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     def pixels(file: str, kind: str, *shape: int) -> np.memmap:
         return np.memmap(path / file, kind, mode="r", shape=(meta.n_pixels, *shape))
 
-    return Prepared(
-        path=path,
-        meta=meta,
-        index=index,
-        images=pixels("images.bin", "u1", meta.channels),
-        labels=pixels("labels.bin", "u1"),
-        regions=pixels("regions.bin", "<u2") if meta.regions else None,
-    )
+    images, labels = pixels("images.bin", "u1", meta.channels), pixels("labels.bin", "u1")
+    regions = pixels("regions.bin", "<u2") if meta.regions else None
+    return Prepared(path, meta, index, images, labels, regions)
 
 
 def _load_meta(file: Path) -> Meta:
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        version = raw["format_version"]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version == FORMAT_VERSION:
+            return Meta.model_validate(content)
+        problem = f"format version {version}, this program reads {FORMAT_VERSION}"
     except FileNotFoundError:
-        raise DataError("not found", file=file, advice=_AGAIN) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"is not a data set description ({error})", file=file, advice=_AGAIN
-        ) from None
-    if version != FORMAT_VERSION:
-        raise DataError(
-            f"format version {version}, this program reads {FORMAT_VERSION}",
-            file=file,
-            advice=_AGAIN,
-        )
-    try:
-        return Meta.model_validate(raw)
+        problem = "not found"
     except ValidationError as error:
-        raise DataError(
-            f"is not a data set description ({error.errors()[0]['msg']})",
-            file=file,
-            advice=_AGAIN,
-        ) from None
+        problem = f"is not a data set description ({error.errors()[0]['msg']})"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"is not a data set description ({error})"
+    raise DataError(problem, file=file, advice=_AGAIN)
 
 
 def _check_file(file: Path, facts: FileFacts, verify: bool) -> None:
+    problem = ""
     if not file.is_file():
-        raise DataError("not found", file=file, advice=_AGAIN)
-    size = file.stat().st_size
-    if size != facts.bytes:
-        raise DataError(
-            f"has {size} bytes instead of {facts.bytes}: truncated or overwritten",
-            file=file,
-            advice=_AGAIN,
+        problem = "not found"
+    elif (size := file.stat().st_size) != facts.bytes:
+        problem = f"has {size} bytes instead of {facts.bytes}: truncated or overwritten"
+    elif verify and sha256_of(file) != facts.sha256:
+        problem = "its contents have changed"
+    if problem:
+        raise DataError(problem, file=file, advice=_AGAIN)
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of ``path`` left: what lies beside a lock that nobody holds."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.partial-*.lock"):
+        with suppress(Timeout, OSError), FileLock(file, blocking=False):
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+            shutil.rmtree(file.with_suffix(".old"), ignore_errors=True)
+            file.unlink(missing_ok=True)
+
+
+def _give_up(file: BinaryIO) -> None:
+    with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
+        file.close()
+
+
+class PreparedWriter:
+    """Write a prepared data set image by image; use as a context manager.
+
+    path: directory to create. A prepared data set already there is replaced only when the new one
+        is complete; anything else there is refused with :class:`DataError`.
+    channels: 3 (RGB) or 4 (RGBIR). classes: names in label order; empty if nothing is labelled.
+    parameters: JSON-able settings of the preparation. sources: raw path -> file to hash.
+    superpixels: how the regions that :meth:`add` is given were made, recorded among the
+        parameters; None stores no regions.
+
+    Memory stays at one image. Files grow in a hidden sibling directory, which is renamed on a clean
+    exit and removed on an exception. A killed process leaves it behind (``.<name>.partial-*``), and
+    nothing under ``path``; the next writer removes it, told by the lock that nobody holds.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        name: str,
+        channels: int,
+        classes: Sequence[str],
+        parameters: Mapping[str, Any],
+        sources: Mapping[str, Traversable | str] | None = None,
+        notes: Sequence[str] = (),
+        superpixels: SuperpixelSettings | None = None,
+    ) -> None:
+        if channels not in (3, 4):
+            raise ValueError(f"channels must be 3 or 4, not {channels}")
+        if len(classes) > IGNORE:
+            raise ValueError(f"at most {IGNORE} classes fit beside the ignore value {IGNORE}")
+        self.path = Path(path)
+        self.name, self.channels, self.classes = name, channels, list(classes)
+        self.superpixels, self.notes = superpixels, list(notes)
+        recorded = None if superpixels is None else superpixels.model_dump()
+        self.parameters = {**parameters, "superpixels": recorded}
+        self.sources = dict(sources or {})
+        self.skipped: list[Skipped] = []
+        self._index: dict[str, tuple] = {}
+        self._n_pixels = self._regions = 0
+        self._labels = np.zeros(256, np.int64)
+        self._sums = np.zeros((2, channels), np.int64)
+        # Random, so that two preparations of one data set never write into each other's files.
+        self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
+
+    def __enter__(self) -> PreparedWriter:
+        prepared = (self.path / "meta.json").is_file()
+        if self.path.is_file() or (
+            self.path.exists() and not prepared and any(self.path.iterdir())
+        ):
+            raise DataError(
+                "is there already and is not a prepared data set",
+                file=self.path,
+                advice="Choose another output directory, or remove it yourself",
+            )
+        lock = Path(f"{self._partial}.lock")
+        with storing(self.path), ExitStack() as stack:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self.path)
+            stack.callback(lock.unlink, missing_ok=True)
+            stack.enter_context(FileLock(lock, blocking=False))
+            stack.callback(shutil.rmtree, self._partial, ignore_errors=True)
+            self._partial.mkdir()
+            kinds = ["images", "labels"] + ([] if self.superpixels is None else ["regions"])
+            self._files = {
+                f"{kind}.bin": open(self._partial / f"{kind}.bin", "wb") for kind in kinds
+            }
+            for file in self._files.values():
+                stack.callback(_give_up, file)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._stack, storing(self.path):
+            if kind is None:
+                self._finish()
+
+    def add(
+        self,
+        image_id: str,
+        image: np.ndarray,
+        labels: np.ndarray | None,
+        split: str,
+        regions: np.ndarray | None = None,
+    ) -> None:
+        """Append one image.
+
+        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
+        unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
+        to the largest; exactly where the data set has superpixels. Raises DataError for a repeated
+        id or a label that is no class, ValueError for a wrong shape or type or for such regions,
+        StorageError for a disk that is full.
+        """
+        import cv2  # deferred: reading does not need it
+
+        size, labelled = image.shape[:2], labels is not None
+        if image_id in self._index:
+            raise DataError(
+                f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
+            )
+        if (regions is None) != (self.superpixels is None):
+            raise ValueError(f"{image_id}: regions go with a data set's superpixels, and only then")
+        stored = labels if labelled else np.full(size, IGNORE, np.uint8)
+        arrays = dict(zip(self._files, (image, stored, regions), strict=False))
+        for name, pixels in arrays.items():
+            dtype = np.dtype("<u2" if name == "regions.bin" else "u1")
+            shape = (*size, self.channels) if name == "images.bin" else size
+            if pixels.shape != shape or pixels.dtype != dtype or not pixels.size:
+                raise ValueError(
+                    f"{image_id}: {name} takes {shape} {dtype}, not {pixels.shape} {pixels.dtype}"
+                )
+        if regions is not None:
+            if not np.bincount(regions.ravel()).all():
+                raise ValueError(f"{image_id}: the numbers of the regions have gaps")
+            self._regions = max(self._regions, int(regions.max()) + 1)
+        if labelled:
+            counts = np.bincount(labels.ravel(), minlength=256)
+            wrong = np.flatnonzero(counts[len(self.classes) : IGNORE])
+            if wrong.size:
+                raise DataError(
+                    f"{image_id}: label {len(self.classes) + int(wrong[0])} is not one of the "
+                    f"{len(self.classes)} classes"
+                )
+            self._labels += counts
+        # Integers in float64, so that mean and std are exact and independent of the order.
+        sums = cv2.sumElems(image), cv2.sumElems(np.square(image, dtype=np.uint16))
+        self._sums += np.array(sums, np.int64)[:, : self.channels]
+        with storing(self.path):
+            for name, pixels in arrays.items():
+                self._files[name].write(np.ascontiguousarray(pixels).data.cast("B"))
+        self._index[image_id] = (image_id, split, self._n_pixels, *size, int(labelled))
+        self._n_pixels += size[0] * size[1]
+
+    def skip(self, file: Path | str, reason: str) -> None:
+        """Record an input that is left out; ``file`` is its path below the raw folder."""
+        self.skipped.append(Skipped(file=visible(Path(file).as_posix()), reason=visible(reason)))
+
+    def _finish(self) -> None:
+        if not self._index:
+            raise DataError(
+                f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
+                advice="Check the raw folder and the selection parameters",
+            )
+        with io.StringIO() as text:
+            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
+            index = text.getvalue().encode()
+        for file in self._files.values():
+            file.close()
+        order = ["images.bin", "labels.bin", "index.csv", "regions.bin"]
+        (self._partial / "index.csv").write_bytes(index)
+        paths = [self._partial / name for name in order if (self._partial / name).exists()]
+        splits: dict[str, list[int]] = {}
+        for _, split, *_, labelled in self._index.values():
+            splits.setdefault(split, []).append(labelled)
+        n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
+        meta = Meta(
+            format_version=FORMAT_VERSION,
+            name=self.name,
+            channels=self.channels,
+            classes=self.classes,
+            ignore_index=IGNORE,
+            n_images=len(self._index),
+            n_pixels=n,
+            splits={s: SplitCount(images=len(x), labelled=sum(x)) for s, x in splits.items()},
+            class_pixels=labels[: len(self.classes)],
+            ignored_pixels=labels[IGNORE],
+            ignored_share=labels[IGNORE] / max(1, sum(labels)),
+            mean=[total / n / 255 for total in sums],
+            std=[math.sqrt(n * q - s**2) / n / 255 for s, q in zip(sums, squares, strict=True)],
+            regions=self._regions,
+            files={
+                path.name: FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
+                for path in paths
+            },
+            sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
+            parameters=self.parameters,
+            n_skipped=len(self.skipped),
+            skipped=self.skipped,
+            notes=self.notes,
         )
-    if verify and sha256_of(file) != facts.sha256:
-        raise DataError("its contents have changed", file=file, advice=_AGAIN)
+        description = self._partial / "meta.json"
+        text = json.dumps(meta.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        description.write_text(f"{text}\n", encoding="utf-8")
+        for path in (*paths, description):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(self._partial)
+        aside = Path(f"{self._partial}.old")
+        with suppress(FileNotFoundError):
+            self.path.rename(aside)
+        try:
+            self._partial.rename(self.path)
+        except OSError:
+            if aside.exists():
+                aside.rename(self.path)
+            raise
+        sync_folder(self.path.parent)
+        shutil.rmtree(aside, ignore_errors=True)

@@ -32,26 +32,19 @@ def superpixels(image: np.ndarray, settings: SuperpixelSettings) -> np.ndarray:
     from skimage.segmentation import slic
 
     height, width = image.shape[:2]
-    asked = round(height * width / settings.pixels_per_region)
-    if asked < 2:
+    segments = round(height * width / settings.pixels_per_region)
+    if segments < 2:
         return np.zeros((height, width), np.uint16)
     regions = slic(
-        image[..., :3],
-        n_segments=asked,
-        compactness=settings.compactness,
-        sigma=settings.smoothing,
-        convert2lab=True,
-        enforce_connectivity=True,
-        start_label=0,
-        channel_axis=-1,
+        image[..., :3], segments, settings.compactness, sigma=settings.smoothing, start_label=0
     )
     # SLIC's own pass joins crumbs to a neighbour, but promises neither that every id occurs nor
     # that a region is in one piece.
     regions = label(regions, background=-1, connectivity=1) - 1
-    count = region_count(regions)
-    if count > MAX_REGIONS:
+    if region_count(regions) > MAX_REGIONS:
         raise DataError(
-            f"{height} x {width} pixels make {count} superpixels, more than {MAX_REGIONS}",
+            f"{height} x {width} pixels make {region_count(regions)} superpixels, more than "
+            f"{MAX_REGIONS}",
             advice="Raise superpixels.pixels_per_region, or prepare smaller images",
         )
     return regions.astype(np.uint16)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import RootModel, ValidationError
 from tqdm import tqdm
 
-from infoseg.data.raw import ARCHIVE_DAMAGE
+from infoseg.data.archives import ARCHIVE_DAMAGE
 from infoseg.data.source_table import SourceFile
 from infoseg.errors import DataError
 from infoseg.files import write_json

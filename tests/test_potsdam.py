@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +10,9 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_raw import pack_folder
+from PIL import Image
+from test_archives import pack_folder
 
-from infoseg.data import potsdam
 from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
@@ -124,7 +122,7 @@ def test_archives_give_the_same_bytes_as_folders(tmp_path):
     labels_unpacked = tmp_path / "mixed"
     shutil.copytree(folder / LABELS, labels_unpacked / LABELS)
     shutil.copy(archives / f"{IMAGES}.zip", labels_unpacked)
-    for raw in (archives, labels_unpacked, [labels_unpacked, archives], [folder, archives]):
+    for raw in (archives, labels_unpacked, [folder, archives]):
         prepare_potsdam(raw, tmp_path / "new", name="p", variant="potsdam6", grid=2, crop=2)
         assert load_prepared(tmp_path / "new", verify=True).meta == meta
 
@@ -143,29 +141,6 @@ def test_participants_labels_win_over_a_later_release(tmp_path, packed):
     np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).label(0), classes)
 
 
-def test_few_tiles_are_in_memory_at_a_time(tmp_path, monkeypatch):
-    for column in range(7, 13):
-        write_tile(tmp_path / "raw", 6, column)
-    lock, now, most = threading.Lock(), 0, 0
-    read = potsdam.read_tiff
-
-    def counted(*arguments):
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        time.sleep(0.01)
-        try:
-            return read(*arguments)
-        finally:
-            with lock:
-                now -= 1
-
-    monkeypatch.setattr(potsdam, "read_tiff", counted)
-    assert len(prepare(tmp_path, threads=6)) == 24
-    assert most == 2
-
-
 @pytest.mark.parametrize("images", [".", "Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR", "x"])
 def test_folders_and_spelling_do_not_matter(tmp_path, images):
     half, classes = write_tile(tmp_path / "raw", 2, 10, images=images, labels=images)
@@ -178,17 +153,27 @@ def test_folders_and_spelling_do_not_matter(tmp_path, images):
     assert prepared.index["id"][0] == "2_10_r00_c00"
 
 
-def test_compressed_and_planar_tiles(tmp_path):
-    half, _ = write_tile(tmp_path / "raw", 2, 10, label=False)
+@pytest.mark.parametrize("form", ["plain", "planar", "zlib", "zlib planar", "lzw"])
+def test_compressed_and_planar_tiles(tmp_path, form):
+    half, _ = write_tile(tmp_path / "raw", 2, 13, label=False)
     file = tmp_path / f"raw/{IMAGES}/top_potsdam_2_13_RGBIR.tif"
-    write_tile(tmp_path / "raw", 2, 10)
-    pixels = tifffile.imread(tmp_path / f"raw/{IMAGES}/top_potsdam_2_10_RGBIR.tif")
-    tifffile.imwrite(
-        file, np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate",
-        extrasamples=["unspecified"], compression="lzw",
-    )  # fmt: skip
-    prepared = prepare(tmp_path, grid=1, crop=4)
-    np.testing.assert_array_equal(prepared.image(1), half)
+    pixels = tifffile.imread(file)
+    if form == "lzw":
+        Image.frombytes("RGBX", (8, 8), pixels.tobytes()).save(file, compression="tiff_lzw")
+        content = file.read_bytes()
+    else:
+        planar = "planar" in form
+        tifffile.imwrite(
+            file, np.moveaxis(pixels, 2, 0) if planar else pixels, photometric="rgb",
+            planarconfig="separate" if planar else "contig", extrasamples=["unspecified"],
+            compression="zlib" if "zlib" in form else None,
+        )  # fmt: skip
+    np.testing.assert_array_equal(prepare(tmp_path, grid=1, crop=4).image(0), half)
+    if form == "lzw":
+        place = content.index(b"\x80")  # where LZW starts
+        file.write_bytes(content[:place] + bytes(40) + content[place + 40 :])
+        with pytest.raises(DataError, match="RGBIR.tif: cannot be decoded"):
+            prepare(tmp_path, grid=1, crop=4)
 
 
 def test_bytes_do_not_depend_on_threads(tmp_path):
@@ -215,6 +200,6 @@ def test_colours_slightly_off_are_rounded_and_counted(tmp_path, caplog):
     classes[1, 1] = 4
     np.testing.assert_array_equal(prepared.label(1), classes)
     assert prepared.meta.notes[-1].startswith("top_potsdam_3_10_label.tif: 1 pixels off")
-    assert "top_potsdam_3_10_label.tif: 1 pixels" in caplog.text
+    assert "top_potsdam_3_10_label.tif: 1 pixels off" in caplog.text
     with pytest.raises(DataError, match=r"colour \(252, 255, 0\) at row 2, column 2"):
         prepare(tmp_path, colour_tolerance=0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from test_archives import pack_folder
 
 from infoseg.data.folder import prepare_folder
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
 
 
 @pytest.fixture
@@ -57,11 +57,19 @@ def test_mixed_sizes_with_and_without_labels(raw):
 
 def test_without_labels_and_without_a_description(raw):
     (raw / "dataset.json").unlink()
+    assert prepare(raw).meta.classes == ["class 0", "class 1"]
     prepared = prepare(raw, labels=None)
     assert not prepared.index["labelled"].any() and prepared.meta.classes == []
-    with pytest.raises(DataError, match="no class names.*pass classes"):
-        prepare(raw)
-    assert prepare(raw, classes=["x", "y"]).meta.classes == ["x", "y"]
+
+
+def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):
+    images = [image.copy() for image in map(prepare(raw).image, range(3))]
+    archive = pack_folder(tmp_path / "zipped/own.zip", raw)
+    assert prepare(archive).meta == prepare(raw).meta
+    prepared = prepare(raw / "images", labels=str(raw / "labels"))
+    assert prepared.meta.classes == ["sky", "road"]
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(prepared.image(i), image)
 
 
 def test_palette_labels_are_read_as_indices(raw):

@@ -1,0 +1,441 @@
+"""COCO: label tables, id lists, masks, selection; from raw file to prepared array."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from infoseg.data import coco
+from infoseg.data.coco import (
+    FINE_NAMES,
+    LISTS,
+    SPLITS,
+    decode_counts,
+    mask_of,
+    nearest_share,
+    person_masks,
+    prepare_coco_persons,
+    prepare_coco_stuff,
+    read_iic_lists,
+    read_photos,
+    scan_coco_persons,
+    shares_kept,
+    stuff3_lookup,
+    stuff15_lookup,
+)
+from infoseg.data.pictures import rescale_iic, rescale_labels
+from infoseg.data.store import load_prepared
+from infoseg.errors import DataError
+
+# The coarse class of every fine one by its value, as STEGO's code and IIC's pickle number them.
+PUBLISHED = """
+9 11 11 11 11 11 11 11 11 8 8 8 8 8 8 7 7 7 7 7 7 7 7 7 7 6 6 6 6 6 6 6 6 10 10 10 10 10 10 10 10
+10 10 5 5 5 5 5 5 5 5 2 2 2 2 2 2 2 2 2 2 3 3 3 3 3 3 3 3 3 3 0 0 0 0 0 0 1 1 1 1 1 1 4 4 4 4 4 4
+4 4 17 17 22 20 20 22 15 25 16 13 12 12 17 17 23 15 15 17 15 21 15 25 13 13 13 13 13 22 26 14 14
+15 22 21 21 24 20 22 15 17 16 15 22 24 21 17 25 16 21 17 22 16 21 21 25 21 26 21 24 20 17 14 21 26
+15 23 20 21 24 15 24 22 25 15 20 17 17 22 14 18 18 18 18 18 18 18 26 26 19 19 24
+"""
+STUFF = """
+ceiling floor food furniture rawmaterial textile wall window building ground plant sky solid
+structural water
+""".split()
+
+
+def test_every_fine_class_maps_as_published():
+    published = [int(number) for number in PUBLISHED.split()]
+    assert len(published) == len(set(FINE_NAMES)) == 182
+    assert list(coco.STUFF15_CLASSES) == STUFF
+    of_three = {12 + STUFF.index(name): i for i, name in enumerate(("sky", "plant", "ground"))}
+    expected15 = [coarse - 12 if coarse >= 12 else 255 for coarse in published]
+    expected3 = [of_three.get(coarse, 255) for coarse in published]
+    for lookup, expected in ((stuff15_lookup(), expected15), (stuff3_lookup(), expected3)):
+        assert lookup.tolist() == expected + [255] * 74  # and what is no class
+    # The numbers are of these names.
+    for fine, label in (("person", 255), ("sea", STUFF.index("water")), ("wood", 12)):
+        assert expected15[FINE_NAMES.index(fine)] == label
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(4, 90),
+    width=st.integers(4, 90),
+    channels=st.sampled_from([1, 3, 4]),
+    scale=st.one_of(st.just(0.33), st.floats(0.2, 0.99)),
+    seed=st.integers(0, 2**32 - 1),
+    flat=st.booleans(),
+)
+def test_rescaling_is_cv2_on_floats_bit_by_bit(height, width, channels, scale, seed, flat):
+    random = np.random.default_rng(seed)
+    # In flat regions a different order of additions already changes what is truncated.
+    image = random.integers(0, 256, (1, 1, channels) if flat else (height, width, channels))
+    image = np.broadcast_to(image, (height, width, channels)).astype(np.uint8)
+    expected = cv2.resize(
+        image.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
+    )
+    expected = expected.reshape(*expected.shape[:2], channels).astype(np.uint8)
+    np.testing.assert_array_equal(rescale_iic(image, scale), expected)
+    rows, columns = (
+        np.minimum(np.floor(np.arange(round(side * scale)) / scale).astype(int), side - 1)
+        for side in (height, width)
+    )
+    labels = image[..., 0]
+    np.testing.assert_array_equal(rescale_labels(labels, scale), labels[np.ix_(rows, columns)])
+
+
+def test_a_picture_never_vanishes():
+    image = np.full((1, 50, 3), 9, np.uint8)
+    assert rescale_iic(image, 0.33).shape == (1, 16, 3)  # cv2 alone would fail on zero rows
+    assert rescale_labels(image[..., 0], 0.33).shape == (1, 16)
+
+
+# --- Stuff ---------------------------------------------------------------------------------------
+
+
+def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=(30, 40)):
+    """Write a small COCO-Stuff in the official layout; return the fine maps by id."""
+    random = np.random.default_rng(0)
+    fine = {}
+    for split, first in (("train2017", 1), ("val2017", 100)):
+        ids = [f"{first + i:012d}" for i in range(n)][::-1]  # list order, not sorted order
+        folders = [raw / p.format(split) for p in (images, maps)] + [raw / "curated" / split]
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for image_id in ids:
+            fine[image_id] = random.choice(
+                np.array([0, 105, 123, 148, 177, 255], np.uint8), size, p=[0.1] + [0.18] * 5
+            )
+            photo = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
+            photo.save(folders[0] / f"{image_id}.jpg", quality=95)
+            Image.fromarray(fine[image_id]).save(folders[1] / f"{image_id}.png")
+        for file in LISTS.values():
+            (folders[2] / file).write_text("".join(i + "\n" for i in ids))
+    return fine
+
+
+def prepare_stuff(tmp_path, raw="raw", **more):
+    prepare_coco_stuff(tmp_path / raw, tmp_path / "out", name="cs", **{"variant": "stuff3"} | more)
+    return load_prepared(tmp_path / "out", verify=True)
+
+
+@pytest.mark.parametrize("variant", ["stuff15", "stuff3"])
+def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant):
+    fine = write_stuff(tmp_path / "raw")
+    prepared = prepare_stuff(tmp_path, variant=variant)
+    assert list(prepared.index["id"]) == [f"{i:012d}" for i in (3, 2, 1, 102, 101, 100)]
+    assert list(prepared.index["split"]) == ["train2017"] * 3 + ["val2017"] * 3
+    table = np.full(256, 255)
+    names = ["clouds", "grass", "road", "water-other"]
+    table[[FINE_NAMES.index(n) for n in names]] = (
+        [11, 10, 9, 14] if variant == "stuff15" else [0, 1, 2, 255]
+    )
+    for i, image_id in enumerate(prepared.index["id"]):
+        np.testing.assert_array_equal(
+            prepared.label(i), rescale_labels(table[fine[image_id]].astype(np.uint8), 0.33)
+        )
+        split = prepared.index["split"][i]
+        photo = np.asarray(Image.open(tmp_path / f"raw/images/{split}/{image_id}.jpg"))
+        np.testing.assert_array_equal(prepared.image(i), rescale_iic(photo, 0.33))
+    assert prepared.meta.classes == (STUFF if variant == "stuff15" else ["sky", "plant", "ground"])
+    assert set(prepared.meta.sources) == {f"curated/{s}/{LISTS[variant]}" for s in SPLITS}
+    assert "not IIC's published ones" in prepared.meta.notes[0]
+    assert str(tmp_path) not in (tmp_path / "out/meta.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("images", "maps"), [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
+)
+def test_other_layouts_give_the_same_bytes(tmp_path, images, maps):
+    write_stuff(tmp_path / "a")
+    write_stuff(tmp_path / "b", images=images, maps=maps)
+    assert prepare_stuff(tmp_path, "a").meta == prepare_stuff(tmp_path, "b").meta
+
+
+def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
+    fine = write_stuff(tmp_path / "raw", n=1)
+    prepared = prepare_stuff(tmp_path, unlabelled="sky")
+    small = rescale_labels(fine["000000000001"], 0.33)
+    expected = np.isin(small, [105, 255])  # clouds and unlabelled
+    np.testing.assert_array_equal(prepared.label(0) == 0, expected)
+    assert (prepared.label(0)[small == 0] == 255).all()  # a person stays ignored
+    with pytest.raises(ValueError, match="stuff3"):
+        prepare_stuff(tmp_path, variant="stuff15", unlabelled="sky")
+
+
+def test_photos_lie_as_stored_whatever_exif_says(tmp_path):
+    write_stuff(tmp_path / "raw", n=1)
+    file = tmp_path / "raw/images/train2017/000000000001.jpg"
+    before = prepare_stuff(tmp_path).image(0).copy()
+    exif = b"\xff\xe1\0\x22Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0"
+    file.write_bytes(file.read_bytes()[:2] + exif + file.read_bytes()[2:])
+    assert Image.open(file).getexif()[0x0112] == 6
+    np.testing.assert_array_equal(prepare_stuff(tmp_path).image(0), before)
+
+
+def test_which_values_a_map_may_have():
+    fine = np.full((3, 4), 255, np.uint8)
+    for value in range(256):
+        fine[1, 2] = value
+        if value in {*range(182), 255}:
+            coco.check_fine_values(fine, Path("map.png"))
+            continue
+        with pytest.raises(DataError, match=f"map.png: value {value} at row 1, column 2"):
+            coco.check_fine_values(fine, Path("map.png"))
+
+
+def test_published_lists_are_recognised_by_their_hash_in_their_own_place_alone(
+    tmp_path, monkeypatch
+):
+    files = {split: tmp_path / f"{split}.txt" for split in SPLITS}
+    for file, ids in zip(files.values(), ("1\n2\n3\n", "4\n"), strict=True):
+        file.write_text(ids)
+    table = {
+        hashlib.sha256(file.read_bytes()).hexdigest(): ("stuff3", split, 0)
+        for split, file in files.items()
+    }
+    monkeypatch.setattr(coco, "IIC_LISTS", table)
+    ids = {"train2017": ["1", "2", "3"], "val2017": ["4"]}
+    assert read_iic_lists(files, "stuff3") == (ids, True)
+    swapped = dict(zip(files, reversed(files.values()), strict=True))
+    with pytest.raises(DataError, match="is IIC's list for stuff3, val2017, not for stuff3, train"):
+        read_iic_lists(swapped, "stuff3")
+    with pytest.raises(DataError, match="is IIC's list for stuff3, train2017, not for stuff15"):
+        read_iic_lists(files, "stuff15")
+    files["val2017"].write_text("5\n")
+    assert read_iic_lists(files, "stuff3") == (ids | {"val2017": ["5"]}, False)
+
+
+# --- Masks ---------------------------------------------------------------------------------------
+
+
+def inside(points, height, width):
+    """Even-odd rule for every pixel centre."""
+    x, y = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
+    corners = list(zip(points[::2], points[1::2], strict=True))
+    mask = np.zeros((height, width), bool)
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+        if y0 != y1:
+            mask ^= ((y0 > y) != (y1 > y)) & (x > x0 + (y - y0) / (y1 - y0) * (x1 - x0))
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_polygons_cover_the_pixels_whose_centres_they_surround(seed):
+    random = np.random.default_rng(seed)
+    angles = np.sort(random.uniform(0, 2 * np.pi, 30))
+    radii = random.uniform(40, 62, 30)  # up to 2 px outside of the image
+    points = np.stack([60 + radii * np.cos(angles), 60 + radii * np.sin(angles)], 1).ravel()
+    mask = mask_of([points.tolist()], 120, 121)
+    # pycocotools traces the outline on a finer grid: pixels on it may differ.
+    assert (mask != inside(points, 120, 121)).mean() < 0.02
+    two = [[0, 0, 1, 0, 1, 1, 0, 1], [0, 0, 2, 0, 2, 1, 0, 1]]  # overlapping parts are a union
+    assert mask_of(two, 2, 3).tolist() == [[True, True, False], [False] * 3]
+
+
+HAND = np.zeros((7, 9), bool)
+HAND[1:6, 2:5], HAND[3, 3], HAND[0, 8] = 1, 0, 1
+COUNTS = [15, 5, 2, 2, 1, 2, 2, 5, 22, 1, 6]  # HAND, read down the columns
+
+
+def test_run_lengths_in_both_forms():
+    for counts in (COUNTS, "?52MO013d0L@"):  # what pycocotools.mask.encode writes
+        np.testing.assert_array_equal(mask_of({"counts": counts, "size": [7, 9]}, 7, 9), HAND)
+    assert decode_counts("U>]2=") == [453, 77, 13]  # numbers of more than five bits
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[0, 0, 1, 1]], "2 points"),
+        ([[0, 0, 1, 1, 2]], "pairs"),
+        ([[0, 0, "a", 1, 2, 2]], "pairs"),
+        ([[]], "0 points"),
+        ([[10**400] * 6], "pairs"),
+        ([[0, float("nan"), 5, 0, 5, 5]], "pairs"),
+        ([[0, 0, 20.5, 0, 5, 5]], "outside its image"),
+        ([[0, -2.5, 5, 0, 5, 5]], "outside its image"),
+        ([], "neither"),
+        (None, "neither"),
+        ({"counts": [5, 5], "size": [7, 9]}, "add up"),
+        ({"counts": [-1, 64], "size": [7, 9]}, "add up"),
+        ({"counts": [2**62] * 4 + [63], "size": [7, 9]}, "add up"),
+        ({"counts": ["x"], "size": [7, 9]}, "not integers"),
+        ({"counts": [61.5, 1.5], "size": [7, 9]}, "not integers"),
+        ({"counts": [63], "size": [9, 7]}, "size"),
+        ({"counts": [63], "size": 63}, "size"),
+        ({"counts": "?52MO013d0L", "size": [7, 9]}, "add up|middle"),
+        ({"counts": "?5\n", "size": [7, 9]}, "no code"),
+        ({"counts": "o" * 10**6, "size": [7, 9]}, "of over 32 bits"),
+    ],
+)
+def test_broken_masks_are_refused(segmentation, message):
+    with pytest.raises(DataError, match=message):
+        mask_of(segmentation, 7, 9)
+
+
+# --- Persons -------------------------------------------------------------------------------------
+
+
+def box(x0, y0, x1, y1):
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def crowd_rle(height, width, rows):
+    mask = np.zeros((height, width), np.uint8)
+    mask[rows] = 1
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
+    return {"counts": np.diff([0, *edges, flat.size]).tolist(), "size": [height, width]}
+
+
+def write_persons(raw, entries, split="val2017"):
+    """entries: (id, (height, width), [(category, segmentation, iscrowd)])."""
+    (raw / "images" / split).mkdir(parents=True)
+    (raw / "annotations").mkdir(exist_ok=True)
+    images, annotations = [], []
+    for image_id, (height, width), shapes in entries:
+        name = f"{image_id:012d}.jpg"
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        Image.new("RGB", (width, height), (image_id, 0, 0)).save(raw / "images" / split / name)
+        for category, segmentation, crowd in shapes:
+            annotation = {"id": 1000 + len(annotations), "image_id": image_id, "iscrowd": crowd}
+            annotation |= {"category_id": category, "segmentation": segmentation}
+            annotations.append(annotation)
+    categories = [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    file = raw / f"annotations/instances_{split}.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def prepare_persons(tmp_path, **more):
+    settings = {"name": "p", "splits": ["val2017"]} | more
+    prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
+    return load_prepared(tmp_path / "out", verify=True)
+
+
+def ids_of(tmp_path, **rules):
+    return [int(i) for i in prepare_persons(tmp_path, **rules).index["id"]]
+
+
+def test_persons_only_and_in_id_order(tmp_path):
+    write_persons(
+        tmp_path / "raw",
+        [
+            (9, (20, 30), [(1, box(0, 0, 3, 20), 0), (3, box(5, 5, 9, 9), 0)]),
+            (4, (20, 30), [(3, box(0, 0, 9, 9), 0)]),  # a car alone
+            (7, (20, 30), [(1, box(1, 1, 2, 2), 0)]),
+        ],
+    )
+    prepared = prepare_persons(tmp_path)
+    assert list(prepared.index["id"]) == ["000000000007", "000000000009"]
+    expected = np.zeros((20, 30))
+    expected[:, :3] = 1
+    np.testing.assert_array_equal(prepared.label(1), expected)
+    assert prepared.meta.classes == ["non-person", "person"]
+    assert "reconstruction" in prepared.meta.notes[0]
+    assert list(prepared.meta.sources) == ["annotations/instances_val2017.json"]
+    shares = scan_coco_persons(tmp_path / "raw", ["val2017"])
+    assert shares["person_share"].tolist() == [1 / 600, 60 / 600]
+
+
+def test_selection_and_rescaling(tmp_path):
+    write_persons(
+        tmp_path / "raw",
+        [
+            (1, (20, 30), [(1, box(0, 0, 30, 20), 0)]),  # share 1
+            (2, (20, 30), [(1, box(0, 0, 15, 20), 0)]),  # share 0.5
+            (3, (10, 30), [(1, box(0, 0, 15, 10), 0)]),  # 0.5, but small
+            (4, (20, 30), [(1, box(0, 0, 3, 20), 0)]),  # 0.1
+        ],
+    )
+    for rules, expected in (
+        ({}, [1, 2, 3, 4]),
+        ({"min_person_share": 0.5}, [1, 2, 3]),
+        ({"max_person_share": 0.5}, [2, 3, 4]),
+        ({"min_side": 11}, [1, 2, 4]),
+        ({"min_side": 11, "max_person_share": 0.2}, [4]),
+        ({"images": 3}, [1, 2, 3]),
+        ({"images": 1, "max_person_share": 0.3}, [4]),
+        ({"images": 9, "min_person_share": 0.3}, [1, 2, 3]),  # never below what is set
+    ):
+        assert ids_of(tmp_path, **rules) == expected, rules
+    with pytest.raises(DataError, match="no image"):
+        prepare_persons(tmp_path, min_person_share=0.6, max_person_share=0.7)
+    half = prepare_persons(tmp_path, shorter_side=10, min_side=11, images=2)
+    assert half.label(1).shape == (10, 15) and (half.label(1) == (np.arange(15) < 8)).all()
+    parameters = half.meta.parameters
+    assert parameters["min_person_share"] == 0.0
+    assert parameters["chosen"] == {"min_person_share": 0.2, "images": 2}
+    assert "min_person_share 0.2 was chosen because 2 images" in half.meta.notes[1]
+    assert prepare_persons(tmp_path, shorter_side=300).image(0).shape == (20, 30, 3)
+
+
+def test_crowd_rules(tmp_path):
+    crowd = (1, crowd_rle(20, 30, slice(0, 10)), 1)
+    write_persons(
+        tmp_path / "raw",
+        [
+            (1, (20, 30), [(1, box(0, 5, 30, 15), 0), crowd]),
+            (2, (20, 30), [crowd]),
+            (3, (20, 30), [(1, box(0, 0, 30, 1), 0)]),
+        ],
+    )
+    ignored = prepare_persons(tmp_path, crowd="ignore")
+    assert [int(i) for i in ignored.index["id"]] == [1, 3]  # a crowd alone shows no person
+    assert ignored.label(0)[:, 0].tolist() == [255] * 5 + [1] * 10 + [0] * 5
+    person = prepare_persons(tmp_path, crowd="person")
+    assert [int(i) for i in person.index["id"]] == [1, 2, 3]
+    assert person.label(0)[:, 0].tolist() == [1] * 15 + [0] * 5
+    assert ids_of(tmp_path, crowd="exclude") == [3]
+    table = scan_coco_persons(tmp_path / "raw", ["val2017"])
+    for rule, shares in (
+        ("ignore", [0.05, 0.5]),
+        ("person", [0.05, 0.5, 0.75]),
+        ("exclude", [0.05]),
+    ):
+        np.testing.assert_allclose(shares_kept(table, crowd=rule), shares)
+
+
+def test_of_thresholds_as_near_the_roundest_is_taken():
+    shares = np.sort(np.append(np.full(5, 0.7), [0.1234, 0.1987, 0.2]))
+    for target, expected in (
+        (5, (0.3, 5)),
+        (6, (0.2, 6)),
+        (7, (0.13, 7)),
+        (100, (0.0, 8)),
+        (0, (1.0, 0)),
+    ):
+        assert nearest_share(shares, target) == expected
+    assert nearest_share(shares, 8, at_least=0.12345) == (0.12345, 7)
+    assert nearest_share(np.array([]), 5) == (0.0, 0)
+
+
+def test_an_image_of_both_splits_is_an_error_or_left_out_once(tmp_path):
+    for split, ids in (("train2017", (1, 2)), ("val2017", (2, 3))):
+        people = [(i, (10, 20), [(1, box(0, 0, 5, 5), 0)]) for i in ids]
+        write_persons(tmp_path / "raw", people, split)
+    with pytest.raises(DataError, match="val2017/000000000002.jpg: has the name of an image of tr"):
+        prepare_persons(tmp_path, splits=SPLITS)
+    index = prepare_persons(tmp_path, splits=SPLITS, on_bad_input="skip").index
+    assert [int(i) for i in index["id"]] == [1, 2, 3]
+    assert index["split"].tolist() == ["train2017", "train2017", "val2017"]
+
+
+@pytest.mark.parametrize("name", ["../../up/1.jpg", "/etc/1.jpg", "a/b/1.jpg", "..\\up\\1.jpg"])
+def test_a_file_name_never_is_a_path_and_an_entry_may_occur_twice(tmp_path, name):
+    file = write_persons(tmp_path, [(1, (10, 20), [(1, box(0, 0, 5, 5), 0)])])
+    content = json.loads(file.read_text())
+    content["images"][0]["file_name"] = name
+    content["images"].append(content["images"][0])
+    file.write_text(json.dumps(content))
+    [photo] = read_photos(file, "val2017")
+    assert photo.file_name == "1.jpg"
+    assert person_masks(photo, file)[0].sum() == 25

@@ -58,13 +58,11 @@ def test_a_picture_does_not_depend_on_the_count(coco, tmp_path):
 
 @pytest.mark.parametrize(("write", "counts", "prepare", "settings"), READERS)
 def test_the_readers_take_folders_and_zips_alike(tmp_path, write, counts, prepare, settings):
-    prepared = {}
     for zipped in (False, True):
         write(tmp_path / f"raw-{zipped}", replace(counts, zipped=zipped))
         prepare(tmp_path / f"raw-{zipped}", tmp_path / f"{zipped}", name="set", **settings)
-        prepared[zipped] = load_prepared(tmp_path / f"{zipped}")
     assert {p.suffix for p in (tmp_path / "raw-True").rglob("*.*")} <= {".zip", ".txt", ".json"}
-    folders, zips = prepared.values()
+    folders, zips = (load_prepared(tmp_path / name) for name in ("False", "True"))
     assert zips.index.equals(folders.index)
     for name in ("images", "labels"):
         assert np.array_equal(getattr(zips, name), getattr(folders, name))

@@ -4,14 +4,19 @@
     <labels>/<id>.png                          8-bit class indices, 255 = ignore; optional
     dataset.json                               class names of every label folder; optional
 
-``dataset.json`` holds, under the name of each label folder, ``{"classes": {"0": "sky", ...}}``.
+``dataset.json`` holds, under the name of each label folder, ``{"classes": {"0": "sky", ...}}``, and
+may hold ``"groups": {"<id>": "<group>", ...}`` of pictures that are alike, such as the frames of a
+sequence. A zip of all this is read in place.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +29,7 @@ from infoseg.data.imaging import (
     read_tiff,
 )
 from infoseg.data.ingest import OnBadInput, Sample, ingest
-from infoseg.data.raw import RawFolders, raw_folders, read_all
+from infoseg.data.raw import RawFolders, places, raw_folders, read_all
 from infoseg.data.store_meta import IGNORE
 from infoseg.data.store_writer import PreparedWriter
 from infoseg.errors import DataError
@@ -63,7 +68,7 @@ def prepare_folder(
 
     Raises DataError for a missing folder, unknown classes, two pictures with one id, and, unless
     ``on_bad_input`` is "skip", for an unreadable file, a label map of another size, with a value
-    that is no class, or without a picture.
+    that is no class, or without a picture. Also for groups that do not name every picture once.
     """
     raw, *more = raw_folders(raw)
     if more:
@@ -72,9 +77,10 @@ def prepare_folder(
         raise ValueError(f"channels must be 3 or 4, not {channels}")
     if shorter_side is not None and shorter_side < 1:
         raise ValueError(f"shorter_side must be at least 1, not {shorter_side}")
-    pictures = _some_files(raw / "images", _ENDINGS)
-    maps = {} if labels is None else _some_files(raw / labels, {".png"})
-    description = raw / "dataset.json"
+    root = places(raw, ())[0]  # inside, if it is a zip
+    pictures = _some_files(root / "images", _ENDINGS)
+    maps = {} if labels is None else _some_files(root / labels, {".png"})
+    description = root / "dataset.json"
     if classes is None:
         classes = [] if labels is None else read_classes(description, labels)
     if labels is not None and not classes:
@@ -83,9 +89,10 @@ def prepare_folder(
             file=description,
             advice="Describe them there, or pass classes",
         )
+    groups = read_groups(description, pictures)
     lonely = [maps[key] for key in maps if key not in pictures]
 
-    def prepare(item: tuple[str, Path | None]) -> list[Sample]:
+    def prepare(item: tuple[str, Traversable | None]) -> list[Sample]:
         key, picture = item
         label_file = maps.get(key)
         if picture is None:
@@ -106,9 +113,9 @@ def prepare_folder(
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             if label is not None:
                 label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
-        return [Sample(key, image, label, "train")]
+        return [Sample(key, image, label, "train", group=groups.get(key, ""))]
 
-    items: list[tuple[str, Path | None]] = [(key, pictures[key]) for key in pictures]
+    items: list[tuple[str, Traversable | None]] = [(key, pictures[key]) for key in pictures]
     items += [(file.stem, None) for file in lonely]
     with PreparedWriter(
         out,
@@ -131,12 +138,12 @@ def prepare_folder(
         )  # fmt: skip
 
 
-def files_by_stem(folder: Path, endings: Collection[str]) -> dict[str, Path]:
+def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Any]:
     """The files of a folder by their name without its ending, sorted by it; hidden ones left out.
 
     Raises DataError for two that differ in their endings alone.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, Any] = {}
     for file in sorted(folder.iterdir(), key=lambda file: (file.stem, file.name)):
         if file.suffix.lower() not in endings or file.name.startswith(".") or not file.is_file():
             continue
@@ -150,7 +157,7 @@ def files_by_stem(folder: Path, endings: Collection[str]) -> dict[str, Path]:
     return files
 
 
-def _some_files(folder: Path, endings: Collection[str]) -> dict[str, Path]:
+def _some_files(folder: Traversable, endings: Collection[str]) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError("folder not found", file=folder, advice="Create it, or check the path")
     files = files_by_stem(folder, endings)
@@ -159,7 +166,7 @@ def _some_files(folder: Path, endings: Collection[str]) -> dict[str, Path]:
     return files
 
 
-def read_classes(description: Path, labels: str) -> list[str]:
+def read_classes(description: Traversable, labels: str) -> list[str]:
     """Class names of a label folder in label order; empty where `dataset.json` is not there.
 
     Raises DataError for one that does not describe them.
@@ -187,7 +194,40 @@ def read_classes(description: Path, labels: str) -> list[str]:
     return table
 
 
-def _check_values(label: np.ndarray, n_classes: int, file: Path) -> None:
+def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str, str]:
+    """Return the group of every picture by its id; empty where ``dataset.json`` names none.
+
+    Raises DataError unless the groups name every picture exactly once, and nothing else.
+    """
+    if not description.is_file():
+        return {}
+    try:
+        text = read_all(description, _DESCRIPTION_LIMIT)
+        groups = json.loads(text, object_pairs_hook=_unique).get("groups", {})
+        for group in groups.values():
+            if not one_line(group):
+                raise ValueError("a group has an empty name")
+        if groups and (odd := sorted(groups.keys() ^ set(pictures))):
+            raise ValueError(
+                f"{odd[0]!r} " + ("is no picture" if odd[0] in groups else "is missing")
+            )
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"does not give every picture its group ({type(error).__name__}: {error})",
+            file=description,
+            advice='Expected "groups": {"<name of a picture without ending>": "<group>", ...}',
+        ) from None
+    return groups
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    counts = Counter(name for name, _ in pairs)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"{repeated[0]!r} stands twice")
+    return dict(pairs)
+
+
+def _check_values(label: np.ndarray, n_classes: int, file: Traversable) -> None:
     wrong = (label >= n_classes) & (label != IGNORE)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]

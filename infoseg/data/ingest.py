@@ -40,6 +40,7 @@ class Sample:
     labels: np.ndarray | None
     split: str
     regions: np.ndarray | None = None
+    group: str = ""
 
 
 def ingest(
@@ -78,7 +79,10 @@ def ingest(
                 for sample in result():
                     if limit is not None and written >= limit:
                         return
-                    writer.add(sample.id, sample.image, sample.labels, sample.split, sample.regions)
+                    writer.add(
+                        sample.id, sample.image, sample.labels, sample.split, sample.regions,
+                        sample.group,
+                    )  # fmt: skip
                     written += 1
             except DataError as error:
                 if on_bad_input == "error":

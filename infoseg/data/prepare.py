@@ -11,6 +11,7 @@ from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
 from infoseg.data.store import Prepared
+from infoseg.data.store_meta import sha256_of
 from infoseg.errors import DataError, ParamsError
 from infoseg.settings import (
     CocoScenesSource,
@@ -55,8 +56,8 @@ def make_raw(source: Source, path: Path) -> None:
     if isinstance(source, OfficialSource):
         return
     if isinstance(source, LocalSource):
-        if not path.is_dir():
-            raise DataError("is not a folder", file=path, advice="Correct sources.*.path")
+        if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
+            raise DataError("is not a folder or a zip", file=path, advice="Correct sources.*.path")
         return
     # Deferred: two seconds of imports that only the demo's rendering needs.
     from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
@@ -74,7 +75,10 @@ def make_raw(source: Source, path: Path) -> None:
 
 
 def list_files(folder: Path) -> list[dict[str, str | int]]:
-    """Name, size and time of every file below a folder, in a fixed order."""
+    """Name, size and time of every file below a folder, in order; of a zip its size and hash."""
+    if folder.is_file():
+        stat = {"bytes": folder.stat().st_size, "sha256": sha256_of(folder)}
+        return [{"file": folder.name} | stat]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]

@@ -33,8 +33,8 @@ class Prepared:
 
     images: (n_pixels, C) uint8. labels: (n_pixels,) uint8, 255 = ignore.
     regions: (n_pixels,) uint16, superpixels numbered from 0 in every image; None if there are none.
-    index: one row per image with columns id, split, offset, height, width, labelled (bool);
-    image i owns the pixels ``offset`` to ``offset + height * width``.
+    index: one row per image with columns id, split, offset, height, width, labelled (bool), group
+    ("" for none); image i owns the pixels ``offset`` to ``offset + height * width``.
     """
 
     path: Path
@@ -84,9 +84,10 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     meta = _load_meta(path / "meta.json")
     for file, facts in meta.files.items():
         _check_file(path / file, facts, verify)
-    index = pd.read_csv(
-        path / "index.csv", dtype={"id": str, "split": str}, keep_default_na=False
-    ).astype({"labelled": bool})
+    texts = {"id": str, "split": str, "group": str}
+    index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
+    index = index.astype({"labelled": bool})
+    index["group"] = index.get("group", "")  # none in data prepared before there were groups
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS

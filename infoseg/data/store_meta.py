@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 FORMAT_VERSION = 2
 IGNORE = 255
-COLUMNS = ("id", "split", "offset", "height", "width", "labelled")
+COLUMNS = ("id", "split", "offset", "height", "width", "labelled", "group")
 """Header of ``index.csv``."""
 FILES = {"images.bin", "labels.bin", "regions.bin", "index.csv"}
 """What a prepared data set may consist of, beside ``meta.json``."""

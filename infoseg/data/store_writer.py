@@ -170,12 +170,14 @@ class PreparedWriter:
         labels: np.ndarray | None,
         split: str,
         regions: np.ndarray | None = None,
+        group: str = "",
     ) -> None:
         """Append one image.
 
         image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
         unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
-        to the largest; exactly where the data set has superpixels. Raises DataError for a repeated
+        to the largest; exactly where the data set has superpixels. group: of images that are alike
+        and must not be split, "" for none. Raises DataError for a repeated
         id or a label that is no class, ValueError for a wrong shape or type or for such regions,
         StorageError for a disk that is full.
         """
@@ -219,7 +221,7 @@ class PreparedWriter:
         stored = np.full((height, width), IGNORE, np.uint8) if labels is None else labels
         self._append("images.bin", np.ascontiguousarray(image).data.cast("B"))
         self._append("labels.bin", np.ascontiguousarray(stored).data.cast("B"))
-        row = (image_id, split, self._n_pixels, height, width, int(labels is not None))
+        row = (image_id, split, self._n_pixels, height, width, int(labels is not None), group)
         self._append("index.csv", _csv_line(row))
         self._ids.add(image_id)
         count = self._splits.setdefault(split, [0, 0])

@@ -54,7 +54,12 @@ UNIFORM = 0.98
 three classes has a probability of about 0.43, with the others at 0.29."""
 
 
-def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+def summarise(
+    counts: np.ndarray,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """`measure`, and what its numbers have to be read with; counts (N, K, C) per image.
 
     constant_pa, random_pa: of the trivial answers. halves: PA and mIoU of the images that settings
@@ -62,7 +67,7 @@ def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) ->
     from the best segmented to the worst.
     """
     total = counts.sum(0)
-    first = halves(ids)
+    first = halves(ids, groups)
     parts = {}
     for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
         half = part.sum(0)
@@ -83,10 +88,15 @@ def summarise(counts: np.ndarray, ids: Sequence[str], classes: Sequence[str]) ->
     }
 
 
-def halves(ids: Sequence[str]) -> np.ndarray:
-    """Split images in two by a hash of their id: (N,) bool, true for the half settings are chosen
-    on. Fixed for ever: it depends on the name alone, not on order, seed or count."""
-    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in ids], dtype=bool)
+def halves(ids: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
+    """Split images in two by a hash of their group or, where it is "", of their id.
+
+    Images of one group (frames of a sequence, tiles of a photograph) are alike, so that they stay
+    together. Returns (N,) bool, true for the half that settings are chosen on. Fixed for ever: it
+    depends on these names alone, not on order, seed or count.
+    """
+    names = ids if groups is None else [g or i for i, g in zip(ids, groups, strict=True)]
+    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in names], dtype=bool)
 
 
 def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tuple[int, float]]:

@@ -167,8 +167,9 @@ class Project(ProjectData):
         training, index = self.params.training, data.prepared.index
         precision = choose_precision(training.precision, data.device)
         counts, entropy = confusions(model, data, training.evaluation_batch, precision)
-        ids = index["id"][index["labelled"]].tolist()
-        summary = summarise(counts, ids, data.prepared.meta.classes)
+        labelled = index[index["labelled"]]
+        ids, groups = labelled["id"].tolist(), labelled["group"].tolist()
+        summary = summarise(counts, ids, data.prepared.meta.classes, groups)
         return summary | {"assignment_entropy": entropy}
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:

@@ -78,22 +78,22 @@ class CocoScenesSource(Strict):
     """Rendered scenes in COCO's raw layout; see `infoseg.data.scenes`. Sizes in pixels."""
 
     kind: Literal["coco_scenes"]
-    seed: int = 0
-    stuff_images: int
-    person_images: int
-    val_share: Share = 0.1
+    seed: NonNegative = 0
+    stuff_images: Annotated[int, Field(ge=0, le=500_000)]
+    person_images: NonNegative
+    val_share: Strength = 0.1
     long_side: Positive = 320
-    short_side: Positive = 240
+    short_side: Annotated[int, Field(ge=64)] = 240
 
 
 class PotsdamScenesSource(Strict):
     """Rendered aerial tiles in Potsdam's raw layout; see `infoseg.data.scenes`."""
 
     kind: Literal["potsdam_scenes"]
-    seed: int = 0
-    tiles: Positive
-    unlabelled: int
-    tile_size: Positive = 960
+    seed: NonNegative = 0
+    tiles: Annotated[int, Field(gt=0, le=24)]
+    unlabelled: Annotated[int, Field(ge=0, le=14)]
+    tile_size: Annotated[int, Field(ge=256)] = 960
 
 
 class LocalSource(Strict):

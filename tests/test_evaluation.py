@@ -244,8 +244,20 @@ def test_halves_depend_on_the_name_alone_and_are_about_equal():
     names = [f"{i:012d}" for i in range(4000)]
     found = halves(names)
     assert 0.45 < found.mean() < 0.55
+    assert np.array_equal(halves(names, [""] * len(names)), found)
     assert np.array_equal(halves(names[::-1]), found[::-1])
     assert halves(names[:7]).tolist() == found[:7].tolist()
+
+
+def test_no_group_is_in_both_halves():
+    names = [f"{group}_{i}" for group in range(60) for i in range(5)]
+    groups = [f"sequence {name.partition('_')[0]}" for name in names]
+    chosen = halves(names, groups)
+    assert 0.3 < chosen.mean() < 0.7
+    assert not {*np.array(groups)[chosen]} & {*np.array(groups)[~chosen]}
+    assert np.array_equal(chosen, halves(groups))
+    some = halves(names, groups[:150] + [""] * 150)
+    assert np.array_equal(some, np.append(chosen[:150], halves(names)[150:]))
 
 
 def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_path):

@@ -496,7 +496,7 @@ def test_without_inputs_the_stage_to_run_is_named(tmp_path, tree):
     [
         ({"scale": 0.5}, DataError, rf"another scale.*prepare@{DATASET}"),
         ({"crop": 400}, ParamsError, rf"datasets\.{DATASET}\.crop is 400"),
-        ({"crop": 78, "pad": False}, ParamsError, "smallest image"),
+        ({"crop": 80, "pad": False}, ParamsError, "smallest image"),
     ],
 )
 def test_prepared_data_that_do_not_fit_the_settings_are_not_used(home, tree, change, error, words):

@@ -96,6 +96,8 @@ def test_a_missing_key_is_named(path):
         ("profile.figure4.panels", {"stuff3": 0}),
         ("profile.figure4.panels", {}),
         ("sources.coco.val_share", 1.5),
+        ("sources.coco.stuff_images", -1),
+        ("sources.coco.short_side", 20),
         ("datasets.stuff3.clusters", "three"),
         ("datasets.stuff3.crop", 31),
         ("datasets.stuff3.scale", 0),

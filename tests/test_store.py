@@ -111,7 +111,7 @@ def test_images_are_interleaved_and_offsets_count_pixels(tmp_path):
     make(tmp_path / "set", [("x", picture(2, 2), None, "train"), ("y", image, None, "train")])
     assert (tmp_path / "set/images.bin").read_bytes()[12:] == bytes(range(12))
     assert (tmp_path / "set/index.csv").read_text() == (
-        "id,split,offset,height,width,labelled\nx,train,0,2,2,0\ny,train,4,1,4,0\n"
+        "id,split,offset,height,width,labelled,group\nx,train,0,2,2,0,\ny,train,4,1,4,0,\n"
     )
 
 

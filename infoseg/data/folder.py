@@ -5,12 +5,14 @@
     dataset.json                               class names of every label folder; optional
 
 Without images/, the pictures are those of the folder itself. ``dataset.json`` lies beside the label
-folder and holds, under its name, ``{"classes": {"0": "sky", ...}}``.
+folder and holds, under its name, ``{"classes": {"0": "sky", ...}}``. It may hold ``"groups":
+{"<id>": "<group>", ...}`` of pictures that are alike, such as the frames of a sequence.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Unpack
@@ -52,7 +54,7 @@ def prepare_folder(
     expected upright.
 
     Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
-    one id, and, unless ``on_bad_input`` is "skip", for an unreadable file, a label map of another
+    one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for an unreadable file, a label map of another
     size, with a value that is no class, or without a picture.
     """
     root = places(raw)[0]
@@ -65,6 +67,8 @@ def prepare_folder(
         description = label_folder.parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
         classes = read_classes(description, label_folder.name) or _numbered(maps)
+
+    groups = read_groups(root / "dataset.json", pictures)
 
     def prepare(key: str) -> list[Sample]:
         if key not in pictures:
@@ -84,7 +88,8 @@ def prepare_folder(
             check_size(label, size, maps[key])
             _check_values(label, len(classes), maps[key])
             label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
-        return [Sample(key, resized(image, (height, width)), label)]
+        group = groups.get(key, "")
+        return [Sample(key, resized(image, (height, width)), label, group=group)]
 
     ingest(
         raw, out, [*pictures, *(key for key in maps if key not in pictures)], prepare,
@@ -145,6 +150,28 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
             advice='Expected {"' + labels + '": {"classes": {"0": "...", "1": "..."}}}',
         ) from None
     return table
+
+
+def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str, str]:
+    """Return the group of every picture by its id; none where `dataset.json` has no groups.
+
+    Raises DataError unless the groups name every picture, and nothing else.
+    """
+    if not description.is_file():
+        return {}
+    try:
+        groups = json.loads(read_bytes(description, 2**24)).get("groups", {})
+        for group in groups.values():
+            one_line(group)
+        if groups and (odd := sorted(groups.keys() ^ set(pictures))):
+            raise ValueError(f"{odd[0]!r} {'is no picture' if odd[0] in groups else 'is missing'}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"does not give every picture its group ({type(error).__name__}: {error})",
+            file=description,
+            advice='Expected "groups": {"<name of a picture without ending>": "<group>", ...}',
+        ) from None
+    return groups
 
 
 def _check_values(label: np.ndarray, n_classes: int, file: Traversable) -> None:

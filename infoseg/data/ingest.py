@@ -40,6 +40,7 @@ class Sample:
     labels: np.ndarray | None
     split: str = "train"
     note: str = ""
+    group: str = ""
 
 
 class Options(TypedDict, total=False):
@@ -97,7 +98,9 @@ def ingest(
         for result in results:
             try:
                 for sample, regions in result():
-                    writer.add(sample.id, sample.image, sample.labels, sample.split, regions)
+                    writer.add(
+                        sample.id, sample.image, sample.labels, sample.split, regions, sample.group
+                    )
                     writer.notes += [sample.note] if sample.note else []
             except DataError as error:
                 if on_bad_input == "error":

@@ -12,7 +12,7 @@ from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.ingest import Options
 from infoseg.data.potsdam import prepare_potsdam
-from infoseg.data.store import Prepared
+from infoseg.data.store import Prepared, sha256_of
 from infoseg.errors import DataError, ParamsError
 from infoseg.settings import (
     CocoScenesSource,
@@ -60,10 +60,12 @@ def make_raw(source: Source, path: Path) -> None:
 
 
 def list_files(folder: Path) -> list[dict[str, str | int]]:
-    """Return name, size and time of every file below a folder, or of one file, in a fixed order."""
-    files = [folder] if folder.is_file() else sorted(f for f in folder.rglob("*") if f.is_file())
-    root = folder.parent if folder.is_file() else folder
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in files]
+    """Return name, size and time of every file below a folder, in order; of a zip size and hash."""
+    if folder.is_file():
+        facts = {"bytes": folder.stat().st_size, "sha256": sha256_of(folder)}
+        return [{"file": folder.name} | facts]
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2
 IGNORE = 255
 #: Header of ``index.csv``.
-COLUMNS = ("id", "split", "offset", "height", "width", "labelled")
+COLUMNS = ("id", "split", "offset", "height", "width", "labelled", "group")
 #: What a prepared data set may consist of, beside ``meta.json``.
 FILES = {"images.bin", "labels.bin", "regions.bin", "index.csv"}
 _AGAIN = "Run the preparation of this data set again"
@@ -126,8 +126,8 @@ class Prepared:
 
     images: (n_pixels, C) uint8. labels: (n_pixels,) uint8, 255 = ignore.
     regions: (n_pixels,) uint16, superpixels numbered from 0 in every image; None if there are none.
-    index: one row per image with columns id, split, offset, height, width, labelled (bool);
-    image i owns the pixels ``offset`` to ``offset + height * width``.
+    index: one row per image with columns id, split, offset, height, width, labelled (bool), group
+    ("" for none); image i owns the pixels ``offset`` to ``offset + height * width``.
     """
 
     path: Path
@@ -176,9 +176,9 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     meta = _load_meta(path / "meta.json")
     for name, facts in meta.files.items():
         _check_file(path / name, facts, verify)
-    index = pd.read_csv(
-        path / "index.csv", dtype={"id": str, "split": str}, keep_default_na=False
-    ).astype({"labelled": bool})
+    texts = {"id": str, "split": str, "group": str}
+    index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
+    index = index.astype({"labelled": bool})
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS
@@ -329,14 +329,16 @@ class PreparedWriter:
         labels: np.ndarray | None,
         split: str,
         regions: np.ndarray | None = None,
+        group: str = "",
     ) -> None:
         """Append one image.
 
         image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
         unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
-        to the largest; exactly where the data set has superpixels. Raises DataError for a repeated
-        id or a label that is no class, ValueError for a wrong shape or type or for such regions,
-        StorageError for a disk that is full.
+        to the largest; exactly where the data set has superpixels. group: of images that are alike
+        and belong in one half, "" for none. Raises DataError for a repeated id or a label that is
+        no class, ValueError for a wrong shape or type or for such regions, StorageError for a disk
+        that is full.
         """
         import cv2  # deferred: reading does not need it
 
@@ -375,7 +377,8 @@ class PreparedWriter:
         with storing(self.path):
             for name, pixels in arrays.items():
                 self._files[name].write(np.ascontiguousarray(pixels).data.cast("B"))
-        self._index[image_id] = (image_id, split, self._n_pixels, *size, int(labelled))
+        row = (image_id, split, self._n_pixels, *size, int(labelled), group)
+        self._index[image_id] = row
         self._n_pixels += size[0] * size[1]
 
     def skip(self, file: Path | str, reason: str) -> None:

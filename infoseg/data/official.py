@@ -251,9 +251,7 @@ class _Transfer:
         self.get, self.url, self.target, self.quiet = session.get, url, target, not progress
         self.part = target.with_name(f"{target.name}.part")
         self.size, self.hashed, self.tag = spec.bytes, bool(spec.sha256 or spec.md5), None
-        if not self.hashed:
-            self.part.unlink(missing_ok=True)
-        self.furthest, self.stalls = self.arrived, 0
+        self.furthest = self.stalls = 0
 
     @property
     def arrived(self) -> int:

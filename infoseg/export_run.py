@@ -157,7 +157,7 @@ def _source(project: Project, dataset: Dataset) -> tuple[str, str]:
 @cache
 def _licences(group: str) -> list[str]:
     """Licences of a group of official files, each once."""
-    file = resources.files("infoseg.data") / "sources.yaml"
+    file = resources.files("infoseg.data") / "official.yaml"
     tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     found: dict[str, None] = {}
 

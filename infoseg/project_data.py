@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from infoseg.data.prepare import (
     changed_since_prepared,
@@ -15,7 +16,6 @@ from infoseg.data.prepare import (
     make_raw,
     prepare,
 )
-from infoseg.data.sources import Found, check_manifest, manifest, resolve
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import find_root, write_csv
@@ -89,7 +89,8 @@ class ProjectData:
         if isinstance(settings, LocalSource):
             write_csv(stated, list_files(path))
         elif isinstance(settings, OfficialSource):
-            write_csv(stated, manifest(self.official_files(source, download=download)))
+            files = self.official_files(source, fetch=download)
+            write_csv(stated, [row for _, row in files])
         return path
 
     def raw_files(self, source: str) -> pd.DataFrame:
@@ -118,34 +119,36 @@ class ProjectData:
             raise DataError("not found", file=path, advice=f"Run stage data@{source} first")
         if not isinstance(settings, OfficialSource):
             return (path,)
-        found = self.official_files(source, download=False)
-        check_manifest(path / "files.csv", found, stage=f"data@{source}")
-        return tuple(dict.fromkeys(one.path for one in found))
+        files = self.official_files(source, fetch=False)
+        _check_stated(path / "files.csv", [row for _, row in files], f"data@{source}")
+        return tuple(dict.fromkeys(path for path, _ in files))
 
     def raw_problem(self, source: str) -> str:
         """What is wrong with a source's raw files, "" if nothing is; fetches and makes nothing."""
         path = self.raw(source)
         try:
             if isinstance(self.params.sources[source], OfficialSource):
-                found = self.official_files(source, download=False)
+                files = self.official_files(source, fetch=False)
                 if (path / "files.csv").exists():
-                    check_manifest(path / "files.csv", found, stage=f"data@{source}")
+                    _check_stated(path / "files.csv", [row for _, row in files], f"data@{source}")
             elif not path.exists():
                 return f"{path}: not found"
         except DataError as error:
             return str(error)
         return ""
 
-    def official_files(self, source: str, *, download: bool) -> list[Found]:
-        """The official files of a source; see `infoseg.data.sources.resolve`."""
+    def official_files(self, source: str, *, fetch: bool) -> list[tuple[Path, dict[str, Any]]]:
+        """The official files of a source; see `infoseg.data.official.find_files`."""
+        # Deferred: an HTTP client, which opens a socket as it is imported to look for IPv6.
+        from infoseg.data.official import find_files
+
         settings = self.params.sources[source]
         raw = settings.raw or os.environ.get("INFOSEG_RAW")
-        return resolve(
+        return find_files(
             settings.group,
             self._outside(raw, f"sources.{source}.raw") if raw else None,
             self._outside(settings.downloads, f"sources.{source}.downloads"),
-            download=download,
-            progress=True,
+            fetch=fetch,
         )
 
     def _outside(self, folder: str, key: str) -> Path:
@@ -191,3 +194,25 @@ class ProjectData:
         if dataset not in self.params.datasets:
             raise ParamsError(f"datasets: '{dataset}' is not among {sorted(self.params.datasets)}")
         return self.params.datasets[dataset]
+
+
+def _check_stated(stated: Path, rows: list[dict[str, Any]], stage: str) -> None:
+    """Raise DataError unless the official files on the disk are those that ``files.csv`` states."""
+    advice = f"Restore the files, or run {stage} again"
+    try:
+        with stated.open(newline="", encoding="utf-8") as stream:
+            before = {row.pop("file"): row for row in csv.DictReader(stream)}
+    except FileNotFoundError:
+        raise DataError("not found", file=stated, advice=f"Run {stage} first") from None
+    except (KeyError, ValueError, csv.Error):
+        raise DataError("has no column file", file=stated, advice=f"Run {stage} again") from None
+    now = {row["file"]: {k: str(v) for k, v in row.items() if k != "file"} for row in rows}
+    before = {file: {k: v for k, v in row.items() if v} for file, row in before.items()}
+    for file in sorted(now | before):
+        if now.get(file) != before.get(file):
+            problem = f"{file} is now {_facts(now.get(file))}, but was {_facts(before.get(file))}"
+            raise DataError(f"{problem} when it was stated", file=stated, advice=advice)
+
+
+def _facts(row: dict[str, str] | None) -> str:
+    return ", ".join(f"{key} {value}" for key, value in (row or {}).items()) or "missing"

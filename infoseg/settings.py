@@ -104,7 +104,7 @@ class LocalSource(Strict):
 
 
 class OfficialSource(Strict):
-    """The published files of one group of `infoseg/data/sources.yaml`.
+    """The published files of one group of `infoseg/data/official.yaml`.
 
     raw: folder with archives or extracted trees, read in place and never written to; null takes
     the environment's INFOSEG_RAW, if it is set. downloads: folder for what has to be fetched,

@@ -1,15 +1,14 @@
 """What the package never does with other people's files, and where it may use the network.
 
 Names that lead out of their folder are tested where they are read: members of archives in
-test_archives, of tarballs in test_download, id lists in test_damage, annotations in
-test_coco, the table of official files in test_sources. Nothing is downloaded unasked:
-test_sources. The report escapes what it is told: test_report.
+test_archives, id lists in test_damage, annotations in test_coco, the table of official files in
+test_official. Nothing is downloaded unasked: test_official. The report escapes what it is told:
+test_report.
 """
 
 from __future__ import annotations
 
 import ast
-import gzip
 import io
 import json
 import os
@@ -17,7 +16,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tarfile
 import xml.dom.minidom
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +31,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_segmentation import weights
 
-from infoseg.data import tarball
 from infoseg.data.folder import prepare_folder
 from infoseg.data.pictures import MOST_PIXELS, read_picture
 from infoseg.data.store import load_prepared
@@ -56,7 +53,7 @@ NETWORK = {
 }  # fmt: skip
 #: Who may use which of them.
 ALLOWED = {
-    "infoseg/data/download.py": {"http", "requests", "urllib3"},
+    "infoseg/data/official.py": {"requests", "urllib3"},
 }
 CALLS = {
     "__import__", "builtins.eval", "builtins.exec", "compile", "eval", "exec",
@@ -137,9 +134,9 @@ def test_the_module_that_downloads_is_imported_in_one_place_alone():
         (name, node.col_offset > 0)
         for name, text in sources()
         for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.ImportFrom) and node.module == "infoseg.data.download"
+        if isinstance(node, ast.ImportFrom) and node.module == "infoseg.data.official"
     ]
-    assert users == [("infoseg/data/sources.py", True)]  # True: inside a function, when asked to
+    assert users == [("infoseg/project_data.py", True)]  # True: inside a function, when needed
 
 
 FORBIDDEN = """
@@ -417,19 +414,6 @@ def test_a_dataset_json_that_is_no_description_is_named(tmp_path, content):
     with pytest.raises(DataError, match=r"dataset\.json: (does not describe|has \d+ bytes)"):
         prepare_folder(tmp_path, tmp_path / "out", name="own", labels="labels")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_tarball_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tarball, "_TARBALL_LIMIT", 2**20)
-    with (
-        gzip.open(tmp_path / "a.tar.gz", "wb") as stream,
-        tarfile.open(fileobj=stream, mode="w") as archive,
-    ):
-        member = tarfile.TarInfo("train/a.txt")
-        member.size = 2**21
-        archive.addfile(member, io.BytesIO(bytes(2**21)))
-    with pytest.raises(DataError, match=r"a\.tar\.gz: unpacks to more than"):
-        tarball.read_member(tmp_path / "a.tar.gz", "train/a.txt", 2**21)
 
 
 NAMES = ["<script>alert(1)</script>", "$\\frac{$", "]]> --> &amp; \\input{a}", "_hidden", "100 %"]

@@ -54,8 +54,9 @@ def prepare_folder(
     expected upright.
 
     Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
-    one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for an unreadable file, a label map of another
-    size, with a value that is no class, or without a picture.
+    one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for
+    an unreadable file, a label map of another size, with a value that is no class, or without a
+    picture.
     """
     root = places(raw)[0]
     images = root / "images"

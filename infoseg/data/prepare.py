@@ -37,7 +37,7 @@ READERS = {
 def make_raw(source: Source, path: Path) -> None:
     """Render the demo's raw files into `path`; check that local ones are there.
 
-    Official ones are found and downloaded by `infoseg.data.sources`.
+    Official ones are found and downloaded by `infoseg.data.official`.
     """
     if isinstance(source, OfficialSource):
         return

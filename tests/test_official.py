@@ -1,0 +1,316 @@
+"""Official files: the table, finding them in every layout, verifying, fetching, in a project."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+import yaml
+from http_server import FileServer, make_zip
+
+from infoseg.cli import main
+from infoseg.data import official
+from infoseg.data.coco import IIC_LISTS
+from infoseg.data.official import SourceFile, find_files, load_table
+from infoseg.data.scenes import CocoScenes, write_coco
+from infoseg.errors import DataError
+from infoseg.runs import Project
+from infoseg.settings import compose, parse_params
+
+COCO = ["train2017.zip", "val2017.zip", "annotations_trainval2017.zip"]
+MAPS = "stuffthingmaps_trainval2017.zip"
+LISTS = [spec.name for spec in load_table()["curated"]]
+POTSDAM = ["4_Ortho_RGBIR.zip", "5_Labels_for_participants.zip"]
+TILE, LABEL = "top_potsdam_2_10_RGBIR.tif", "top_potsdam_2_10_label.tif"
+
+
+def small_zip(*names: str) -> bytes:
+    return make_zip({name: f"content of {name}".encode() * 50 for name in names})
+
+
+#: Small files in place of the official ones.
+CONTENT = {
+    "train2017.zip": small_zip("train2017/1.jpg"),
+    "val2017.zip": small_zip("val2017/2.jpg"),
+    "annotations_trainval2017.zip": small_zip("annotations/instances_train2017.json"),
+    MAPS: small_zip("train2017/1.png", "val2017/2.png"),
+    "4_Ortho_RGBIR.zip": small_zip(TILE),
+    "5_Labels_for_participants.zip": small_zip(LABEL),
+    "5_Labels_all.zip": small_zip(LABEL, "top_potsdam_2_13_label.tif"),
+} | {name: name.encode() * 9 for name in LISTS}
+
+
+class Disk:
+    """A raw folder and a downloads folder, and a table of small files at one server."""
+
+    def __init__(self, folder: Path, server: FileServer) -> None:
+        self.raw, self.downloads, self.server = folder / "raw", folder / "downloads", server
+        self.raw.mkdir()
+
+    def small(self, spec: SourceFile) -> SourceFile:
+        content = CONTENT[spec.name]
+        facts = {"bytes": spec.bytes and len(content)}
+        for name in ("sha256", "md5"):
+            facts[name] = getattr(spec, name) and hashlib.new(name, content).hexdigest()
+        urls = [self.server.put(spec.name, content)] if spec.urls else []
+        return spec.model_copy(update=facts | {"urls": urls})
+
+    def put(self, folder: str, *names: str) -> None:
+        """Write the small official files, and for other names any content."""
+        for name in names:
+            file = self.raw.parent / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(CONTENT.get(name) or f"of {name}".encode())
+
+    def find(self, group: str, fetch: bool = False) -> dict[str, tuple[str, str]]:
+        """Return name to kind and path of the files that are found."""
+        files = find_files(group, self.raw, self.downloads, fetch=fetch, progress=False)
+        top = self.raw.parent
+        return {r["file"]: (r["kind"], path.relative_to(top).as_posix()) for path, r in files}
+
+    def fails(self, group: str, *words: str, fetch: bool = False) -> str:
+        with pytest.raises(DataError) as caught:
+            self.find(group, fetch)
+        assert [word for word in words if word not in str(caught.value)] == []
+        return str(caught.value)
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    with FileServer() as server:
+        disk = Disk(tmp_path, server)
+        table = {group: [*map(disk.small, specs)] for group, specs in load_table().items()}
+        monkeypatch.setattr(official, "load_table", lambda: table)
+        yield disk
+
+
+@pytest.mark.parametrize("spec", sum(load_table().values(), ()), ids=lambda spec: spec.name)
+def test_every_file_of_the_table_can_be_verified_and_its_addresses_are_plain(spec):
+    assert [bool(known) for known in (spec.sha256, spec.md5, spec.contains)].count(True) == 1
+    assert re.fullmatch("[0-9a-f]{64}|[0-9a-f]{32}|None", str(spec.sha256 or spec.md5))
+    assert spec.bytes or spec.contains or not spec.urls  # what a download is resumed by
+    assert ".." not in spec.name and not Path(spec.name).is_absolute()
+    for url in map(urlsplit, spec.urls):
+        assert url.scheme in ("http", "https") and url.hostname
+        assert not (url.query or url.username), "an error names the address"
+    assert "curated" not in spec.name or spec.sha256 in IIC_LISTS  # which the reader knows
+
+
+# ---- finding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", [".", "coco", "anything"])
+def test_archives_are_used_in_place(disk, folder):
+    disk.put(f"raw/{folder}", *COCO)
+    at = Path("raw", folder).as_posix()
+    assert disk.find("coco") == {name: ("archive", f"{at}/{name}") for name in COCO}
+
+
+@pytest.mark.parametrize("folder", [".", "coco", "anything"])
+@pytest.mark.parametrize("images", ["images/", ""])
+def test_unpacked_coco_in_both_layouts(disk, folder, images):
+    pictures = [f"{images}train2017/1.jpg", f"{images}val2017/2.JPG"]
+    instances = [f"annotations/instances_{split}2017.json" for split in ("train", "val")]
+    disk.put(f"raw/{folder}", *pictures, *instances)
+    at = Path("raw", folder).as_posix()
+    assert disk.find("coco") == {name: ("tree", at) for name in COCO}
+    assert not disk.downloads.exists()
+
+
+@pytest.mark.parametrize("maps", ["stuffthingmaps/", "annotations/", "../cocostuff/annotations/"])
+@pytest.mark.parametrize("lists", [".", "curated", "coco"])
+def test_cocostuff_needs_coco_and_the_lists(disk, maps, lists):
+    disk.put("raw/coco", *COCO, f"{maps}train2017/1.png", f"{maps}val2017/2.png")
+    disk.put(f"raw/{lists}", *LISTS)
+    files = disk.find("cocostuff")
+    assert list(files) == [*COCO, *LISTS, MAPS]
+    assert files[MAPS] == ("tree", "raw/cocostuff" if maps.startswith("..") else "raw/coco")
+    # A preparation is given the folder that curated/ lies in.
+    assert {files[name] for name in LISTS} == {("archive", Path("raw", lists).as_posix())}
+
+
+@pytest.mark.parametrize("present", ["train2017/a.txt", "images/train2017/a", "train2017/._1.jpg"])
+def test_a_folder_without_pictures_is_none(disk, present):
+    disk.put("raw", *COCO[1:], present)
+    disk.fails("coco", "train2017.zip: not there")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "places"),
+    [
+        ("4_Ortho_RGBIR", "5_Labels_for_participants", ["raw", "raw"]),
+        ("potsdam/4_Ortho_RGBIR", "potsdam/5_Labels_all", ["raw/potsdam"] * 2),
+        ("Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR", "Potsdam/5_Labels", ["raw/Potsdam"] * 2),
+        ("somewhere/else", "somewhere", ["raw", "raw"]),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", "f"])
+def test_unpacked_potsdam_anywhere_below(disk, images, labels, places, ending):
+    disk.put("raw", f"{images}/{TILE.upper()}{ending.upper()}", f"{labels}/{LABEL}{ending}")
+    kinds = [("tree", place) for place in places]
+    assert disk.find("potsdam") == dict(zip(POTSDAM, kinds, strict=True))
+
+
+def test_the_later_labels_serve_where_the_participants_are_not_there(disk):
+    disk.put("raw", POTSDAM[0], "5_Labels_all.zip")
+    assert disk.find("potsdam")["5_Labels_all.zip"] == ("archive", "raw/5_Labels_all.zip")
+    disk.put("raw", f"any/{LABEL}")
+    assert disk.find("potsdam")[POTSDAM[1]] == ("tree", "raw")
+    disk.put("downloads/potsdam", POTSDAM[1])
+    (disk.raw / "any" / LABEL).unlink()
+    assert "5_Labels_all.zip" not in disk.find("potsdam")
+
+
+def test_the_users_folder_goes_before_the_downloads_and_both_are_used(disk):
+    disk.put("raw", "train2017/1.jpg", "val2017.zip")
+    disk.put("downloads/coco", *COCO)
+    assert disk.find("coco") == {
+        "train2017.zip": ("tree", "raw"),
+        "val2017.zip": ("archive", "raw/val2017.zip"),
+        COCO[2]: ("archive", f"downloads/coco/{COCO[2]}"),
+    }
+
+
+def test_a_raw_folder_that_is_not_there(disk):
+    disk.raw.rmdir()
+    disk.fails("coco", "raw folder not found", str(disk.raw), fetch=True)
+
+
+@pytest.mark.parametrize("place", ["raw", "downloads/coco"])
+@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b"x" + b[1:]], ids=["cut", "other"])
+@pytest.mark.parametrize("name", COCO)
+def test_an_archive_that_is_not_the_published_one_is_an_error(disk, place, name, change):
+    disk.put(place, *COCO)
+    file = disk.raw.parent / place / name
+    disk.find("coco")
+    file.write_bytes(change(CONTENT[name]))
+    os.utime(file, ns=(0, 1))  # the hash that was stored is of another time
+    disk.fails("coco", str(file), "instead of", "replace it", fetch=True)
+    assert file.read_bytes() == change(CONTENT[name]) and not disk.server.requests
+
+
+def test_an_archive_is_read_once_unless_it_changes(disk, monkeypatch):
+    disk.put("raw", *COCO, *LISTS, MAPS)
+    expected, cache = disk.find("cocostuff"), disk.downloads / "verified.json"
+    stored = cache.read_text()
+    for text in ("{", "[]", "[1]", '{"x": 1}'):  # damaged: read again
+        cache.write_text(text)
+        assert disk.find("cocostuff") == expected and len(cache.read_text()) >= len(stored)
+    monkeypatch.setattr(official, "_digest", None)
+    monkeypatch.setattr(official, "_check_zip", None)
+    assert disk.find("cocostuff") == expected
+
+
+def test_what_is_missing_is_downloaded_but_not_into_the_users_folder(disk):
+    disk.put("raw", "train2017.zip")
+    files = disk.find("cocostuff", fetch=True)
+    assert files["train2017.zip"] == ("archive", "raw/train2017.zip")
+    assert files["val2017.zip"] == ("archive", "downloads/coco/val2017.zip")
+    assert {files[name] for name in LISTS} == {("archive", "downloads/curated")}
+    assert sorted(path for path, *_ in disk.server.requests) == sorted([*COCO[1:], *LISTS, MAPS])
+    assert disk.find("cocostuff") == disk.find("cocostuff", fetch=True) == files
+    assert len(disk.server.requests) == 2 + len(LISTS) + 1
+    assert [file.name for file in disk.raw.iterdir()] == ["train2017.zip"]
+
+
+def test_nothing_is_downloaded_unasked(disk):
+    message = disk.fails("coco", *COCO, "not there", "cocodataset.org", "let the data stage")
+    assert f"Put what is missing into {disk.downloads / 'coco'} or {disk.raw}" in message
+    assert not disk.server.requests and not disk.downloads.exists()
+
+
+@pytest.mark.parametrize("fetch", [True, False])
+@pytest.mark.parametrize("present", [[], POTSDAM[:1]])
+def test_potsdam_has_to_be_asked_for(disk, fetch, present):
+    disk.put("raw", *present)
+    message = disk.fails("potsdam", POTSDAM[1], "isprs.org", "Potsdam.zip", "unpack", fetch=fetch)
+    assert (POTSDAM[0] in message) == (not present) and "let the data" not in message
+    assert str(disk.downloads / "potsdam") in message
+
+
+# ---- in a project --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """COCO unpacked: eight pictures with their annotations, without COCO-Stuff's label maps."""
+    folder = tmp_path_factory.mktemp("mine") / "raw"
+    write_coco(folder / "coco", CocoScenes(stuff_images=0, person_images=8, val_share=0.25))
+    for name in ("stuffthingmaps", "curated"):
+        shutil.rmtree(folder / "coco" / name)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Make the paper's project in a folder of its own, without the network."""
+    monkeypatch.delattr(requests.Session, "request")
+    monkeypatch.delenv("INFOSEG_RAW", raising=False)
+
+    def make(raw: Path | None) -> Project:
+        tree = compose("paper")
+        for source in tree["sources"].values():
+            source["raw"] = raw and str(raw)
+        tree["datasets"]["coco_persons"] |= {"images": None, "min_side": 0, "superpixels": None}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+        return Project(tmp_path, parse_params(tree, "test"), tmp_path, make_missing=True)
+
+    return make
+
+
+def test_unpacked_files_are_used_in_place_and_stated_alike(raw, project, tmp_path, monkeypatch):
+    made = project(None)
+    monkeypatch.setenv("INFOSEG_RAW", str(raw))
+    before = sorted(raw.rglob("*"))
+    made.make_raw("coco")
+    assert sorted(raw.rglob("*")) == before
+    stated = (tmp_path / "raw/paper/coco/files.csv").read_text()
+    assert stated.splitlines()[0] == "file,kind,bytes,files" and str(tmp_path) not in stated
+    assert list(made.raw_files("coco")["file"]) == [spec.name for spec in load_table()["coco"]]
+    prepared = made.prepare("coco_persons")
+    assert 1 <= len(prepared) <= 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("train2017.zip,tree", "train2017.zip,archive", "kind tree.* but was kind archive"),
+        (",6\n", ",7\n", "train2017.zip is now .*files 6, but was .*files 7"),
+        ("val2017.zip", "val.zip", "val.zip is now missing, but was kind tree"),
+        ("file,kind", "name,kind", "has no column file"),
+    ],
+)
+def test_files_that_are_not_those_of_files_csv_are_refused(raw, project, old, new, words):
+    made = project(raw)
+    stated = made.make_raw("coco") / "files.csv"
+    made.raw_places("coco")
+    stated.write_text(stated.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=rf"files\.csv: .*{words}.*[Rr]un data@coco again"):
+        made.raw_places("coco")
+
+
+def test_preparing_downloads_nothing(project, tmp_path):
+    """Rendering what is missing is expected of the command line; 20 GB over the network are not."""
+    with pytest.raises(DataError, match=r"train2017\.zip, .*let the data stage download"):
+        project(None).prepare("coco_persons")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_the_command_line_checks_and_fetches(raw, project, tmp_path, monkeypatch, capsys):
+    project(raw)
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "fetch", "potsdam", "coco"]) == 1  # and goes on after the first
+    said = capsys.readouterr()
+    assert "potsdam: " in said.err and "coco: " in said.out
+    assert main(["data", "check"]) == 1
+    text = capsys.readouterr().out
+    assert "coco_persons (COCO-Persons): present" in text
+    assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text
+    assert "`infoseg data fetch cocostuff --profile paper`" in text

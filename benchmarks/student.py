@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from infoseg.data.batches import DeviceData
+from infoseg.data.store import IGNORE
 from infoseg.methods.base import Method
-from infoseg.views import IGNORE, DeviceData, Views
+from infoseg.views import Views
 
 
 class Pictures(Dataset):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss, information_loss
+from infoseg.data.batches import DeviceData
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate
 from infoseg.machine import autocast, choose_precision, keep_freed_memory
@@ -28,7 +29,7 @@ from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import METHOD_SETTINGS, SuperpixelSettings, TrainingParams
 from infoseg.training import Optimisation
-from infoseg.views import NOTHING, DeviceData, Sees
+from infoseg.views import NOTHING, Sees
 
 Call = Callable[[], object]
 #: Side of pictures and crops, and number of pictures and classes, as in the demo.

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infoseg.data.batches import DeviceData
+from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
 from infoseg.evaluation import (
     USED,
@@ -24,7 +26,6 @@ from infoseg.evaluation import (
 )
 from infoseg.files import write_whole
 from infoseg.methods.base import Method
-from infoseg.views import IGNORE, DeviceData
 
 #: Of what `Project.evaluate` writes; the tables refuse another.
 FORMAT = 5

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infoseg.data.batches import DeviceData
+from infoseg.data.store import IGNORE
 from infoseg.machine import autocast
 from infoseg.methods.base import Method
-from infoseg.views import IGNORE, DeviceData
 
 USED = 0.01
 """A cluster counts as used when it holds more than this share of the annotated pixels."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
+from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import class_ids
 from infoseg.inspection import Inside, look_inside
 from infoseg.machine import reproducible
@@ -19,7 +20,6 @@ from infoseg.reporting.network_figures import colour_segmentation, figure1, figu
 from infoseg.reporting.style import save_figure
 from infoseg.results import first_run
 from infoseg.settings import Run
-from infoseg.views import DeviceData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

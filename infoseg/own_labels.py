@@ -10,9 +10,9 @@ import numpy as np
 
 from infoseg.data.folder import read_classes
 from infoseg.data.pictures import check_size, read_labels
+from infoseg.data.store import IGNORE
 from infoseg.diagnostics import summarise
 from infoseg.errors import DataError
-from infoseg.views import IGNORE
 
 
 class Labels:

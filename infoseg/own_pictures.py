@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from infoseg.data.batches import centre_crops, evaluated_items
 from infoseg.data.pictures import find_pictures, has_infrared
 from infoseg.data.prepare import available_cores, prepare
 from infoseg.data.store import Prepared, load_prepared
@@ -25,7 +26,6 @@ from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, make_folder, write_json
-from infoseg.jitter import colour_jitter
 from infoseg.machine import autocast, choose_device, choose_precision, reproducible
 from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
@@ -38,7 +38,7 @@ from infoseg.segmented import duration
 from infoseg.selection import agreement
 from infoseg.settings import JitterSettings, MethodSettings, Run, load_params
 from infoseg.training import Optimisation
-from infoseg.views import Views, centre_crops, evaluated_items
+from infoseg.views import Views, colour_jitter
 
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.

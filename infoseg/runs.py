@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from infoseg.data.batches import DeviceData
 from infoseg.data.store import Meta, Prepared, sha256_of
 from infoseg.diagnostics import (
     FORMAT,
@@ -48,7 +49,6 @@ from infoseg.methods.registry import METHODS
 from infoseg.project_data import ProjectData
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
-from infoseg.views import DeviceData
 from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights
 
 #: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from infoseg.data.batches import DeviceData, centre_crops, evaluated_items
 from infoseg.errors import ParamsError
 from infoseg.machine import autocast
 from infoseg.methods.base import Method
-from infoseg.views import DeviceData, centre_crops, evaluated_items
 
 #: Fewer seeds than this are not chosen among.
 FEWEST = 3

@@ -28,6 +28,7 @@ import torch
 from pydantic import BaseModel
 
 import infoseg
+from infoseg.data.batches import DeviceData, centre_crops
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate
 from infoseg.machine import choose_precision, reproducible
@@ -35,7 +36,6 @@ from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import SuperpixelSettings, TrainingParams
 from infoseg.training import train
-from infoseg.views import DeviceData, centre_crops
 
 Record = dict[str, Any]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from infoseg.data.batches import DeviceData
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
 from infoseg.data.superpixels import superpixels as make_superpixels
 from infoseg.methods.base import DataInfo, Method
@@ -26,7 +27,7 @@ from infoseg.settings import (
     compose,
     merge,
 )
-from infoseg.views import DeviceData, Sees, Views
+from infoseg.views import Sees, Views
 from infoseg.weights import WEIGHTS_FORMAT, Card
 
 CPU = torch.device("cpu")

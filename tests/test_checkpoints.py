@@ -28,13 +28,13 @@ from helpers import (
     write_prepared,
 )
 
+from infoseg.data.batches import DeviceData
 from infoseg.evaluation import evaluate
 from infoseg.machine import reproducible
 from infoseg.methods.base import Method
 from infoseg.runs import SCRATCH, Project
 from infoseg.settings import SuperpixelSettings, parse_params
 from infoseg.training import Checkpoint, Trained, random_states, restore_random_states, train
-from infoseg.views import DeviceData
 
 STEPS = 12
 

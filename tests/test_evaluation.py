@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import (
     by_quantile,
     halves,
@@ -32,7 +33,6 @@ from infoseg.evaluation import (
     pixel_accuracy,
 )
 from infoseg.methods.base import Method
-from infoseg.views import DeviceData
 
 
 class Painted(Method):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import CPU, build, write_prepared
 
+from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import (
     UNMATCHED,
     choose_items,
@@ -14,7 +15,6 @@ from infoseg.diagnostics import (
 )
 from infoseg.errors import DataError
 from infoseg.evaluation import confusions
-from infoseg.views import DeviceData
 
 
 @pytest.fixture(scope="module")

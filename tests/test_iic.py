@@ -9,9 +9,8 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import JitterSettings, colour_jitter, jittered_view
 from infoseg.methods.iic import IIC
-from infoseg.views import Views
+from infoseg.views import JitterSettings, Views, colour_jitter, jittered_view
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 

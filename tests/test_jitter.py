@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infoseg.jitter import JitterSettings, colour_jitter, turn_hue
+from infoseg.settings import JitterSettings
+from infoseg.views import colour_jitter, turn_hue
 
 NONE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 UNIT = st.floats(0, 1, width=32)

@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
+from infoseg.data.batches import DeviceData
 from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
-from infoseg.jitter import colour_jitter
 from infoseg.methods import feature_clusters
 from infoseg.methods.base import Method
 from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels
@@ -34,7 +34,7 @@ from infoseg.methods.registry import METHODS
 from infoseg.settings import JitterSettings, SuperpixelSettings
 from infoseg.training import train
 from infoseg.trunk import Head, Trunk
-from infoseg.views import DeviceData, Views, append_sobel
+from infoseg.views import Views, append_sobel, colour_jitter
 from infoseg.weights import WEIGHTS_FORMAT, load_weights, save_weights
 
 

@@ -9,6 +9,7 @@ import pytest
 from helpers import CPU, ROOT, Columns, training
 from PIL import Image
 
+from infoseg.data.batches import DeviceData
 from infoseg.data.folder import prepare_folder
 from infoseg.data.prepare import list_files, make_raw
 from infoseg.data.store import load_prepared
@@ -16,7 +17,7 @@ from infoseg.diagnostics import halves
 from infoseg.errors import DataError
 from infoseg.runs import Project
 from infoseg.settings import LocalSource
-from infoseg.views import DeviceData, Sees
+from infoseg.views import Sees
 
 PHOTOGRAPHS = {
     "outdoor": (["sky", "vegetation", "road"], 326, 59),

@@ -20,6 +20,7 @@ from PIL import Image
 
 from infoseg import machine, runs
 from infoseg.cli import main
+from infoseg.data.batches import DeviceData
 from infoseg.errors import DataError, InfosegError, ParamsError, TrainingError
 from infoseg.files import find_root
 from infoseg.machine import TRAINING_CODE, code_hashes
@@ -29,7 +30,7 @@ from infoseg.results import figure4
 from infoseg.runs import SCRATCH, Project
 from infoseg.settings import Run, load_params, parse_params
 from infoseg.summary import report
-from infoseg.views import DeviceData, Sees
+from infoseg.views import Sees
 from infoseg.weights import read_card
 
 DATASET = "coco_stuff3"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from infoseg import selection
 from infoseg.cli import main
+from infoseg.data.batches import DeviceData
 from infoseg.errors import ParamsError
 from infoseg.restarts import train_restarts
 from infoseg.runs import Project
 from infoseg.selection import SIDE, agreement, choose_seed, label_maps, seed_agreements
 from infoseg.settings import compose, parse_params
-from infoseg.views import DeviceData
 
 LABELS = st.lists(st.integers(0, 2), min_size=6, max_size=40)
 

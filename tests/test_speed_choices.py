@@ -8,9 +8,9 @@ import pytest
 import torch
 from helpers import CPU, TRAINED, build, random_images, training, write_prepared
 
+from infoseg.data.batches import DeviceData
 from infoseg.settings import SuperpixelSettings
 from infoseg.training import Optimisation
-from infoseg.views import DeviceData
 
 #: Unit roundoff of bfloat16, with 8 bits; of float32, with 24.
 BFLOAT16, FLOAT32 = 2.0**-8, 2.0**-24

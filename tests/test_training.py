@@ -25,13 +25,13 @@ from helpers import (
 from torch import nn
 
 from infoseg import machine
+from infoseg.data.batches import DeviceData
 from infoseg.errors import ParamsError
 from infoseg.evaluation import evaluate
 from infoseg.machine import choose_device, choose_precision, reproducible
 from infoseg.methods.base import Method
 from infoseg.settings import OptimiserSettings
 from infoseg.training import SCHEDULES, Adam, Average, Trained, train
-from infoseg.views import DeviceData
 
 FIGURES = {
     "pa": 50.0,

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
 from infoseg.errors import DataError, ParamsError
 from infoseg.training import HISTORY_FIGURES, train
-from infoseg.views import DeviceData, Sees, TrainingBatches, append_sobel, evaluated_crops
+from infoseg.views import Sees, append_sobel
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import jittered_view
 from infoseg.methods.base import DataInfo, Method, relative_entropy
 from infoseg.settings import IICSettings
 from infoseg.trunk import Head, Trunk
-from infoseg.views import Sees, Views
+from infoseg.views import Sees, Views, jittered_view
 
 
 class IIC(Method):

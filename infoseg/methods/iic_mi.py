@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.clustering_losses import iic_loss
-from infoseg.jitter import jittered_view
 from infoseg.losses import class_probabilities
 from infoseg.methods.base import DataInfo
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.settings import IICMISettings
-from infoseg.views import Views
+from infoseg.views import Views, jittered_view
 
 
 class IICMI(InfoSeg):

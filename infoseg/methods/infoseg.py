@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.jitter import colour_jitter
 from infoseg.losses import (
     class_probabilities,
     class_scores,
@@ -18,7 +17,7 @@ from infoseg.losses import (
 from infoseg.methods.base import DataInfo, Method
 from infoseg.model import Network
 from infoseg.settings import InfoSegSettings
-from infoseg.views import Views
+from infoseg.views import Views, colour_jitter
 
 
 class InfoSeg(Method):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from infoseg.data.store import IGNORE
 from infoseg.diagnostics import UNMATCHED, Examples
 from infoseg.evaluation import match_clusters
 from infoseg.reporting.figures import Panel, draw_panels
-from infoseg.views import IGNORE
 
 
 def segments(examples: Examples, dataset: str, title: str):

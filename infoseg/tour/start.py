@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import choose_items
 from infoseg.inspection import Inside, look_inside
 from infoseg.machine import reproducible
@@ -17,7 +18,6 @@ from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.registry import METHODS
 from infoseg.runs import Project
 from infoseg.settings import TrainingParams
-from infoseg.views import DeviceData
 
 
 @dataclass(frozen=True)

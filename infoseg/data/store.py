@@ -400,7 +400,7 @@ class PreparedWriter:
         (self._partial / "index.csv").write_bytes(index)
         paths = [self._partial / name for name in order if (self._partial / name).exists()]
         splits: dict[str, list[int]] = {}
-        for _, split, *_, labelled in self._index.values():
+        for _, split, *_, labelled, _ in self._index.values():
             splits.setdefault(split, []).append(labelled)
         n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
         meta = Meta(

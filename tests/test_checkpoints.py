@@ -115,7 +115,7 @@ def test_what_a_checkpoint_leaves_out_would_be_seen(prepared, tmp_path, monkeypa
     # The comparison above is not blind: without the sampler's place the bytes differ.
     whole = run(prepared, "infoseg")
     cut_off(prepared, "infoseg", tmp_path / "c", 6)
-    monkeypatch.setattr("infoseg.views.TrainingBatches.restore", lambda self, state: None)
+    monkeypatch.setattr("infoseg.data.batches.TrainingBatches.restore", lambda self, state: None)
     assert not same(run(prepared, "infoseg", tmp_path / "c"), whole)
 
 

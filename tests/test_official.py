@@ -259,6 +259,7 @@ def project(tmp_path, monkeypatch):
         for source in tree["sources"].values():
             source["raw"] = raw and str(raw)
         tree["datasets"]["coco_persons"] |= {"images": None, "min_side": 0, "superpixels": None}
+        tree["profile"]["methods"] = ["kmeans"]
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
         return Project(tmp_path, parse_params(tree, "test"), tmp_path, make_missing=True)
 
@@ -309,7 +310,7 @@ def test_the_command_line_checks_and_fetches(raw, project, tmp_path, monkeypatch
     assert main(["data", "fetch", "potsdam", "coco"]) == 1  # and goes on after the first
     said = capsys.readouterr()
     assert "potsdam: " in said.err and "coco: " in said.out
-    assert main(["data", "check"]) == 1
+    assert main(["data"]) == 1
     text = capsys.readouterr().out
     assert "coco_persons (COCO-Persons): present" in text
     assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text

@@ -27,6 +27,7 @@ from infoseg.diagnostics import (
     Examples,
     make_examples,
     read_examples,
+    stripes,
     summarise,
     write_examples,
 )
@@ -170,7 +171,7 @@ class Project(ProjectData):
         labelled = index[index["labelled"]]
         ids, groups = labelled["id"].tolist(), labelled["group"].tolist()
         summary = summarise(counts, ids, data.prepared.meta.classes, groups)
-        return summary | {"assignment_entropy": entropy}
+        return summary | {"assignment_entropy": entropy} | stripes(data, training.evaluation_batch)
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
         """Evaluate a run's weights; what the tables are made of.

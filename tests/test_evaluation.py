@@ -21,6 +21,7 @@ from infoseg.diagnostics import (
     halves,
     many_to_one_accuracy,
     random_accuracy,
+    stripes,
     summarise,
     within_image_chance,
 )
@@ -360,3 +361,17 @@ def test_a_random_answer_is_worth_what_drawn_labels_get(clusters):
     found = random_accuracy(confusion)
     assert found == pytest.approx(pixel_accuracy(confusion, match_clusters(confusion)), abs=0.3)
     assert found == pytest.approx({2: 40.0, 3: 100 / 3, 5: 20.0}[clusters], abs=0.1)
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_stripes_are_scored_by_the_protocol_itself(across, tmp_path):
+    """Labels in three equal stripes are all right but for the pixels that are ignored; labels in
+    columns are right by chance."""
+    label = np.repeat(np.arange(3, dtype=np.uint8), 12)[:, None].repeat(36, 1)
+    label = label.T if across else label
+    label[:2, :2] = 255
+    pictures = [np.zeros((36, 36, 3), np.uint8)] * 2
+    data = DeviceData(write_prepared(tmp_path / "p", pictures, [label, label]), 36, CPU)
+    answer = stripes(data, 1)
+    assert answer["stripes_pa"] == pytest.approx(100 / 3 if across else 100, abs=0.5)
+    assert answer["stripes_miou"] == pytest.approx(20 if across else 100, abs=0.5)

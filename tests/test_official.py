@@ -312,6 +312,6 @@ def test_the_command_line_checks_and_fetches(raw, project, tmp_path, monkeypatch
     assert "potsdam: " in said.err and "coco: " in said.out
     assert main(["data"]) == 1
     text = capsys.readouterr().out
-    assert "coco_persons (COCO-Persons): present" in text
-    assert "potsdam (Potsdam): missing" in text and "4_Ortho_RGBIR.zip" in text
+    assert "coco: there, " in text and "coco_persons: not prepared" in text
+    assert "potsdam: missing, " in text and "4_Ortho_RGBIR.zip" in text
     assert "`infoseg data fetch cocostuff --profile paper`" in text

@@ -438,7 +438,7 @@ def test_comments_docstrings_and_layout_count_for_nothing(package):
             {"iic", "iic_mi", "ac", "inmars"},
         ),
         ("methods/infoseg.py", "class InfoSeg(", "class InfoSeg_(", {"infoseg", "iic_mi"}),
-        ("training.py", "\"eps\": 1e-8", "\"eps\": 1e-7", set(METHODS)),
+        ("training.py", '"eps": 1e-8', '"eps": 1e-7', set(METHODS)),
         ("evaluation.py", "USED = 0.01", "USED = 0.02", set(METHODS)),
         ("settings.py", "tau: PositiveFloat = 0.8", "tau: PositiveFloat = 0.9", set()),
         ("files.py", "import csv\n", "import csv, math\n", set()),

@@ -19,8 +19,8 @@ from infoseg.files import read_json
 COMMON = """
 Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
 
-  infoseg prepare coco_stuff3                        prepare one data set of the demo
-  infoseg train coco_stuff3 infoseg --seed 1         train one run
+  infoseg prepare outdoor                            prepare one data set of the demo
+  infoseg train outdoor infoseg --seed 1             train one run
   infoseg train street infoseg --profile real-images -S methods.infoseg.optimiser.steps=3000
   infoseg train --images ~/holiday --classes 4       train on your own pictures
 """

@@ -54,7 +54,7 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
         "Write a run's last weights as one safetensors file that `infoseg segment` needs nothing\n"
         "beside, and a model card FILE.md: data, licence, settings, accuracy by seed, limits.",
     )
-    export.add_argument("run", help="<data set>-<method>-<seed>, e.g. coco_stuff3-infoseg-0")
+    export.add_argument("run", help="<data set>-<method>-<seed>, e.g. outdoor-infoseg-0")
     export.add_argument(
         "--to", type=Path, metavar="FILE", help="default: RUN.safetensors in the present folder"
     )
@@ -64,7 +64,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, optional: bool = False) -
     """Add what names a run. optional: there is another way to say what to do."""
     count = {"nargs": "?"} if optional else {}
     keys = "key under `{}` in the settings, e.g. {}"
-    parser.add_argument("dataset", help=keys.format("datasets", "coco_stuff3"), **count)
+    parser.add_argument("dataset", help=keys.format("datasets", "outdoor"), **count)
     parser.add_argument("method", help=keys.format("methods", "infoseg"), **count)
     parser.add_argument("--seed", type=int, help="one seed; default: those of the settings")
 
@@ -73,7 +73,7 @@ def check_run(options: argparse.Namespace) -> None:
     """Raise ParamsError unless `train` was told what to train, and on what."""
     if options.dataset is None or options.method is None:
         raise ParamsError(
-            "train what? Name a data set and a method (infoseg train coco_stuff3 infoseg), or your "
+            "train what? Name a data set and a method (infoseg train outdoor infoseg), or your "
             "own pictures (infoseg train --images FOLDER --classes K)"
         )
     for name in ("classes", "labels", "out", "steps"):

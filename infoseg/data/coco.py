@@ -135,12 +135,10 @@ def prepare_coco_stuff(
 
     The images are those of IIC's curated lists, train2017 then val2017, in list order: 51,804 for
     15 classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). scale: factor
-    of both image and labels, IIC's 0.33; see ``rescale_iic``. Pictures are RGB where IIC keeps
-    cv2's BGR, which only its grey weights before Sobel can notice.
-
-    unlabelled: what pixels become that nobody annotated (255 in the maps). "ignore" leaves them
-    out. IIC's code means to do so, but for 3 classes its remapping starts from zeros, so they count
-    as sky in its training mask and its score; "sky" repeats that.
+    of image and labels, see ``rescale_iic``. Pictures are RGB where IIC keeps cv2's BGR, which only
+    its grey weights before Sobel can notice. unlabelled: what pixels become that nobody annotated.
+    "ignore" leaves them out, as IIC's code means to. For 3 classes its remapping starts from zeros,
+    so they count as sky in its training mask and its score; "sky" repeats that.
 
     Raises DataError for a missing folder or list, a broken list or archive, and, unless
     ``on_bad_input`` is "skip", for an unreadable or missing picture or map, a map of another size,
@@ -152,17 +150,16 @@ def prepare_coco_stuff(
     roots = places(raw, ARCHIVES)
     lists = {split: find(roots, "id list", split, LISTS[variant]) for split in SPLITS}
     items = [(split, image_id) for split in SPLITS for image_id in read_id_list(lists[split])]
-    splits = {split for split, _ in items}
+    splits = dict.fromkeys(split for split, _ in items)
     images = {split: find(roots, "pictures", split) for split in splits}
     maps = {split: find(roots, "label maps", split) for split in splits}
     notes = []
     if not IIC_LISTS.issuperset(map(sha256_of, lists.values())):
-        notes.append(
-            "The id lists are not IIC's published ones: scores are not comparable to the paper's."
-        )
+        problem = "The id lists are not IIC's published ones"
+        notes = [f"{problem}: scores are not comparable to the paper's."]
     if unlabelled == "sky":
         table[IGNORE] = CLASSES["stuff3"].index("sky")
-        notes.append("Unlabelled pixels count as sky, as in IIC's code for 3 classes.")
+        notes += ["Unlabelled pixels count as sky, as in IIC's code for 3 classes."]
 
     def prepare(item: tuple[str, str]) -> list[Sample]:
         split, image_id = item
@@ -272,21 +269,18 @@ def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
     """Return the (height, width) bool mask of one annotation's ``segmentation``, by pycocotools.
 
     A list holds polygons, whose union counts; a dictionary holds a run-length encoding with
-    ``counts`` as a list (crowds in COCO's files) or a compressed string. pycocotools checks
-    neither. Raises DataError, without a file, where one is malformed or does not fit the image.
+    ``counts`` as a list (crowds in COCO's files) or a compressed string. Raises DataError, without
+    a file, for what pycocotools does not check: whether it is well-formed and fits the image.
     """
     match segmentation:
         case [_, *_]:
             polygons = [_corners(points, height, width) for points in segmentation]
             code = cocomask.merge(cocomask.frPyObjects(polygons, height, width))
         case {"counts": counts, "size": size}:
-            if size != [height, width]:
-                shape = f"{[height, width]} (height, width)"
-                raise DataError(f"run-length mask of size {size} for an image of {shape}")
             runs = decode_counts(counts) if isinstance(counts, str) else counts
             whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-            if not whole or sum(runs) != height * width:
-                raise DataError(f"run lengths do not add up to the {height * width} pixels")
+            if size != [height, width] or not whole or sum(runs) != height * width:
+                raise DataError(f"run lengths do not add up to its {width} x {height} pixels")
             code = cocomask.frPyObjects({"counts": runs, "size": size}, height, width)
         case _:
             raise DataError("segmentation is neither polygons nor a run-length encoding")
@@ -298,9 +292,9 @@ def _corners(points: object, height: int, width: int) -> list[float]:
     try:
         corners = np.asarray(points, float).reshape(-1, 2)
     except (ValueError, TypeError, OverflowError):
-        raise DataError("polygon is not a flat list of x, y pairs") from None
+        corners = np.empty((0, 2))
     if len(corners) < 3:
-        raise DataError(f"polygon of {len(corners)} points; a surface needs 3")
+        raise DataError("polygon is not a flat list of three or more x, y pairs")
     inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
     if not inside.all():  # NaN is not
         raise DataError(f"polygon leaves its image of {width} x {height} pixels, or has NaN")
@@ -308,11 +302,12 @@ def _corners(points: object, height: int, width: int) -> list[float]:
 
 
 def decode_counts(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths (pycocotools' string form, which it does not check).
+    """Decode COCO's compressed run lengths (pycocotools' string form).
 
     Each number is a chain of characters; ord - 48 holds five bits, least significant first, and
     0x20 announces another. The last one's 0x10 is the sign. From the fourth number on, the
-    difference to the number two places before is stored.
+    difference to the number two places before is stored. Raises DataError for other characters,
+    numbers of over 32 bits and cut strings.
     """
     if not re.fullmatch("([P-o]{0,6}[0-O])*", text):
         raise DataError("compressed run lengths are cut, or have a character that is no code")

@@ -58,19 +58,14 @@ def prepare_potsdam(
 
     Every tile is halved (cv2 INTER_LINEAR on uint8, at exactly one half the mean of 2 x 2 pixels;
     labels INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images
-    of ``crop`` x ``crop`` pixels, named ``R_C_rNN_cNN``, in the order of tile row, tile column,
-    crop row, crop column. IIC shuffles without a seed, which cannot and need not be repeated. A
-    tile must be 2 * grid * crop pixels wide and high: 6000 with the published 15 and 200.
+    of ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
+    without a seed). A tile must be 2 * grid * crop pixels wide and high: 6000 as published. Only
+    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. A tile in a
+    folder goes before one in an archive; the participants' labels before those of 5_Labels_all.
 
-    Only ``LABELLED_TILES`` get labels, whatever lies in the folder; all 38 tiles give 8550 images,
-    5400 of them labelled. A tile in a folder goes before the same in an archive; the participants'
-    labels before those of 5_Labels_all.
-
-    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127.
-    Labels that went through lossy compression are reported, and 6_7 has cars of (252, 255, 0)
-    (public reports; not checked against the original here); IIC's exact match would reject them.
-    The notes count repairs. Tile 4_12 of 5_Labels_all shows labels drawn over the picture
-    (torchgeo issue 1727): an error with any tolerance.
+    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127. IIC
+    takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0), and labels went
+    through lossy compression (not checked against the original here). The notes count repairs.
 
     Raises DataError for a missing folder, a broken archive, no tiles, one tile twice, and, unless
     ``on_bad_input`` is "skip", for an unreadable file, another size or band count, a colour that is
@@ -126,8 +121,9 @@ def find_tiles(roots: Sequence[Traversable]) -> dict[tuple[int, int], dict[str, 
             raise DataError(problem, file=file, advice="Remove one of the two")
         tiles[row, column][kind] = file
     if not any("rgbir" in files for files in tiles.values()):
-        problem, advice = "no file named like top_potsdam_2_10_RGBIR.tif", f"{ARCHIVES[0]} and "
-        raise DataError(problem, file=roots[0], advice=f"Put {advice}{ARCHIVES[1]} there")
+        advice = f"Put {ARCHIVES[0]} and {ARCHIVES[1]} there"
+        problem = "no file named like top_potsdam_2_10_RGBIR.tif"
+        raise DataError(problem, file=roots[0], advice=advice)
     return tiles
 
 
@@ -148,11 +144,9 @@ def _read_tile(
     if tile not in LABELLED_TILES:
         return half, None, ""
     if label is None:
-        raise DataError(
-            "its label is missing although this is one of the 24 labelled tiles",
-            file=image,
-            advice=f"Add top_potsdam_R_C_label.tif from {ARCHIVES[1]}",
-        )
+        problem = "its label is missing although this is one of the 24 labelled tiles"
+        advice = f"Add top_potsdam_R_C_label.tif from {ARCHIVES[1]}"
+        raise DataError(problem, file=image, advice=advice)
     colours = read_picture(label)
     check_size(colours, (2 * side, 2 * side), label)
     labels, inexact = colours_to_classes(colours, label, tolerance)
@@ -183,8 +177,8 @@ def colours_to_classes(
             f"colour {tuple(colours[row, column].tolist())} at row {row}, column {column} is none "
             f"of the six classes ({wrong.sum()} such pixels)",
             file=file,
-            advice=f"Use the label of {ARCHIVES[1]}: in 5_Labels_all tile 4_12 is a picture with "
-            "labels drawn over it, and the _noBoundary labels have black lines. Or leave the tile "
-            "out with on_bad_input=skip",
+            # torchgeo issue 1727: in 5_Labels_all, 4_12 shows labels drawn over the picture.
+            advice=f"Use the label of {ARCHIVES[1]}, neither that of tile 4_12 in 5_Labels_all nor "
+            "a _noBoundary one, or leave the tile out with on_bad_input=skip",
         )
     return labels, np.count_nonzero(distance)

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from test_coco import LISTS, box, crowd_rle, write_persons, write_stuff
+from test_coco import box, crowd_rle, write_persons, write_stuff
 from test_potsdam import write_tile
 
-from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
+from infoseg.data.coco import LISTS, prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
 from infoseg.data.store import load_prepared

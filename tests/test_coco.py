@@ -193,7 +193,7 @@ def test_run_lengths_in_both_forms():
         ({"counts": [63], "size": [9, 7]}, "add up"),
         ({"counts": "?52MO013d0L", "size": [7, 9]}, "add up|cut"),
         ({"counts": "?5\n", "size": [7, 9]}, "no code"),
-        ({"counts": "o" * 10**6, "size": [7, 9]}, "cut"),
+        ({"counts": "o" * 7 + "O", "size": [7, 9]}, "cut"),
     ],
 )
 def test_broken_masks_are_refused(segmentation, message):

@@ -1,10 +1,6 @@
 """COCO-Stuff-15, COCO-Stuff-3 and COCO-Persons from COCO 2017's raw files.
 
-Below one of the raw folders, or in the published archives that lie there: pictures in
-``images/{split}/`` or ``{split}/``; stuff maps in ``stuffthingmaps/{split}/``,
-``annotations/{split}/`` (IIC's name) or beside the pictures; IIC's id lists in
-``curated/{split}/``; instance annotations in ``annotations/instances_{split}.json``.
-
+``PATHS`` says where they may lie below a raw folder, or in the published archives there.
 ``coco_classes.csv`` has the classes. A pixel of a ``stuffthingmaps`` PNG is a *fine* class 0-181
 (COCO category id - 1; eleven ids never occur), or 255 where nobody annotated. Fine classes fall
 into 27 *coarse* ones: things 0-11 and stuff 12-26. Both benchmarks keep only stuff. Sources: names
@@ -51,10 +47,7 @@ CLASSES = {
 
 
 def stuff15_lookup() -> np.ndarray:
-    """Return the table from fine value to COCO-Stuff-15 label, uint8 of shape (256,).
-
-    Things, unlabelled pixels and values that are no class are 255.
-    """
+    """Return the COCO-Stuff-15 label of every fine value, uint8 (256,); 255 where there is none."""
     table = np.full(256, IGNORE, np.uint8)
     stuff = _CLASSES[_CLASSES["coarse"] >= 12]
     table[stuff["value"]] = stuff["coarse"] - 12
@@ -62,7 +55,7 @@ def stuff15_lookup() -> np.ndarray:
 
 
 def stuff3_lookup() -> np.ndarray:
-    """Return the same for COCO-Stuff-3: sky 0, plant 1, ground 2; all else 255."""
+    """Return the COCO-Stuff-3 label of every fine value, uint8 (256,); 255 where there is none."""
     table = np.full(256, IGNORE, np.uint8)
     for label, name in enumerate(CLASSES["stuff3"]):
         table[stuff15_lookup() == CLASSES["stuff15"].index(name)] = label

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -22,9 +22,6 @@ from infoseg.errors import DataError
 from infoseg.settings import SuperpixelSettings
 
 log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -55,8 +52,8 @@ class Options(TypedDict, total=False):
 def ingest(
     raw: RawFolders,
     out: Path | str,
-    items: Sequence[Item],
-    prepare: Callable[[Item], list[Sample]],
+    items: Sequence[Any],
+    prepare: Callable[[Any], list[Sample]],
     *,
     name: str,
     superpixels: SuperpixelSettings | None = None,
@@ -77,7 +74,7 @@ def ingest(
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
 
-    def work(item: Item) -> list[tuple[Sample, np.ndarray | None]]:
+    def work(item: Any) -> list[tuple[Sample, np.ndarray | None]]:
         return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
 
     description |= {"name": name, "superpixels": superpixels}
@@ -119,8 +116,8 @@ def _below(file: Path, raw: RawFolders) -> Path:
 
 
 def ordered_map(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Generator[Callable[[], Result], None, None]:
+    work: Callable[[Any], Any], items: Iterable[Any], threads: int
+) -> Generator[Callable[[], Any], None, None]:
     """Yield, for every item in order, a call that returns ``work(item)`` or raises its error.
 
     At most ``2 * threads`` items are at work or wait for their turn, so memory does not grow.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_coco import write_stuff
 
 from infoseg.data.archives import files_below, holds, open_archive, places, read_bytes
-from infoseg.data.coco import ARCHIVES, image_folder, map_folder, prepare_coco_stuff
+from infoseg.data.coco import ARCHIVES, find, prepare_coco_stuff
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
@@ -270,9 +270,9 @@ def test_a_tree_goes_before_an_archive_and_pictures_are_not_taken_for_maps(tmp_p
     write_stuff(tree)
     packed = pack_coco(tree, tmp_path / "packed", maps=False)
     roots = places(packed, ARCHIVES)
-    assert str(image_folder(roots, "train2017")) == f"{packed}/train2017.zip/train2017/"
+    assert str(find(roots, "pictures", "train2017")) == f"{packed}/train2017.zip/train2017/"
     with pytest.raises(DataError, match="no label maps in .*stuffthingmaps_trainval2017.zip"):
-        map_folder(roots, "train2017")
+        find(roots, "label maps", "train2017")
     set_field(packed / "train2017.zip", "train2017/000000000002.jpg", "crc", 1)
     raw = [tree / "curated", packed / "train2017.zip", packed / "val2017.zip", tree]
     assert stuff(raw, tmp_path / "out", on_bad_input="skip").n_skipped == 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -24,11 +23,8 @@ from infoseg.settings import SuperpixelSettings
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
-
-@dataclass(frozen=True)
+@dataclass
 class Sample:
     """One image on its way into a prepared data set; shapes as in ``PreparedWriter.add``.
 
@@ -56,19 +52,16 @@ class Options(TypedDict, total=False):
 def ingest(
     raw: RawFolders,
     out: Path | str,
-    items: Sequence[Item],
-    prepare: Callable[[Item], list[Sample]],
+    items: Sequence[Any],
+    prepare: Callable[[Any], list[Sample]],
     *,
-    channels: int,
-    classes: Sequence[str],
-    parameters: Mapping[str, Any],
     name: str,
-    sources: Mapping[str, Traversable] | None = None,
-    notes: Sequence[str] = (),
     superpixels: SuperpixelSettings | None = None,
     on_bad_input: Literal["error", "skip"] = "error",
     progress: bool = False,
     threads: int = 2,
+    parameters: Mapping[str, Any],
+    **description: Any,
 ) -> None:
     """Prepare a data set into the directory ``out``: ``prepare(item)`` of every item, in order.
 
@@ -76,25 +69,22 @@ def ingest(
     their superpixels made, in ``threads`` threads (decoders and SLIC release the GIL); the bytes
     written do not depend on their number. superpixels: None stores none. on_bad_input: "error" lets
     a DataError through; "skip" logs a warning, records the file with its path below the raw folder,
-    and leaves the whole item out. The rest is as in ``PreparedWriter``.
+    and leaves the whole item out. description: the rest that ``PreparedWriter`` takes.
     """
     if on_bad_input not in ("error", "skip"):
         raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
 
-    def work(item: Item) -> list[tuple[Sample, np.ndarray | None]]:
+    def work(item: Any) -> list[tuple[Sample, np.ndarray | None]]:
         return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
 
-    parameters = {**parameters, "on_bad_input": on_bad_input}
-    bar = tqdm(total=len(items), desc=name, mininterval=1.0, disable=not progress)
+    description |= {"name": name, "superpixels": superpixels}
+    description["parameters"] = {**parameters, "on_bad_input": on_bad_input}
     with (
-        PreparedWriter(
-            out, name=name, channels=channels, classes=classes, parameters=parameters,
-            sources=sources, notes=notes, superpixels=superpixels,
-        ) as writer,
+        PreparedWriter(out, **description) as writer,
         logging_redirect_tqdm(),
-        bar,
+        tqdm(total=len(items), desc=name, mininterval=1.0, disable=not progress) as bar,
         closing(ordered_map(work, items, threads)) as results,
-    ):  # fmt: skip
+    ):
         for result in results:
             try:
                 for sample, regions in result():
@@ -126,14 +116,13 @@ def _below(file: Path, raw: RawFolders) -> Path:
 
 
 def ordered_map(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Generator[Callable[[], Result], None, None]:
+    work: Callable[[Any], Any], items: Iterable[Any], threads: int
+) -> Generator[Callable[[], Any], None, None]:
     """Yield, for every item in order, a call that returns ``work(item)`` or raises its error.
 
     At most ``2 * threads`` items are at work or wait for their turn, so memory does not grow.
     """
-    pool = ThreadPoolExecutor(max_workers=threads)
-    pending: deque[Future[Result]] = deque()
+    pool, pending = ThreadPoolExecutor(threads), deque()
     try:
         for item in items:
             pending.append(pool.submit(work, item))

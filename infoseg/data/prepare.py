@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infoseg.data.archives import raw_folders
-from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
-from infoseg.data.folder import prepare_folder
 from infoseg.data.ingest import Options
-from infoseg.data.potsdam import prepare_potsdam
 from infoseg.data.store import Prepared, sha256_of
 from infoseg.errors import DataError, ParamsError
 from infoseg.settings import (
@@ -20,41 +17,41 @@ from infoseg.settings import (
     DatasetParams,
     LocalSource,
     OfficialSource,
-    PotsdamScenesSource,
     Source,
     check_clusters,
 )
 
-#: By the kinds of ``infoseg.settings.KINDS``; called with those settings that they take.
-READERS = {
-    "coco_persons": prepare_coco_persons,
-    "coco_stuff": prepare_coco_stuff,
-    "folder": prepare_folder,
-    "potsdam": prepare_potsdam,
-}
+
+def readers() -> dict[str, Callable[..., None]]:
+    """Return the reader of every kind in ``infoseg.settings.KINDS``."""
+    # Deferred: OpenCV, Pillow and pycocotools, which commands that only look at data do not need.
+    from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
+    from infoseg.data.folder import prepare_folder
+    from infoseg.data.potsdam import prepare_potsdam
+
+    return {
+        "coco_persons": prepare_coco_persons,
+        "coco_stuff": prepare_coco_stuff,
+        "folder": prepare_folder,
+        "potsdam": prepare_potsdam,
+    }
 
 
 def make_raw(source: Source, path: Path) -> None:
-    """Render the demo's raw files into `path`; check that local ones are there.
+    """Render scenes into ``path``, or check that local raw files are there.
 
-    Official ones are found and downloaded by `infoseg.data.official`.
+    Official ones are found and downloaded by ``infoseg.data.official``.
     """
-    if isinstance(source, OfficialSource):
-        return
     if isinstance(source, LocalSource):
         raw_folders(path)
+    if isinstance(source, LocalSource | OfficialSource):
         return
-    # Deferred: two seconds of imports that only the demo's rendering needs.
     from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
 
-    settings = source.model_dump(exclude={"kind"})
+    coco = isinstance(source, CocoScenesSource)
+    scenes, write = (CocoScenes, write_coco) if coco else (PotsdamScenes, write_potsdam)
     try:
-        if isinstance(source, CocoScenesSource):
-            write_coco(path, CocoScenes(**settings), progress=True)
-        elif isinstance(source, PotsdamScenesSource):
-            write_potsdam(path, PotsdamScenes(**settings), progress=True)
-    except ValueError as error:
-        raise ParamsError(f"sources: {error}") from None
+        write(path, scenes(**source.model_dump(exclude={"kind"})), progress=True)
     except FileExistsError as error:
         raise DataError(str(error), advice="Move that folder elsewhere") from None
 
@@ -62,8 +59,8 @@ def make_raw(source: Source, path: Path) -> None:
 def list_files(folder: Path) -> list[dict[str, str | int]]:
     """Return name, size and time of every file below a folder, in order; of a zip size and hash."""
     if folder.is_file():
-        facts = {"bytes": folder.stat().st_size, "sha256": sha256_of(folder)}
-        return [{"file": folder.name} | facts]
+        size = folder.stat().st_size
+        return [{"file": folder.name, "bytes": size, "sha256": sha256_of(folder)}]
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
@@ -74,7 +71,7 @@ def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None
 
     raw: folders, and archives, that the files lie in. The bytes do not depend on the cores used.
     """
-    read = READERS[dataset.kind]
+    read = readers()[dataset.kind]
     taken = inspect.signature(read).parameters.keys() | Options.__annotations__.keys()
     settings = {key: getattr(dataset, key) for key in type(dataset).model_fields if key in taken}
     read(raw, out, name=name, progress=True, threads=available_cores(), **settings)
@@ -89,25 +86,20 @@ def changed_since_prepared(dataset: Dataset, prepared: Prepared) -> str:
     """Return the first setting that differs from those the arrays were made with, or ""."""
     now, recorded = dataset.model_dump(), prepared.meta.parameters
     own = [key for key in now if key not in DatasetParams.model_fields]
-    names = dict.fromkeys([*(name for name in recorded if name in now), *own])
+    names = [name for name in recorded if name in now] + own
     return next((name for name in names if now[name] != recorded.get(name)), "")
 
 
 def check_against_data(dataset: Dataset, prepared: Prepared, name: str) -> None:
-    """Check the settings that only the data can contradict: K, and the size of the crop.
-
-    Raises ParamsError naming the key under `datasets`.
-    """
-    classes = len(prepared.meta.classes)
-    try:
-        if classes:
+    """Raise ParamsError for settings that only the data contradict: K, the size of the crop."""
+    if classes := len(prepared.meta.classes):
+        try:
             check_clusters(dataset.clusters, classes, dataset.over_clustering)
-    except ValueError as error:
-        raise ParamsError(f"datasets.{name}: {error}") from None
+        except ValueError as error:
+            raise ParamsError(f"datasets.{name}: {error}") from None
     shorter = prepared.index[["height", "width"]].min(axis=1)
-    side = int(shorter.max() if dataset.pad else shorter.min())
+    which, side = ("largest", shorter.max()) if dataset.pad else ("smallest", shorter.min())
     if dataset.crop > side:
-        which = "largest" if dataset.pad else "smallest"
         raise ParamsError(
             f"datasets.{name}.crop is {dataset.crop}, larger than the {which} image, whose "
             f"shorter side has {side} pixels"

@@ -12,20 +12,18 @@ import numpy as np
 from infoseg.errors import DataError
 from infoseg.settings import SuperpixelSettings
 
+#: Most regions an image may have: ids are uint16 and 65535 itself stays free for padding.
 MAX_REGIONS = 65535
-"""Most regions an image may have: ids are uint16 and 65535 itself stays free for padding."""
 
 
 def superpixels(image: np.ndarray, settings: SuperpixelSettings) -> np.ndarray:
     """Return the region of every pixel of an image, (H, W) uint16 with ids 0 to R - 1.
 
-    image: (H, W, C) uint8, C at least 3. Every id occurs and is one 4-connected region; ids go by
-    the first pixel of a region, row by row. SLIC in Lab of the first three channels, stretched to
-    the image's own range of values (scikit-image does so). A fourth, infrared band is left out
-    (assumption): Lab, whose distances follow seen differences, is defined for red, green and blue.
-
-    The same image and settings give the same regions. An image too small for two regions is one.
-    Raises DataError for more than ``MAX_REGIONS`` regions.
+    image: (H, W, C) uint8, C at least 3. Every id occurs and is one 4-connected region, numbered by
+    first pixel, row by row. SLIC in Lab of the first three channels, stretched to the image's own
+    range of values (scikit-image does so). A fourth, infrared band is left out (assumption: Lab is
+    defined for red, green and blue). An image too small for two regions is one. Raises DataError
+    for more than ``MAX_REGIONS`` regions.
     """
     # Deferred: most of a second of imports that a data set without superpixels does not need.
     from skimage.measure import label
@@ -38,13 +36,11 @@ def superpixels(image: np.ndarray, settings: SuperpixelSettings) -> np.ndarray:
     regions = slic(
         image[..., :3], segments, settings.compactness, sigma=settings.smoothing, start_label=0
     )
-    # SLIC's own pass joins crumbs to a neighbour, but promises neither that every id occurs nor
-    # that a region is in one piece.
+    # SLIC promises neither that every id occurs nor that a region is in one piece.
     regions = label(regions, background=-1, connectivity=1) - 1
-    if region_count(regions) > MAX_REGIONS:
+    if (count := region_count(regions)) > MAX_REGIONS:
         raise DataError(
-            f"{height} x {width} pixels make {region_count(regions)} superpixels, more than "
-            f"{MAX_REGIONS}",
+            f"{height} x {width} pixels make {count} superpixels, more than {MAX_REGIONS}",
             advice="Raise superpixels.pixels_per_region, or prepare smaller images",
         )
     return regions.astype(np.uint16)

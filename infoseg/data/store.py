@@ -179,6 +179,7 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     texts = {"id": str, "split": str, "group": str}
     index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
     index = index.astype({"labelled": bool})
+    index["group"] = index.get("group", "")  # none in data prepared before there were groups
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS
@@ -400,7 +401,7 @@ class PreparedWriter:
         (self._partial / "index.csv").write_bytes(index)
         paths = [self._partial / name for name in order if (self._partial / name).exists()]
         splits: dict[str, list[int]] = {}
-        for _, split, *_, labelled in self._index.values():
+        for _, split, *_, labelled, _ in self._index.values():
             splits.setdefault(split, []).append(labelled)
         n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
         meta = Meta(

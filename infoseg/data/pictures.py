@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import BinaryIO
@@ -31,8 +31,6 @@ FILE_LIMIT = 2**30
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
-#: Pillow modes with at most 8 bits per channel.
-_EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Compressions of TIFFs that tifffile decodes without imagecodecs: none, deflate, PackBits, LZMA.
 _TIFFFILE_DECODES = {1, 8, 32946, 32773, 34925}
@@ -114,9 +112,9 @@ def read_labels(file: Traversable) -> np.ndarray:
     with _decoding(file):
         picture = _open(io.BytesIO(content))
         if picture.mode not in ("L", "P"):
+            problem = "labels are 8-bit greyscale or palette indices"
             raise DataError(
-                f"has pixels of type {picture.mode!r}; labels are 8-bit greyscale or palette "
-                "indices",
+                f"has pixels of type {picture.mode!r}; {problem}",
                 advice="Convert it to an 8-bit PNG whose pixel values are class numbers",
             )
         return np.asarray(picture)
@@ -144,18 +142,16 @@ def has_infrared(file: Traversable) -> bool:
         return four and not _has_alpha(page)
 
 
-@contextmanager
-def _decoding(file: Traversable) -> Iterator[None]:
-    with naming(file, "cannot be decoded", _INTACT):
-        try:
-            yield
-        except UnidentifiedImageError:
-            problem = "is not a picture in a format that is read here"
-            raise DataError(problem, advice=_INTACT) from None
+def _decoding(file: Traversable) -> AbstractContextManager[None]:
+    return naming(file, "cannot be decoded", _INTACT)
 
 
 def _open(stream: BinaryIO) -> Image.Image:
-    picture = Image.open(stream, formats=_FORMATS)
+    try:
+        picture = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        problem = "is not a picture in a format that is read here"
+        raise DataError(problem, advice=_INTACT) from None
     _check_area(*picture.size)
     return picture
 
@@ -186,7 +182,7 @@ def _read_pillow(content: bytes, channels: int, upright: bool) -> np.ndarray:
     """Return (H, W, channels) uint8, upright if it is a TIFF."""
     picture = _open(io.BytesIO(content))
     deep_grey, deep_colour = picture.mode.startswith("I;16"), "'RGB;16" in str(picture.tile)
-    if picture.mode not in _EIGHT_BITS and not deep_grey:
+    if picture.mode in ("I", "F"):  # 32 bits
         raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
     orientation = _orientation(picture) if upright and picture.format != "TIFF" else 1
     picture.load()

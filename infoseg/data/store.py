@@ -19,7 +19,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -214,6 +214,7 @@ def _check_file(file: Path, facts: FileFacts, verify: bool) -> None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
+@dataclass
 class PreparedWriter:
     """Write a prepared data set image by image; use as a context manager.
 
@@ -229,28 +230,23 @@ class PreparedWriter:
     nothing under ``path``; the next writer removes it, because nobody holds its lock.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        name: str,
-        channels: int,
-        classes: Sequence[str],
-        parameters: Mapping[str, Any],
-        sources: Mapping[str, Traversable] | None = None,
-        notes: Sequence[str] = (),
-        superpixels: SuperpixelSettings | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.name, self.channels, self.classes = name, channels, list(classes)
-        self.superpixels, self.notes = superpixels, list(notes)
-        self.parameters = {**parameters, "superpixels": superpixels and superpixels.model_dump()}
-        self.sources = dict(sources or {})
+    path: Path
+    _: KW_ONLY
+    name: str
+    channels: int
+    classes: Sequence[str]
+    parameters: Mapping[str, Any]
+    sources: Mapping[str, Traversable] | None = None
+    notes: Sequence[str] = ()
+    superpixels: SuperpixelSettings | None = None
+
+    def __post_init__(self) -> None:
+        self.path, self.notes = Path(self.path), list(self.notes)
         self.skipped: list[Skipped] = []
         self._index: dict[str, tuple] = {}
         self._n_pixels = self._regions = 0
         self._labels = np.zeros(256, np.int64)
-        self._sums = np.zeros((2, channels), np.int64)
+        self._sums = np.zeros((2, self.channels), np.int64)
         # Random, so that two preparations of one data set never write into each other's files.
         self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
 
@@ -270,9 +266,9 @@ class PreparedWriter:
             stack.enter_context(FileLock(lock, blocking=False))
             stack.callback(shutil.rmtree, self._partial, ignore_errors=True)
             self._partial.mkdir()
-            names = ["images.bin", "labels.bin", "regions.bin"][: 2 if not self.superpixels else 3]
-            self._files = {name: (self._partial / name).open("wb") for name in names}
-            for file in self._files.values():
+            names = ["images.bin", "labels.bin"] + ["regions.bin"] * bool(self.superpixels)
+            self._files = [(self._partial / name).open("wb") for name in names]
+            for file in self._files:
                 stack.callback(_give_up, file)
             self._stack = stack.pop_all()
         return self
@@ -308,10 +304,9 @@ class PreparedWriter:
             )
         stored = labels if labelled else np.full(size, IGNORE, np.uint8)
         arrays = [image, stored] + ([] if regions is None else [regions])
-        expected = [((*size, self.channels), "u1"), (size, "u1"), (size, "<u2")]
-        form = [(pixels.shape, pixels.dtype) for pixels in arrays]
-        if form != expected[: len(self._files)] or not image.size:
-            raise ValueError(f"{image_id}: {form} are not images, labels and regions of a size")
+        expected = [((*size, self.channels), "u1"), (size, "u1"), (size, "<u2")][: len(self._files)]
+        if [(pixels.shape, pixels.dtype) for pixels in arrays] != expected or not image.size:
+            raise ValueError(f"{image_id}: expected arrays of {expected}, and not empty")
         if regions is not None:
             self._regions = max(self._regions, int(regions.max()) + 1)
         if labelled:
@@ -323,11 +318,10 @@ class PreparedWriter:
         sums = cv2.sumElems(image), cv2.sumElems(np.square(image, dtype=np.uint16))
         self._sums += np.array(sums, np.int64)[:, : self.channels]
         with storing(self.path):
-            for file, pixels in zip(self._files.values(), arrays, strict=True):
+            for file, pixels in zip(self._files, arrays, strict=True):
                 file.write(np.ascontiguousarray(pixels).data.cast("B"))
-        self._index[image_id] = (
-            image_id, split, self._n_pixels, *size, int(labelled), group
-        )  # fmt: skip
+        row = (image_id, split, self._n_pixels, *size, int(labelled), group)
+        self._index[image_id] = row
         self._n_pixels += size[0] * size[1]
 
     def skip(self, file: Path | str, reason: str) -> None:
@@ -340,7 +334,7 @@ class PreparedWriter:
                 f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
                 advice="Check the raw folder and the selection parameters",
             )
-        for file in self._files.values():
+        for file in self._files:
             file.close()
         with (self._partial / "index.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
@@ -362,12 +356,13 @@ class PreparedWriter:
         splits: dict[str, list[int]] = {}
         for _, split, *_, labelled, _ in self._index.values():
             splits.setdefault(split, []).append(labelled)
+        superpixels = self.superpixels and self.superpixels.model_dump()
         n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
         return Meta(
             format_version=2,
             name=self.name,
             channels=self.channels,
-            classes=self.classes,
+            classes=list(self.classes),
             ignore_index=IGNORE,
             n_images=len(self._index),
             n_pixels=n,
@@ -379,8 +374,8 @@ class PreparedWriter:
             std=[math.sqrt(n * q - s**2) / n / 255 for s, q in zip(sums, squares, strict=True)],
             regions=self._regions,
             files={p.name: FileFacts(bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths},
-            sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
-            parameters=self.parameters,
+            sources={key: sha256_of(file) for key, file in sorted((self.sources or {}).items())},
+            parameters={**self.parameters, "superpixels": superpixels},
             n_skipped=len(self.skipped),
             skipped=self.skipped,
             notes=self.notes,

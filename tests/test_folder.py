@@ -13,6 +13,7 @@ from test_archives import pack_folder
 
 from infoseg.data.folder import prepare_folder
 from infoseg.data.store import load_prepared
+from infoseg.errors import DataError
 
 
 @pytest.fixture
@@ -104,6 +105,12 @@ def test_four_bands(raw):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
     tifffile.imwrite(raw / "images/t.tif", pixels, photometric="rgb")
     np.testing.assert_array_equal(prepare(raw, labels=None, channels=4).image(0), pixels)
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(raw):
+    (raw / "images/b.png").write_bytes(b"P6 30000 30000 255\n")
+    with pytest.raises(DataError, match=r"b\.png: is 30,000 x 30,000 pixels.*Cut it"):
+        prepare(raw)
 
 
 def test_a_mistyped_policy_is_refused(raw):

@@ -48,47 +48,35 @@ def pack_folder(archive, folder, under="", method=zipfile.ZIP_DEFLATED):
 
 def set_field(archive, member, field, value):
     """Change what an archive says of a member, in its list and in the member's own header."""
-    data = bytearray(archive.read_bytes())
     form, in_list, in_header = FIELDS[field]
+    data = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as source:
-        info = source.getinfo(member)
-    name = member.encode()
-    entry = next(
-        at
-        for at in range(len(data))
-        if data[at : at + 4] == b"PK\1\2" and data[at + 46 : at + 46 + len(name)] == name
-    )
+        header = source.getinfo(member).header_offset
+        entry = data.index(member.encode(), source.start_dir) - 46
     struct.pack_into(form, data, entry + in_list, value)
     if in_header is not None:
-        struct.pack_into(form, data, info.header_offset + in_header, value)
-    archive.write_bytes(data)
-
-
-def flip_content(archive, member):
-    """Change a byte in the middle of a member's compressed content."""
-    data = bytearray(archive.read_bytes())
-    with zipfile.ZipFile(archive) as source:
-        info = source.getinfo(member)
-    data[info.header_offset + 30 + len(member.encode()) + info.compress_size // 2] ^= 0xFF
+        struct.pack_into(form, data, header + in_header, value)
     archive.write_bytes(data)
 
 
 def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
+    first, second = tmp_path / "first", tmp_path / "second"
     member = [("train2017/1.jpg", b"x")]
-    for file in (one / "val2017.zip", two / "zips/train2017.zip", two / "too/deep/train2017.zip"):
-        pack(file, member)
-    pack(two / "other.zip", member)
-    roots = places([one, two, two / "zips"], ARCHIVES)
-    assert roots[:3] == (one, two, two / "zips")
+    for file in ("first/val2017.zip", "second/zips/train2017.zip", "second/too/deep/train2017.zip"):
+        pack(tmp_path / file, member)
+    pack(second / "other.zip", member)
+    roots = places([first, second, second / "zips"], ARCHIVES)
+    assert roots[:3] == (first, second, second / "zips")
     archives = [str(place).rstrip("/") for place in roots[3:]]  # each opened once
-    assert archives == [str(one / "val2017.zip"), str(two / "zips/train2017.zip")]
-    assert places(str(one)) == (one,)
+    assert archives == [str(first / "val2017.zip"), str(second / "zips/train2017.zip")]
     [place] = places(pack(tmp_path / "any name.ZIP", member))  # named itself
     assert (place / "train2017" / "1.jpg").read_bytes() == b"x"
-    for missing in (tmp_path / "no", tmp_path / "no.zip"):
-        with pytest.raises(DataError, match=f"{missing.name}: raw folder not found"):
-            places([tmp_path, missing])
+
+
+@pytest.mark.parametrize("missing", ["no", "no.zip"])
+def test_a_missing_raw_folder_is_named(tmp_path, missing):
+    with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
+        places([tmp_path, tmp_path / missing])
 
 
 def test_members_are_read_from_several_threads(tmp_path):
@@ -104,14 +92,16 @@ def test_members_are_read_from_several_threads(tmp_path):
         assert contents == {n: c for part in pool.map(read, range(8)) for n, c in part.items()}
 
 
-def test_only_files_that_a_folder_holds_itself_count(tmp_path):
-    names = ["train2017/1.JPG", "train2017/deeper/2.png", "train2017/._3.png", "other/4.png"]
+def test_a_folder_and_an_archive_hold_the_same_files(tmp_path):
+    names = ["other/4.png", "train2017/1.JPG", "train2017/._3.png", "train2017/deeper/2.png"]
     [place] = places(pack(tmp_path / "a.zip", [(name, b"") for name in names]))
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    for folder in (place / "train2017", tmp_path / "train2017"):
-        assert holds(folder, ".jpg") and not holds(folder, ".png")
+    tree = tmp_path / "tree"
+    with zipfile.ZipFile(tmp_path / "a.zip") as source:
+        source.extractall(tree)
+    for root in (place, tree):
+        assert holds(root / "train2017", ".jpg") and not holds(root / "train2017", ".png")
+        below = [str(file).removeprefix(str(root)).lstrip("/") for file in files_below(root)]
+        assert below == sorted(names)
 
 
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
@@ -123,56 +113,15 @@ def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
     assert read_bytes(place / "../evil.tif", 100) == b"inside"  # when asked for: the member
 
 
-def test_files_below_a_place_are_those_of_the_tree(tmp_path):
-    names = ["b/2.tif", "a/1.tif", "a/c/3.tif", "0.tif"]
-    [place] = places(pack(tmp_path / "a.zip", [(name, b"") for name in names]))
-    tree = tmp_path / "tree"
-    with zipfile.ZipFile(tmp_path / "a.zip") as source:
-        source.extractall(tree)
-    below = [str(file).removeprefix(str(place)) for file in files_below(place)]
-    assert below == [str(f).removeprefix(f"{tree}/") for f in files_below(tree)] == sorted(names)
-
+# --- damage ---------------------------------------------------------------------------------------
 
 MEMBER = "train2017/1.jpg"
 DAMAGED = "is damaged in its archive ("
 
 
-def _cut_stream(archive):
-    """A deflated member that ends before its end is announced."""
-    with zipfile.ZipFile(archive) as source:
-        packed = source.getinfo(MEMBER).compress_size
-    set_field(archive, MEMBER, "packed", packed // 2)
+def flip(place):
+    """Change the byte at place(content of the archive)."""
 
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda a: set_field(a, MEMBER, "crc", 1), DAMAGED),
-        (lambda a: flip_content(a, MEMBER), DAMAGED),
-        (lambda a: set_field(a, MEMBER, "flags", 1), DAMAGED),  # encrypted
-        (lambda a: set_field(a, MEMBER, "method", 9), DAMAGED),  # deflate64
-        (_cut_stream, DAMAGED),
-        (lambda a: set_field(a, MEMBER, "size", 3 * 2**30), "has 3221225472 bytes, more than"),
-        (lambda a: set_field(a, MEMBER, "size", 7), DAMAGED),
-        (lambda a: set_field(a, MEMBER, "size", 0), DAMAGED),
-        (lambda a: set_field(a, MEMBER, "size", 9999), DAMAGED),
-        (lambda a: set_field(a, MEMBER, "offset", 5), DAMAGED),
-        (lambda a: set_field(a, MEMBER, "offset", 2**31), DAMAGED),
-        (lambda a: pack(a, [("train2017/2.jpg", b"x")]), "not found"),
-    ],
-)
-def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
-    archive = pack(tmp_path / "train2017.zip", [(MEMBER, b"abc" * 1000), ("other", b"intact")])
-    damage(archive)
-    [place] = places(archive)
-    with pytest.raises(DataError) as caught:
-        read_bytes(place / "train2017" / "1.jpg", 2**20)
-    assert str(caught.value).startswith(f"{archive}/{MEMBER}: {message}")
-    if message != "not found":
-        assert read_bytes(place / "other", 2**20) == b"intact"
-
-
-def _change(place):
     def damage(archive):
         data = bytearray(archive.read_bytes())
         data[place(data)] ^= 0xFF
@@ -182,14 +131,41 @@ def _change(place):
 
 
 @pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (("crc", 1), DAMAGED),
+        (("flags", 1), DAMAGED),  # encrypted
+        (("method", 9), DAMAGED),  # deflate64
+        (("packed", 9), DAMAGED),  # ends before its end is announced
+        (("size", 3 * 2**30), "has 3221225472 bytes, more than"),
+        (("size", 7), DAMAGED),
+        (("size", 0), DAMAGED),
+        (("size", 9999), DAMAGED),
+        (("offset", 5), DAMAGED),
+        (("offset", 2**31), DAMAGED),
+        (flip(lambda data: data.index(b"train2017/1.jpg") + 20), DAMAGED),
+        (lambda archive: pack(archive, [("other", b"intact")]), "not found"),
+    ],
+)
+def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
+    archive = pack(tmp_path / "train2017.zip", [(MEMBER, b"abc" * 1000), ("other", b"intact")])
+    damage(archive) if callable(damage) else set_field(archive, MEMBER, *damage)
+    [place] = places(archive)
+    with pytest.raises(DataError) as caught:
+        read_bytes(place / "train2017" / "1.jpg", 2**20)
+    assert str(caught.value).startswith(f"{archive}/{MEMBER}: {message}")
+    assert read_bytes(place / "other", 2**20) == b"intact"
+
+
+@pytest.mark.parametrize(
     "damage",
     [
         lambda a: a.write_bytes(a.read_bytes()[:-30]),
         lambda a: a.write_bytes(a.read_bytes()[: a.stat().st_size // 2]),
         lambda a: a.write_bytes(b""),
         lambda a: a.write_text("<html>404 Not Found</html>"),
-        _change(lambda data: data.index(b"PK\1\2")),
-        _change(lambda data: data.rindex(b"PK\5\6") + 13),
+        flip(lambda data: data.index(b"PK\1\2")),
+        flip(lambda data: data.rindex(b"PK\5\6") + 13),
     ],
 )
 def test_a_damaged_archive_is_named(tmp_path, damage):
@@ -233,13 +209,12 @@ def stuff(raw, out, **more):
     return load_prepared(out, verify=True).meta
 
 
-def pack_coco(tree, folder, *, images=True, maps=True, lists=True):
+def pack_coco(tree, folder, *, maps=True, lists=True):
     """Write the archives as published, and IIC's lists as a folder."""
     folder.mkdir(exist_ok=True)
-    if images:
-        for split in ("train2017", "val2017"):
-            source = tree / "images" / split
-            pack_folder(folder / f"{split}.zip", source, f"{split}/", zipfile.ZIP_STORED)
+    for split in ("train2017", "val2017"):
+        source = tree / "images" / split
+        pack_folder(folder / f"{split}.zip", source, f"{split}/", zipfile.ZIP_STORED)
     if maps:
         pack_folder(folder / "stuffthingmaps_trainval2017.zip", tree / "stuffthingmaps")
     if lists:
@@ -253,9 +228,8 @@ def test_archives_folders_and_mixtures_give_the_same_bytes(tmp_path):
     expected = stuff(tree, out)
     assert stuff(pack_coco(tree, tmp_path / "packed"), out) == expected
     # One folder down, and the lists in a folder of their own.
-    pack_coco(tree, tmp_path / "top", lists=False).rename(tmp_path / "downloads")
     (tmp_path / "top").mkdir()
-    (tmp_path / "downloads").rename(tmp_path / "top/downloads")
+    pack_coco(tree, tmp_path / "top/downloads", lists=False)
     assert stuff([tmp_path / "top", str(tree / "curated")], out) == expected
     # One split packed and one not; an empty folder hides no archive.
     pack_coco(tree, tree, maps=False, lists=False)

@@ -70,38 +70,32 @@ def test_prepared_with_counts_shares_and_size(project, capsys):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"scale": 0.5}, f"prepared with another scale; {COMMAND}"),
         ({"classes": 4}, f"datasets.{NAME}: clusters is 3 but .*{COMMAND}"),
         ({"side": 40}, rf"datasets.{NAME}.crop is .*{COMMAND}"),
     ],
 )
-def test_data_made_for_other_settings_are_outdated(project, capsys, changes, said):
+def test_data_made_for_other_settings_are_outdated(project, capsys, changes, reason):
     write(project, **changes)
     code, [_, line] = status(project, capsys)
-    assert code == 1 and re.fullmatch(f"{NAME}: outdated, {said}", line)
+    assert code == 1 and re.fullmatch(f"{NAME}: outdated, {reason}", line)
 
 
-def flip(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+DAMAGES = {
+    "flip": lambda file: file.write_bytes(b"?" + file.read_bytes()[1:]),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-3]),
+    "missing": lambda file: file.unlink(),
+    "folder": lambda file: (file.unlink(), file.mkdir()),
+}
 
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "index.csv", "meta.json"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "folder"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named(project, capsys, name, damage):
     write(project)
     file = project.prepared(NAME) / name
-    content = file.read_bytes()
-    if damage == "flip":
-        file.write_bytes(b"{") if name == "meta.json" else flip(file)
-    elif damage == "cut":
-        file.write_bytes(content[:-3])
-    else:
-        file.unlink()
-    if damage == "folder":
-        file.mkdir()
+    DAMAGES[damage](file)
     code, [_, line] = status(project, capsys)
     assert code == 1 and line.startswith(f"{NAME}: damaged, {file}: ") and COMMAND in line

@@ -1,4 +1,4 @@
-"""A folder of one's own: mixed formats and sizes, optional labels, and faults."""
+"""A folder of one's own: mixed formats and sizes, optional labels; faults are in test_damage."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from test_archives import pack_folder
 
 from infoseg.data.folder import prepare_folder
 from infoseg.data.store import load_prepared
+from infoseg.errors import DataError
 
 
 @pytest.fixture
 def raw(tmp_path):
-    """A folder of three pictures, two of them labelled with sky 0 and road 1."""
+    """Three pictures, two of them labelled with sky 0 and road 1."""
     random = np.random.default_rng(0)
     folder = tmp_path / "raw"
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
     for name, size in (("b.png", (6, 9)), ("a.PNG", (5, 4)), ("c.png", (7, 7))):
         pixels = random.integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "images" / name, format="png")
@@ -39,17 +40,18 @@ def prepare(raw, **more):
     return load_prepared(raw.parent / "out", verify=True)
 
 
+def pixels_of(file):
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
 def test_mixed_sizes_with_and_without_labels(raw):
     prepared = prepare(raw)
     assert list(prepared.index["id"]) == ["a", "b", "c"]
     assert prepared.index["labelled"].tolist() == [True, True, False]
     for i, (picture, labels) in enumerate([("a.PNG", "a.png"), ("b.png", "b.png")]):
-        np.testing.assert_array_equal(
-            prepared.image(i), np.asarray(Image.open(raw / "images" / picture))
-        )
-        np.testing.assert_array_equal(
-            prepared.label(i), np.asarray(Image.open(raw / "labels" / labels))
-        )
+        np.testing.assert_array_equal(prepared.image(i), pixels_of(raw / "images" / picture))
+        np.testing.assert_array_equal(prepared.label(i), pixels_of(raw / "labels" / labels))
     assert (prepared.label(2) == 255).all()
     assert prepared.meta.classes == ["sky", "road"]
     assert list(prepared.meta.sources) == ["dataset.json"]
@@ -72,29 +74,7 @@ def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):
         np.testing.assert_array_equal(prepared.image(i), image)
 
 
-def test_palette_labels_are_read_as_indices(raw):
-    indices = np.asarray(Image.open(raw / "labels/b.png"))
-    picture = Image.fromarray(indices).convert("P")
-    picture.putdata(indices.ravel().tolist())
-    picture.putpalette([7, 8, 9] * 256)
-    picture.save(raw / "labels/b.png")
-    assert Image.open(raw / "labels/b.png").mode == "P"
-    np.testing.assert_array_equal(prepare(raw).label(1), indices)
-
-
-def test_grey_jpeg_alpha_and_tiff_pictures(raw):
-    shutil.rmtree(raw / "images")
-    (raw / "images").mkdir()
-    Image.fromarray(np.full((4, 6), 77, np.uint8)).save(raw / "images/g.jpeg")
-    Image.new("RGBA", (3, 2), (1, 2, 3, 0)).save(raw / "images/h.png")
-    Image.new("RGB", (3, 2), (4, 5, 6)).save(raw / "images/i.TIFF")
-    (raw / "images/notes.txt").write_text("not a picture")
-    prepared = prepare(raw, labels=None)
-    assert [prepared.image(i)[0, 0].tolist() for i in range(3)] == [[77] * 3, [1, 2, 3], [4, 5, 6]]
-    assert prepared.image(0).shape == (4, 6, 3)
-
-
-def test_exif_orientation_is_applied(raw):
+def test_a_picture_is_turned_upright(raw):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[0] = 200  # first row bright
     exif = Image.Exif()
@@ -125,6 +105,12 @@ def test_four_bands(raw):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
     tifffile.imwrite(raw / "images/t.tif", pixels, photometric="rgb")
     np.testing.assert_array_equal(prepare(raw, labels=None, channels=4).image(0), pixels)
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(raw):
+    (raw / "images/b.png").write_bytes(b"P6 30000 30000 255\n")
+    with pytest.raises(DataError, match=r"b\.png: is 30,000 x 30,000 pixels.*Cut it"):
+        prepare(raw)
 
 
 def test_a_mistyped_policy_is_refused(raw):

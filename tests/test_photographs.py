@@ -1,13 +1,13 @@
-"""Groups of pictures that are alike, a folder inside a zip, the photographs of the repository."""
+"""Groups of pictures that are alike, and the photographs of the repository."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import CPU, ROOT, Columns, training
 from PIL import Image
+from test_archives import pack
 
 from infoseg.data.batches import DeviceData
 from infoseg.data.folder import prepare_folder
@@ -19,10 +19,6 @@ from infoseg.runs import Project
 from infoseg.settings import LocalSource
 from infoseg.views import Sees
 
-PHOTOGRAPHS = {
-    "outdoor": (["sky", "vegetation", "road"], 326, 59),
-    "coast": (["water", "wet or shallow", "dry land"], 936, 155),
-}
 #: The CRC-32 of "beach" is even, that of "lake" odd; of the pictures' names only d's is even.
 GROUPS = {"a": "beach", "b": "beach", "c": "lake", "d": "lake"}
 
@@ -62,7 +58,7 @@ def test_groups_reach_the_halves_of_an_evaluation(raw, tmp_path):
 
 
 def test_pictures_without_groups(raw, tmp_path):
-    (raw / "dataset.json").write_text('{"labels": {"classes": ["sky", "road"]}}')
+    describe(raw, "{}")
     assert prepare(raw, tmp_path / "out").index["group"].tolist() == [""] * 4
 
 
@@ -82,29 +78,24 @@ def test_groups_that_do_not_name_every_picture_once(raw, tmp_path, groups, messa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_zip_is_read_like_the_folder_in_it(raw, tmp_path):
-    file = tmp_path / "raw.zip"
-    shutil.make_archive(str(tmp_path / "raw"), "zip", raw)
-    folder, zipped = prepare(raw, tmp_path / "a"), prepare(file, tmp_path / "b")
-    assert folder.meta.files == zipped.meta.files and len(zipped) == 4
+def test_a_zip_is_a_local_source(tmp_path):
+    file = pack(tmp_path / "raw.zip", [("images/a.png", b"")])
     make_raw(LocalSource(kind="local", path=str(file)), file)
-    assert [(row["file"], row["bytes"]) for row in list_files(file)] == [
-        ("raw.zip", file.stat().st_size)
-    ]
-
-
-@pytest.mark.parametrize("damage", [b"", b"<html>not found</html>", None])
-def test_a_damaged_zip(raw, tmp_path, damage):
-    file = tmp_path / "raw.zip"
-    shutil.make_archive(str(tmp_path / "raw"), "zip", raw)
-    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    [row] = list_files(file)
+    assert (row["file"], row["bytes"]) == ("raw.zip", file.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-9])  # half-copied
     with pytest.raises(DataError, match=r"raw\.zip: is not a whole zip archive"):
-        prepare(file, tmp_path / "out")
+        prepare(file, tmp_path / "out", on_bad_input="skip")
 
 
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_the_photographs_of_the_repository(name, tmp_path):
-    classes, pictures, groups = PHOTOGRAPHS[name]
+@pytest.mark.parametrize(
+    ("name", "classes", "pictures", "groups"),
+    [
+        ("outdoor", ["sky", "vegetation", "road"], 326, 59),
+        ("coast", ["water", "wet or shallow", "dry land"], 936, 155),
+    ],
+)
+def test_the_photographs_of_the_repository(tmp_path, name, classes, pictures, groups):
     prepared = prepare(ROOT / f"data/photographs/{name}.zip", tmp_path / "out")
     index = prepared.index
     assert prepared.meta.classes == classes and len(index) == pictures

@@ -19,17 +19,24 @@ from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.errors import DataError
 
 
-def make(path, images, *, channels=3, classes=("a", "b"), name="toy", **more):
-    with PreparedWriter(
-        path, name=name, channels=channels, classes=classes, parameters={"p": 1}, **more
-    ) as writer:
-        for image_id, image, labels, split in images:
-            writer.add(image_id, image, labels, split)
+def writer(path, **more):
+    how = dict(name="toy", channels=3, classes=("a", "b"), parameters={"scale": 0.33})
+    return PreparedWriter(path, **how | more)
+
+
+def make(path, images, **more):
+    with writer(path, **more) as opened:
+        for image in images:
+            opened.add(*image)
     return load_prepared(path, verify=True)
 
 
 def picture(height, width, channels=3, value=7):
     return np.full((height, width, channels), value, np.uint8)
+
+
+def unlabelled(image_id, height=2, width=2):
+    return image_id, picture(height, width), None, "train"
 
 
 @st.composite
@@ -38,16 +45,12 @@ def collections(draw):
     sizes = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=5))
     random = np.random.default_rng(draw(st.integers(0, 999)))
     images = []
-    for i, (h, w) in enumerate(sizes):
-        labels = random.choice(np.array([0, 1, 255], np.uint8), (h, w))
-        images.append(
-            (
-                f"im,{i}",  # a comma must not break the index
-                random.integers(0, 256, (h, w, channels), np.uint8),
-                labels if draw(st.booleans()) else None,
-                draw(st.sampled_from(["train2017", "val2017"])),
-            )
-        )
+    for i, size in enumerate(sizes):
+        image = random.integers(0, 256, (*size, channels), np.uint8)
+        labels = random.choice(np.array([0, 1, 255], np.uint8), size)
+        split = draw(st.sampled_from(["train2017", "val2017"]))
+        # A comma must not break the index.
+        images.append((f"im,{i}", image, labels if draw(st.booleans()) else None, split))
     return channels, images
 
 
@@ -60,11 +63,8 @@ def test_any_list_of_images_comes_back_as_it_went_in(case):
         assert len(prepared) == len(images)
         for i, (image_id, image, labels, split) in enumerate(images):
             row = prepared.index.iloc[i]
-            assert (row["id"], row["split"], bool(row["labelled"])) == (
-                image_id,
-                split,
-                labels is not None,
-            )
+            assert (row["id"], row["split"]) == (image_id, split)
+            assert row["labelled"] == (labels is not None)
             np.testing.assert_array_equal(prepared.image(i), image)
             expected = np.full(image.shape[:2], 255) if labels is None else labels
             np.testing.assert_array_equal(prepared.label(i), expected)
@@ -72,143 +72,152 @@ def test_any_list_of_images_comes_back_as_it_went_in(case):
         np.testing.assert_allclose(prepared.meta.mean, pixels.mean(axis=0), atol=1e-12)
         np.testing.assert_allclose(prepared.meta.std, pixels.std(axis=0), atol=1e-7)
         known = [labels.ravel() for _, _, labels, _ in images if labels is not None]
-        known = np.concatenate(known) if known else np.empty(0)
+        known = np.concatenate([np.empty(0, np.uint8), *known])
         assert prepared.meta.class_pixels == [int((known == k).sum()) for k in (0, 1)]
-        assert prepared.meta.ignored_share == (
-            pytest.approx((known == 255).mean()) if known.size else 0
-        )
+        share = (known == 255).sum() / max(1, known.size)
+        assert prepared.meta.ignored_share == pytest.approx(share)
 
 
 def test_meta_counts_splits_sources_and_skips(tmp_path):
     source = tmp_path / "list.txt"
     source.write_bytes(b"abc")
-    with PreparedWriter(
-        tmp_path / "set",
-        name="toy",
-        channels=3,
-        classes=["a"],
-        parameters={"scale": 0.33},
-        sources={"curated/list.txt": source},
-        notes=["reconstruction"],
-    ) as writer:
-        writer.add("1", picture(2, 3), np.zeros((2, 3), np.uint8), "train2017")
-        writer.add("2", picture(2, 3), None, "val2017")
-        writer.skip("images/3.jpg", "broken")
-    meta = load_prepared(tmp_path / "set").meta
-    assert meta.splits["train2017"].model_dump() == {"images": 1, "labelled": 1}
-    assert meta.splits["val2017"].model_dump() == {"images": 1, "labelled": 0}
-    assert meta.sources == {
+    sources = {"curated/list.txt": source}
+    with writer(tmp_path / "set", sources=sources, notes=["reconstruction"]) as opened:
+        opened.add("1", picture(2, 3), np.zeros((2, 3), np.uint8), "train2017")
+        opened.add("2", picture(2, 3), None, "val2017")
+        opened.skip("images/3.jpg", "broken")
+    meta = load_prepared(tmp_path / "set").meta.model_dump()
+    assert meta["splits"] == {
+        "train2017": {"images": 1, "labelled": 1},
+        "val2017": {"images": 1, "labelled": 0},
+    }
+    assert meta["sources"] == {
         "curated/list.txt": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
-    assert [s.model_dump() for s in meta.skipped] == [{"file": "images/3.jpg", "reason": "broken"}]
-    assert meta.parameters == {"scale": 0.33, "superpixels": None}
-    assert (meta.n_skipped, meta.notes, meta.regions) == (1, ["reconstruction"], 0)
-    assert (meta.n_images, meta.n_pixels, meta.class_pixels, meta.ignored_share) == (2, 12, [6], 0)
+    assert meta["skipped"] == [{"file": "images/3.jpg", "reason": "broken"}]
+    assert meta["parameters"] == {"scale": 0.33, "superpixels": None}
+    assert (meta["n_skipped"], meta["notes"], meta["regions"]) == (1, ["reconstruction"], 0)
+    assert (meta["n_images"], meta["n_pixels"], meta["class_pixels"]) == (2, 12, [6, 0])
 
 
 def test_images_are_interleaved_and_offsets_count_pixels(tmp_path):
     image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
-    make(tmp_path / "set", [("x", picture(2, 2), None, "train"), ("y", image, None, "train")])
+    make(tmp_path / "set", [unlabelled("x"), ("y", image, None, "train", None, "pond")])
     assert (tmp_path / "set/images.bin").read_bytes()[12:] == bytes(range(12))
     assert (tmp_path / "set/index.csv").read_text() == (
-        "id,split,offset,height,width,labelled,group\nx,train,0,2,2,0,\ny,train,4,1,4,0,\n"
+        "id,split,offset,height,width,labelled,group\nx,train,0,2,2,0,\ny,train,4,1,4,0,pond\n"
     )
 
 
 def test_ids_that_pandas_would_read_as_missing_or_numbers_stay_text(tmp_path):
     ids = ["NA", "000000000025", ""]
-    prepared = make(tmp_path / "set", [(i, picture(1, 1), None, "train") for i in ids])
-    assert list(prepared.index["id"]) == ids
+    assert list(make(tmp_path / "set", map(unlabelled, ids)).index["id"]) == ids
 
 
-def test_a_crash_keeps_the_previous_data_set_and_leaves_no_temporary(tmp_path):
-    make(tmp_path / "set", [("old", picture(2, 2), None, "train")])
-    with pytest.raises(KeyboardInterrupt):
-        with PreparedWriter(
-            tmp_path / "set", name="toy", channels=3, classes=(), parameters={}
-        ) as writer:
-            writer.add("new", picture(3, 3), None, "train")
-            raise KeyboardInterrupt
-    assert list(load_prepared(tmp_path / "set", verify=True).index["id"]) == ["old"]
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+def test_the_reader_cannot_change_the_data_set(tmp_path):
+    prepared = make(tmp_path / "set", [unlabelled("x")])
+    with pytest.raises(ValueError):
+        prepared.image(0)[...] = 0
+    with pytest.raises(IndexError):
+        prepared.image(1)
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "no image for the data set 'toy'"),
+        ([unlabelled("x")] * 2, "'x' occurs twice"),
+    ],
+)
+def test_images_that_make_no_data_set(tmp_path, images, message):
+    with pytest.raises(DataError, match=message):
+        make(tmp_path / "set", images)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        (picture(2, 2, 4), None),
+        (picture(2, 2).astype(np.int32), None),
+        (picture(0, 2), None),
+        (picture(2, 2), np.zeros((2, 3), np.uint8)),
+        (picture(2, 2), np.zeros((2, 2), np.int64)),
+        (picture(2, 2), np.full((2, 2), 2, np.uint8)),
+    ],
+)
+def test_wrong_arrays_are_refused(tmp_path, image, labels):
+    with pytest.raises(ValueError, match="x: "):
+        make(tmp_path / "set", [("x", image, labels, "train")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_something_else_under_the_name_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match="not a prepared data set"):
-        make(tmp_path / "set", [("x", picture(1, 1), None, "train")])
+        make(tmp_path / "set", [unlabelled("x")])
     assert (tmp_path / "set/thesis.tex").is_file()
 
 
-def test_an_empty_data_set_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no image for the data set 'toy'"):
-        make(tmp_path / "set", [])
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("file", ["images.bin", "labels.bin", "index.csv"])
-def test_a_truncated_file_is_named(tmp_path, file):
-    make(tmp_path / "set", [("x", picture(4, 4), None, "train")])
-    path = tmp_path / "set" / file
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=rf"{file}.*preparation of this data set again"):
-        load_prepared(tmp_path / "set")
-
-
-def _edit(path, **changes):
-    content = json.loads(path.read_text())
-    content.update(changes)
-    path.write_text(json.dumps(content))
+def _edit(**changes):
+    return lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.unlink(), "not found"),
-        (lambda p: p.write_text("{"), "not a data set description"),
-        (lambda p: p.write_text("[]"), "not a data set description"),
-        (lambda p: p.write_text("[" * 200_000), "not a data set description"),
-        (lambda p: _edit(p, format_version=99), "format version 99"),
-        (lambda p: _edit(p, surprise=1), "not a data set description"),
-        (lambda p: _edit(p, n_images=2), "index.csv"),
+        (lambda file: file.write_text("{"), "not a data set description"),
+        (lambda file: file.write_text("[]"), "not a data set description"),
+        (lambda file: file.write_text("[" * 200_000), "not a data set description"),
+        (_edit(format_version=99), "format_version: Input should be 2"),
+        (_edit(surprise=1), "not a data set description"),
+        (_edit(n_images=2), "index.csv: does not agree with meta.json"),
     ],
 )
 def test_a_damaged_description_is_refused(tmp_path, damage, message):
-    make(tmp_path / "set", [("x", picture(4, 4), None, "train")])
+    make(tmp_path / "set", [unlabelled("x")])
     damage(tmp_path / "set/meta.json")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{message}.*Run the preparation of this data set again"):
         load_prepared(tmp_path / "set")
 
 
-@pytest.mark.parametrize(
-    ("image", "labels", "error"),
-    [
-        (picture(2, 2, 4), None, ValueError),
-        (picture(2, 2).astype(np.int32), None, ValueError),
-        (picture(0, 2), None, ValueError),
-        (picture(2, 2), np.zeros((2, 3), np.uint8), ValueError),
-        (picture(2, 2), np.zeros((2, 2), np.int64), ValueError),
-        (picture(2, 2), np.full((2, 2), 2, np.uint8), DataError),
-    ],
-)
-def test_wrong_arrays_are_refused(tmp_path, image, labels, error):
-    with pytest.raises(error):
-        make(tmp_path / "set", [("x", image, labels, "train")])
-    assert not list(tmp_path.iterdir())
+# ---- crashes and second writers ------------------------------------------------------------------
 
 
-def test_an_id_may_not_occur_twice(tmp_path):
-    with pytest.raises(DataError, match="'x' occurs twice"):
-        make(tmp_path / "set", [("x", picture(1, 1), None, "train")] * 2)
+def test_a_crash_keeps_the_previous_data_set_and_leaves_no_temporary(tmp_path):
+    make(tmp_path / "set", [unlabelled("old")])
+    with pytest.raises(KeyboardInterrupt), writer(tmp_path / "set") as opened:
+        opened.add(*unlabelled("new"))
+        raise KeyboardInterrupt
+    assert list(load_prepared(tmp_path / "set", verify=True).index["id"]) == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_reader_cannot_change_the_data_set(tmp_path):
-    prepared = make(tmp_path / "set", [("x", picture(1, 1), None, "train")])
-    with pytest.raises(ValueError):
-        prepared.image(0)[...] = 0
-    with pytest.raises(IndexError):
-        prepared.image(1)
+KILLED = """
+import os, signal, sys
+from infoseg.data.store import PreparedWriter
+
+with PreparedWriter(sys.argv[1], name="toy", channels=3, classes=(), parameters={}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
+    out = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)])
+    assert killed.returncode == -signal.SIGKILL
+    left, lock = sorted(tmp_path.iterdir())
+    assert left.name.startswith(".out.partial-") and lock.name == f"{left.name}.lock"
+    with writer(out) as live:
+        assert not left.exists()
+        live.add(*unlabelled("b"))
+        assert list(make(out, [unlabelled("a")]).index["id"]) == ["a"]
+    assert list(load_prepared(out).index["id"]) == ["b"]
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_parallel_work_keeps_order_and_bounds_what_is_in_flight():
@@ -223,30 +232,3 @@ def test_parallel_work_keeps_order_and_bounds_what_is_in_flight():
     assert next(results)() == 0
     assert len(taken) == 4  # no further: a hundred results would fill the memory
     assert [r() for r in results] == [-i for i in range(1, 100)]
-
-
-KILLED = """
-import os, signal, sys
-import numpy as np
-from infoseg.data.store import PreparedWriter
-
-with PreparedWriter(sys.argv[1], name="toy", channels=3, classes=(), parameters={}) as writer:
-    writer.add("a", np.zeros((2, 2, 3), np.uint8), None, "train")
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
-    out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)])
-    assert killed.returncode == -signal.SIGKILL
-    left, lock = sorted(tmp_path.iterdir())
-    assert left.name.startswith(".out.partial-") and lock.name == f"{left.name}.lock"
-    images = [("a", picture(2, 3), None, "train")]
-    with PreparedWriter(out, name="toy", channels=3, classes=(), parameters={}) as live:
-        assert not left.exists()
-        live.add("b", picture(2, 2), None, "train")
-        make(out, images)
-        assert list(load_prepared(out).index["id"]) == ["a"]
-    assert list(load_prepared(out).index["id"]) == ["b"]
-    assert list(tmp_path.iterdir()) == [out]

@@ -1,19 +1,19 @@
 """Raw files where they lie: in folders, or inside the zip archives they were published in.
 
 Everything below a *place* is reached through ``importlib.resources.abc.Traversable``, which both
-``pathlib.Path`` and ``zipfile.Path`` offer. An archive is read without being extracted: no member's
-name ever becomes a file's path, and 118,000 pictures need no second copy on the disk.
+``pathlib.Path`` and ``zipfile.Path`` offer. An archive is never extracted, so no member's name
+becomes a file's path and 118,000 pictures need no second copy on the disk.
 """
 
 from __future__ import annotations
 
 import io
 import shutil
-import struct
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -22,19 +22,33 @@ from infoseg.errors import DataError
 RawFolders = Path | str | Sequence[Path | str]
 """One raw folder or several; an archive's own path also counts as a folder."""
 
-#: What ``zipfile`` raises for bytes that are no archive, depending on where they are wrong.
-ARCHIVE_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, OverflowError,
-    RuntimeError, MemoryError, IndexError,
-)  # fmt: skip
 _AGAIN = "Download the archive again"
+
+
+@contextmanager
+def naming(file: Traversable, problem: str, advice: str) -> Iterator[None]:
+    """Turn a reader's exception into a DataError "<file>: <problem> (<reason>). <advice>".
+
+    A reader is given whatever bytes a user has, and a library's decoder fails in many ways: so
+    every exception counts. A missing file and a DataError keep their own problem and advice.
+    """
+    try:
+        yield
+    except DataError as error:
+        problem, advice, file = error.problem, error.advice, error.file or file
+    except FileNotFoundError:
+        problem, advice = "not found", "Put it there, or leave it out with on_bad_input=skip"
+    except Exception as error:
+        text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        problem = f"{problem} ({' '.join(text.split())})"
+    else:
+        return
+    raise DataError(problem, file=file, advice=advice) from None
 
 
 def raw_folders(raw: RawFolders) -> tuple[Path, ...]:
     """Return the raw folders as paths; DataError for one that does not exist."""
     folders = tuple(Path(f) for f in ([raw] if isinstance(raw, Path | str) else raw))
-    if not folders:
-        raise DataError("no raw folder is given", advice="Name at least one")
     for folder in folders:
         if not folder.is_dir() and not (folder.suffix.lower() == ".zip" and folder.is_file()):
             raise DataError(
@@ -62,17 +76,12 @@ def places(raw: RawFolders, archives: Collection[str] = ()) -> tuple[Traversable
 
 def open_archive(file: Path) -> zipfile.Path:
     """Return the root of a zip archive; DataError where its list of members is not whole."""
-    try:
+    with naming(file, "is not a whole zip archive", _AGAIN):
         root = zipfile.Path(zipfile.ZipFile(file))
-        names = root.root.namelist()  # computed once, and now rather than in several threads
-    except ARCHIVE_DAMAGE as error:
-        raise DataError(
-            f"is not a whole zip archive ({_reason(error)})", file=file, advice=_AGAIN
-        ) from None
-    if len(set(names)) != len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise DataError(f"has two members named {twice!r}", file=file, advice=_AGAIN)
-    return root
+        names = Counter(root.root.namelist())  # cached, before several threads ask for it
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise DataError(f"has two members named {repeated[0]!r}", advice=_AGAIN)
+        return root
 
 
 def read_bytes(file: Traversable, limit: int) -> bytes:
@@ -81,19 +90,21 @@ def read_bytes(file: Traversable, limit: int) -> bytes:
     limit: bytes it may have; a member's claim is checked before anything is unpacked. Raises
     DataError for a file that is missing, larger, or cannot be read to its end intact.
     """
-    try:
-        if isinstance(file, zipfile.Path):
-            member = file.root.getinfo(file.at)
-            size = member.file_size
-        else:
-            size = file.stat().st_size
+    packed = isinstance(file, zipfile.Path)
+    problem, advice = "cannot be read", "Check its permissions and disk"
+    if packed:
+        problem, advice = "is damaged in its archive", f"{_AGAIN}, or unpack it yourself"
+    with naming(file, problem, advice):
+        if not file.exists():
+            raise FileNotFoundError
+        member = file.root.getinfo(file.at) if packed else None
+        size = member.file_size if member else file.stat().st_size
         if size > limit:
             raise DataError(
                 f"has {size} bytes, more than the {limit} that such a file may have",
-                file=file,
                 advice="Is it the right file?",
             )
-        if not isinstance(file, zipfile.Path):
+        if not packed:
             return file.read_bytes()
         # In pieces, because inflating 144 MB at once takes three times the memory.
         with file.root.open(member) as stream, io.BytesIO() as content:
@@ -102,29 +113,6 @@ def read_bytes(file: Traversable, limit: int) -> bytes:
         if len(whole) != size or zlib.crc32(whole) != member.CRC:  # zipfile may miss both
             raise zipfile.BadZipFile(f"{len(whole)} of {size} bytes, or a wrong checksum")
         return whole
-    except (FileNotFoundError, KeyError):
-        raise not_found(file) from None
-    except DataError:
-        raise
-    except ARCHIVE_DAMAGE as error:
-        if isinstance(file, zipfile.Path):
-            problem, advice = "is damaged in its archive", f"{_AGAIN}, or unpack it yourself"
-        else:
-            problem, advice = "cannot be read", "Check its permissions and disk"
-        raise DataError(f"{problem} ({_reason(error)})", file=file, advice=advice) from None
-
-
-def not_found(file: Traversable) -> DataError:
-    """Return the error for a file that ought to be there."""
-    return DataError(
-        "not found", file=file, advice="Put it there, or leave it out with on_bad_input=skip"
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """Return an error's text without a path, which the message has already."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text or type(error).__name__
 
 
 def names_in(folder: Traversable) -> list[str]:
@@ -132,18 +120,8 @@ def names_in(folder: Traversable) -> list[str]:
 
     Raises DataError for a folder that cannot be listed.
     """
-    if isinstance(folder, zipfile.Path):  # iterdir() makes an object of each of 118,000 names
-        start = len(folder.at)
-        members = (n[start:] for n in folder.root.namelist() if n.startswith(folder.at))
-        names = {name for name in members if name and "/" not in name.rstrip("/")}
-    else:
-        try:
-            names = {entry.name for entry in folder.iterdir()}
-        except OSError as error:
-            raise DataError(
-                f"cannot be listed ({error.strerror})", file=folder, advice="Check its permissions"
-            ) from None
-    return sorted(name for name in names if not name.startswith("."))
+    with naming(folder, "cannot be listed", "Check its permissions"):
+        return sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
 
 
 def holds(folder: Traversable, ending: str) -> bool:

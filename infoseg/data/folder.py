@@ -20,7 +20,7 @@ from typing import Unpack
 import cv2
 import numpy as np
 
-from infoseg.data.archives import RawFolders, places, read_bytes
+from infoseg.data.archives import RawFolders, naming, places, read_bytes
 from infoseg.data.ingest import Options, Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
@@ -29,7 +29,7 @@ from infoseg.data.pictures import (
     read_labels,
     read_picture,
     resized,
-)
+)  # fmt: skip
 from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
 from infoseg.settings import one_line
@@ -60,15 +60,13 @@ def prepare_folder(
     """
     root = places(raw)[0]
     images = root / "images"
-    pictures = _some_files(images if images.is_dir() else root, ENDINGS)
+    pictures = files_by_stem(images if images.is_dir() else root, ENDINGS)
     maps, classes, sources = {}, [], {}
     if labels is not None:
-        label_folder = root / labels
-        maps = _some_files(label_folder, (".png",))
-        description = label_folder.parent / "dataset.json"
+        maps = files_by_stem(root / labels, (".png",))
+        description = (root / labels).parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
-        classes = read_classes(description, label_folder.name) or _numbered(maps)
-
+        classes = read_classes(description, (root / labels).name) or _numbered(maps)
     groups = read_groups(root / "dataset.json", pictures)
 
     def prepare(key: str) -> list[Sample]:
@@ -81,19 +79,18 @@ def prepare_folder(
         if key.encode("utf-8", "replace").decode() != key:
             raise DataError("has a name that is not UTF-8", file=pictures[key], advice="Rename it")
         image, label = read_picture(pictures[key], channels), None
-        size = image.shape[:2]
-        scale = min(1.0, shorter_side / min(size)) if shorter_side else 1.0
-        height, width = (max(1, round(side * scale)) for side in size)
+        height, width = image.shape[:2]
+        scale = min(1.0, shorter_side / min(height, width)) if shorter_side else 1.0
+        size = max(1, round(height * scale)), max(1, round(width * scale))
         if key in maps:
             label = read_labels(maps[key])
-            check_size(label, size, maps[key])
+            check_size(label, (height, width), maps[key])
             _check_values(label, len(classes), maps[key])
-            label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
-        group = groups.get(key, "")
-        return [Sample(key, resized(image, (height, width)), label, group=group)]
+            label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+        return [Sample(key, resized(image, size), label, group=groups.get(key, ""))]
 
     ingest(
-        raw, out, [*pictures, *(key for key in maps if key not in pictures)], prepare,
+        raw, out, list(pictures | maps), prepare,
         channels=channels,
         classes=classes,
         parameters=dict(
@@ -104,24 +101,13 @@ def prepare_folder(
     )  # fmt: skip
 
 
-def _some_files(folder: Traversable, endings: tuple[str, ...]) -> dict[str, Traversable]:
-    if not folder.is_dir():
-        raise DataError("folder not found", file=folder, advice="Create it, or check the path")
-    files = files_by_stem(folder, endings)
-    if not files:
-        raise DataError(
-            f"holds no file ending in {', '.join(endings)}", file=folder, advice="Put some there"
-        )
-    return files
-
-
 def _numbered(maps: dict[str, Traversable]) -> list[str]:
     """Return "class 0" to the largest value of the label maps that can be read."""
     largest = 0
     for file in maps.values():
         try:
             label = read_labels(file)
-        except DataError:  # said, or left out, when its picture is prepared
+        except DataError:  # reported when its picture is prepared
             continue
         largest = max(largest, int(label[label != IGNORE].max(initial=0)))
     return [f"class {i}" for i in range(largest + 1)]
@@ -134,56 +120,51 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
     """
     if not description.is_file():
         return []
-    try:
+    advice = f'Expected {{"{labels}": {{"classes": {{"0": "...", "1": "..."}}}}}}'
+    with naming(description, f"does not describe the classes of {labels!r}", advice):
         content = json.loads(read_bytes(description, 2**24))
         if content.get("ignore_index", IGNORE) != IGNORE:
             raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
-        for entry in table:  # names are written into tables, figures and XML
-            one_line(entry)
         if not 0 < len(table) <= IGNORE:
             raise ValueError(f"{len(table)} classes; 1 to {IGNORE} are possible")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"does not describe the classes of {labels!r} ({type(error).__name__}: {error})",
-            file=description,
-            advice='Expected {"' + labels + '": {"classes": {"0": "...", "1": "..."}}}',
-        ) from None
-    return table
+        return [one_line(name) for name in table]  # they are written into tables, figures and XML
 
 
 def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str, str]:
     """Return the group of every picture by its id; none where `dataset.json` has no groups.
 
-    Raises DataError unless the groups name every picture, and nothing else.
+    Raises DataError unless the groups name every picture once, and nothing else.
     """
     if not description.is_file():
         return {}
-    try:
-        groups = json.loads(read_bytes(description, 2**24)).get("groups", {})
-        for group in groups.values():
-            one_line(group)
+    advice = 'Expected "groups": {"<name of a picture without ending>": "<group>", ...}'
+    with naming(description, "does not give every picture its group", advice):
+        text = read_bytes(description, 2**24)
+        groups = json.loads(text, object_pairs_hook=_unique).get("groups", {})
+        if not all(one_line(group) for group in groups.values()):
+            raise ValueError("a group has an empty name")
         if groups and (odd := sorted(groups.keys() ^ set(pictures))):
             raise ValueError(f"{odd[0]!r} {'is no picture' if odd[0] in groups else 'is missing'}")
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"does not give every picture its group ({type(error).__name__}: {error})",
-            file=description,
-            advice='Expected "groups": {"<name of a picture without ending>": "<group>", ...}',
-        ) from None
-    return groups
+        return groups
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{repeated!r} stands twice")
+    return dict(pairs)
 
 
 def _check_values(label: np.ndarray, n_classes: int, file: Traversable) -> None:
     wrong = (label >= n_classes) & (label != IGNORE)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        value = int(label[row, column])
-        one_based = value == n_classes and label.min() > 0
-        raise DataError(
-            f"value {value} at row {row}, column {column} is none of the {n_classes} classes",
-            file=file,
-            advice=f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
-            + ("; these seem to count from 1" if one_based else ""),
-        )
+        value = label[row, column]
+        advice = f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
+        if value == n_classes and label.min() > 0:
+            advice += "; these seem to count from 1"
+        problem = f"value {value} at row {row}, column {column} is none of the {n_classes} classes"
+        raise DataError(problem, file=file, advice=advice)

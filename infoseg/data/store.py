@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
-import io
 import json
 import math
 import os
@@ -20,58 +19,52 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from infoseg.errors import DataError, visible
 from infoseg.files import storing, sync_folder
-from infoseg.settings import SuperpixelSettings
+from infoseg.settings import Strict, SuperpixelSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 2
 IGNORE = 255
 #: Header of ``index.csv``.
 COLUMNS = ("id", "split", "offset", "height", "width", "labelled", "group")
-#: What a prepared data set may consist of, beside ``meta.json``.
-FILES = {"images.bin", "labels.bin", "regions.bin", "index.csv"}
+#: What a prepared data set may consist of, beside ``meta.json``, in the order stated there.
+FILES = ("images.bin", "labels.bin", "index.csv", "regions.bin")
 _AGAIN = "Run the preparation of this data set again"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileFacts(_Strict):
+class FileFacts(Strict):
     """Size in bytes and SHA-256 of one file of the prepared data set."""
 
     bytes: int
     sha256: str
 
 
-class SplitCount(_Strict):
+class SplitCount(Strict):
     """How many images a split has, and how many of them carry labels."""
 
     images: int
     labelled: int
 
 
-class Skipped(_Strict):
+class Skipped(Strict):
     """An input that was left out: its path below the raw folder, and why."""
 
     file: str
     reason: str
 
 
-class Meta(_Strict):
+class Meta(Strict):
     """``meta.json``: everything that is known about a prepared data set.
 
     class_pixels: labelled pixels of each class, in class order.
@@ -81,7 +74,7 @@ class Meta(_Strict):
     sources: SHA-256 of the raw files that decide what is in the data set, by their raw path.
     """
 
-    format_version: int
+    format_version: Literal[2]
     name: str
     channels: int
     classes: list[str]
@@ -106,14 +99,14 @@ class Meta(_Strict):
     @classmethod
     def _files_are_known(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
         # Names become paths, and a prepared data set may come from somebody else.
-        if unknown := files.keys() - FILES:
+        if unknown := files.keys() - set(FILES):
             raise ValueError(f"{min(unknown)!r} is no file of a prepared data set")
         return files
 
 
-def sha256_of(file: Traversable | str) -> str:
+def sha256_of(file: Traversable) -> str:
     """Return the SHA-256 of a file, or of an archive's member, as 64 hexadecimal digits."""
-    with (Path(file) if isinstance(file, str) else file).open("rb") as stream:
+    with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -158,9 +151,7 @@ class Prepared:
         return self._view(self.regions, i)
 
     def _view(self, pixels: np.ndarray, i: int) -> np.ndarray:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"image {i} of a data set of {len(self)}")
-        offset, height, width = (int(self.index[c].iat[i]) for c in ("offset", "height", "width"))
+        offset, height, width = map(int, self.index[["offset", "height", "width"]].iloc[i])
         return pixels[offset : offset + height * width].reshape(height, width, *pixels.shape[1:])
 
 
@@ -179,6 +170,7 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     texts = {"id": str, "split": str, "group": str}
     index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
     index = index.astype({"labelled": bool})
+    index["group"] = index.get("group", "")  # none in data prepared before there were groups
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS
@@ -197,49 +189,32 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
 
 def _load_meta(file: Path) -> Meta:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        version = content["format_version"]
-        if version == FORMAT_VERSION:
-            return Meta.model_validate(content)
-        problem = f"format version {version}, this program reads {FORMAT_VERSION}"
+        return Meta.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         problem = "not found"
     except ValidationError as error:
-        problem = f"is not a data set description ({error.errors()[0]['msg']})"
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        problem = f"is not a data set description ({error})"
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        problem = f"is not a data set description ({key}: {first['msg']})"
     raise DataError(problem, file=file, advice=_AGAIN)
 
 
 def _check_file(file: Path, facts: FileFacts, verify: bool) -> None:
-    problem = ""
     if not file.is_file():
         problem = "not found"
     elif (size := file.stat().st_size) != facts.bytes:
         problem = f"has {size} bytes instead of {facts.bytes}: truncated or overwritten"
     elif verify and sha256_of(file) != facts.sha256:
         problem = "its contents have changed"
-    if problem:
-        raise DataError(problem, file=file, advice=_AGAIN)
+    else:
+        return
+    raise DataError(problem, file=file, advice=_AGAIN)
 
 
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed writers of ``path`` left: what lies beside a lock that nobody holds."""
-    for file in path.parent.glob(f".{glob.escape(path.name)}.partial-*.lock"):
-        with suppress(Timeout, OSError), FileLock(file, blocking=False):
-            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
-            shutil.rmtree(file.with_suffix(".old"), ignore_errors=True)
-            file.unlink(missing_ok=True)
-
-
-def _give_up(file: BinaryIO) -> None:
-    with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
-        file.close()
-
-
+@dataclass
 class PreparedWriter:
     """Write a prepared data set image by image; use as a context manager.
 
@@ -252,44 +227,32 @@ class PreparedWriter:
 
     Memory stays at one image. Files grow in a hidden sibling directory, which is renamed on a clean
     exit and removed on an exception. A killed process leaves it behind (``.<name>.partial-*``), and
-    nothing under ``path``; the next writer removes it, told by the lock that nobody holds.
+    nothing under ``path``; the next writer removes it, because nobody holds its lock.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        name: str,
-        channels: int,
-        classes: Sequence[str],
-        parameters: Mapping[str, Any],
-        sources: Mapping[str, Traversable | str] | None = None,
-        notes: Sequence[str] = (),
-        superpixels: SuperpixelSettings | None = None,
-    ) -> None:
-        if channels not in (3, 4):
-            raise ValueError(f"channels must be 3 or 4, not {channels}")
-        if len(classes) > IGNORE:
-            raise ValueError(f"at most {IGNORE} classes fit beside the ignore value {IGNORE}")
-        self.path = Path(path)
-        self.name, self.channels, self.classes = name, channels, list(classes)
-        self.superpixels, self.notes = superpixels, list(notes)
-        recorded = None if superpixels is None else superpixels.model_dump()
-        self.parameters = {**parameters, "superpixels": recorded}
-        self.sources = dict(sources or {})
+    path: Path
+    _: KW_ONLY
+    name: str
+    channels: int
+    classes: Sequence[str]
+    parameters: Mapping[str, Any]
+    sources: Mapping[str, Traversable] | None = None
+    notes: Sequence[str] = ()
+    superpixels: SuperpixelSettings | None = None
+
+    def __post_init__(self) -> None:
+        self.path, self.notes = Path(self.path), list(self.notes)
         self.skipped: list[Skipped] = []
         self._index: dict[str, tuple] = {}
         self._n_pixels = self._regions = 0
         self._labels = np.zeros(256, np.int64)
-        self._sums = np.zeros((2, channels), np.int64)
+        self._sums = np.zeros((2, self.channels), np.int64)
         # Random, so that two preparations of one data set never write into each other's files.
         self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> PreparedWriter:
-        prepared = (self.path / "meta.json").is_file()
-        if self.path.is_file() or (
-            self.path.exists() and not prepared and any(self.path.iterdir())
-        ):
+        ours = not self.path.exists() or (self.path / "meta.json").is_file()
+        if not ours and (self.path.is_file() or any(self.path.iterdir())):
             raise DataError(
                 "is there already and is not a prepared data set",
                 file=self.path,
@@ -303,21 +266,14 @@ class PreparedWriter:
             stack.enter_context(FileLock(lock, blocking=False))
             stack.callback(shutil.rmtree, self._partial, ignore_errors=True)
             self._partial.mkdir()
-            kinds = ["images", "labels"] + ([] if self.superpixels is None else ["regions"])
-            self._files = {
-                f"{kind}.bin": open(self._partial / f"{kind}.bin", "wb") for kind in kinds
-            }
-            for file in self._files.values():
+            names = ["images.bin", "labels.bin"] + ["regions.bin"] * bool(self.superpixels)
+            self._files = [(self._partial / name).open("wb") for name in names]
+            for file in self._files:
                 stack.callback(_give_up, file)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack, storing(self.path):
             if kind is None:
                 self._finish()
@@ -336,9 +292,8 @@ class PreparedWriter:
         image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
         unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
         to the largest; exactly where the data set has superpixels. group: of images that are alike
-        and belong in one half, "" for none. Raises DataError for a repeated id or a label that is
-        no class, ValueError for a wrong shape or type or for such regions, StorageError for a disk
-        that is full.
+        and belong in one half, "" for none. Raises DataError for a repeated id, ValueError for a
+        wrong shape or type or a label that is no class, StorageError for a disk that is full.
         """
         import cv2  # deferred: reading does not need it
 
@@ -347,36 +302,24 @@ class PreparedWriter:
             raise DataError(
                 f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
             )
-        if (regions is None) != (self.superpixels is None):
-            raise ValueError(f"{image_id}: regions go with a data set's superpixels, and only then")
         stored = labels if labelled else np.full(size, IGNORE, np.uint8)
-        arrays = dict(zip(self._files, (image, stored, regions), strict=False))
-        for name, pixels in arrays.items():
-            dtype = np.dtype("<u2" if name == "regions.bin" else "u1")
-            shape = (*size, self.channels) if name == "images.bin" else size
-            if pixels.shape != shape or pixels.dtype != dtype or not pixels.size:
-                raise ValueError(
-                    f"{image_id}: {name} takes {shape} {dtype}, not {pixels.shape} {pixels.dtype}"
-                )
+        arrays = [image, stored] + ([] if regions is None else [regions])
+        expected = [((*size, self.channels), "u1"), (size, "u1"), (size, "<u2")][: len(self._files)]
+        if [(pixels.shape, pixels.dtype) for pixels in arrays] != expected or not image.size:
+            raise ValueError(f"{image_id}: expected arrays of {expected}, and not empty")
         if regions is not None:
-            if not np.bincount(regions.ravel()).all():
-                raise ValueError(f"{image_id}: the numbers of the regions have gaps")
             self._regions = max(self._regions, int(regions.max()) + 1)
         if labelled:
             counts = np.bincount(labels.ravel(), minlength=256)
-            wrong = np.flatnonzero(counts[len(self.classes) : IGNORE])
-            if wrong.size:
-                raise DataError(
-                    f"{image_id}: label {len(self.classes) + int(wrong[0])} is not one of the "
-                    f"{len(self.classes)} classes"
-                )
+            if counts[len(self.classes) : IGNORE].any():
+                raise ValueError(f"{image_id}: a label is none of {len(self.classes)} classes")
             self._labels += counts
         # Integers in float64, so that mean and std are exact and independent of the order.
         sums = cv2.sumElems(image), cv2.sumElems(np.square(image, dtype=np.uint16))
         self._sums += np.array(sums, np.int64)[:, : self.channels]
         with storing(self.path):
-            for name, pixels in arrays.items():
-                self._files[name].write(np.ascontiguousarray(pixels).data.cast("B"))
+            for file, pixels in zip(self._files, arrays, strict=True):
+                file.write(np.ascontiguousarray(pixels).data.cast("B"))
         row = (image_id, split, self._n_pixels, *size, int(labelled), group)
         self._index[image_id] = row
         self._n_pixels += size[0] * size[1]
@@ -391,23 +334,35 @@ class PreparedWriter:
                 f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
                 advice="Check the raw folder and the selection parameters",
             )
-        with io.StringIO() as text:
-            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
-            index = text.getvalue().encode()
-        for file in self._files.values():
+        for file in self._files:
             file.close()
-        order = ["images.bin", "labels.bin", "index.csv", "regions.bin"]
-        (self._partial / "index.csv").write_bytes(index)
-        paths = [self._partial / name for name in order if (self._partial / name).exists()]
+        with (self._partial / "index.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
+        meta = json.dumps(self._meta().model_dump(mode="json"), indent=1, ensure_ascii=False)
+        (self._partial / "meta.json").write_text(f"{meta}\n", encoding="utf-8")
+        for path in self._partial.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(self._partial)
+        aside = Path(f"{self._partial}.old")
+        with suppress(FileNotFoundError):
+            self.path.rename(aside)
+        self._partial.rename(self.path)
+        sync_folder(self.path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _meta(self) -> Meta:
+        paths = [self._partial / name for name in FILES if (self._partial / name).exists()]
         splits: dict[str, list[int]] = {}
         for _, split, *_, labelled, _ in self._index.values():
             splits.setdefault(split, []).append(labelled)
+        superpixels = self.superpixels and self.superpixels.model_dump()
         n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
-        meta = Meta(
-            format_version=FORMAT_VERSION,
+        return Meta(
+            format_version=2,
             name=self.name,
             channels=self.channels,
-            classes=self.classes,
+            classes=list(self.classes),
             ignore_index=IGNORE,
             n_images=len(self._index),
             n_pixels=n,
@@ -418,31 +373,24 @@ class PreparedWriter:
             mean=[total / n / 255 for total in sums],
             std=[math.sqrt(n * q - s**2) / n / 255 for s, q in zip(sums, squares, strict=True)],
             regions=self._regions,
-            files={
-                path.name: FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
-                for path in paths
-            },
-            sources={key: sha256_of(file) for key, file in sorted(self.sources.items())},
-            parameters=self.parameters,
+            files={p.name: FileFacts(bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths},
+            sources={key: sha256_of(file) for key, file in sorted((self.sources or {}).items())},
+            parameters={**self.parameters, "superpixels": superpixels},
             n_skipped=len(self.skipped),
             skipped=self.skipped,
             notes=self.notes,
         )
-        description = self._partial / "meta.json"
-        text = json.dumps(meta.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        description.write_text(f"{text}\n", encoding="utf-8")
-        for path in (*paths, description):
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(self._partial)
-        aside = Path(f"{self._partial}.old")
-        with suppress(FileNotFoundError):
-            self.path.rename(aside)
-        try:
-            self._partial.rename(self.path)
-        except OSError:
-            if aside.exists():
-                aside.rename(self.path)
-            raise
-        sync_folder(self.path.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of ``path`` left: what lies beside a lock that nobody holds."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.partial-*.lock"):
+        with suppress(Timeout, OSError), FileLock(file, blocking=False):
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+            shutil.rmtree(file.with_suffix(".old"), ignore_errors=True)
+            file.unlink(missing_ok=True)
+
+
+def _give_up(file: BinaryIO) -> None:
+    with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
+        file.close()

@@ -212,10 +212,10 @@ ONE = {
     ],
     "Potsdam": [
         (TILE, cut, CUT),
-        (TILE, html, "has no infrared band. Use TIFFs"),
+        (TILE, html, NO_PICTURE),
         (TILE, tiff(8, 10, 4), "is 10 x 8 pixels; grid * crop asks for 8. Use an original tile"),
-        (TILE, tiff(8, 8, 3), "has 3 bands instead of 4. Use TIFFs of four bands"),
-        (TILE, tiff(8, 8, 4, dtype=np.float32), "has pixels of type float32. Save it as"),
+        (TILE, tiff(8, 8, 3), "has no infrared band. Use TIFFs of four bands"),
+        (TILE, tiff(8, 8, 4, dtype=np.float32), NO_PICTURE),
         (TILE, remove, "there is no RGBIR tile for this label. Add the tile", LABEL),
         (LABEL, remove, NO_LABEL, TILE),
         (LABEL, tiff(6, 8, 3), "is 8 x 6 pixels, its image is 8 x 8. Replace the file"),

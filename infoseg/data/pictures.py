@@ -1,24 +1,21 @@
 """The one reader for pictures and label maps, and the published ways to rescale them.
 
-Pillow decodes; tifffile TIFFs of 16 bits or with infrared, where it can without imagecodecs; OpenCV
-other colours of 16 bits. Files are read through ``Traversable``: from a folder or straight from an
-archive.
+Pillow decodes; OpenCV pictures of 16 bits and TIFFs with infrared. Files are read through
+``Traversable``: from a folder or straight from an archive.
 """
 
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import tifffile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from infoseg.data.archives import names_in, naming, read_bytes
 from infoseg.errors import DataError
@@ -31,19 +28,12 @@ FILE_LIMIT = 2**30
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Compressions of TIFFs that tifffile decodes without imagecodecs: none, deflate, PackBits, LZMA.
-_TIFFFILE_DECODES = {1, 8, 32946, 32773, 34925}
-#: Not as OME and the like, which name other files that tifffile would open, ``../`` included.
-_ALONE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 _WHAT = "Save it as a JPEG, PNG or TIFF of 8 or 16 bits"
 _FOUR = "Use TIFFs of four bands, red, green, blue and infrared, or RGB alone"
 _INTACT = "Replace the file by an intact copy, or leave it out with on_bad_input=skip"
 
 Image.MAX_IMAGE_PIXELS = None  # pictures are held against MOST_PIXELS before they are decoded
-# The errors that are raised say what these two would log.
-cv2.utils.logging.setLogLevel(0)
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(0)  # the errors that are raised say what it would log
 
 
 def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Traversable]:
@@ -97,13 +87,48 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
     """
     content = read_bytes(file, FILE_LIMIT)
     with _decoding(file):
-        if content.startswith(_TIFF):
-            pixels = _read_tiff(content, channels)
-        elif channels != 3:
+        picture = _open(io.BytesIO(content))
+        tags = _tags(picture)
+        if channels == 4 and not _is_rgb_of_four(picture):
             raise DataError("has no infrared band", advice=_FOUR)
-        else:
-            pixels = _read_pillow(content, channels, upright)
-    return np.ascontiguousarray(pixels)
+        if (bands := tags.get("SamplesPerPixel", 1)) > 4:
+            advice = "Save the three to look at as an RGB picture"
+            raise DataError(f"has {bands} bands instead of {channels}", advice=advice)
+        if picture.mode in ("I", "F"):  # 32 bits
+            raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
+        # Pillow keeps 8 bits of a colour, and a fourth band only if it is said to be alpha.
+        deep = ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK"
+        if deep or (channels == 4 and tags.get("ExtraSamples") != (2,)):
+            if deep and tags.get("PlanarConfiguration") == 2:
+                raise DataError("has 16-bit bands one after the other", advice="Interleave them")
+            if picture.format != "TIFF":
+                picture.load()  # OpenCV does not tell that a PNG is cut
+            return _read_opencv(
+                content, channels, inverted=tags.get("PhotometricInterpretation") == 0
+            )
+        if upright:
+            with suppress(
+                Exception
+            ):  # damaged EXIF fails in many ways, and the picture may be whole
+                ImageOps.exif_transpose(picture, in_place=True)
+        picture.info.pop("transparency", None)
+        return np.asarray(picture if channels == 4 else picture.convert("RGB"))
+
+
+def _read_opencv(content: bytes, channels: int, inverted: bool) -> np.ndarray:
+    """Return (H, W, channels) uint8, upright; inverted: white is zero."""
+    how = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if channels == 3 else cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), how)
+    if pixels is None:
+        raise ValueError("damaged, or of a kind that OpenCV does not read")
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(~pixels if inverted else pixels, cv2.COLOR_GRAY2RGB)
+    else:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA)
+    if pixels.dtype == np.uint8:
+        return pixels
+    bits = int(pixels.max()).bit_length()
+    return (pixels >> max(0, bits + bits % 2 - 8)).astype(np.uint8)
 
 
 def read_labels(file: Traversable) -> np.ndarray:
@@ -122,14 +147,14 @@ def read_labels(file: Traversable) -> np.ndarray:
 
 def picture_size(file: Traversable) -> tuple[int, int]:
     """Return height and width of a picture as it is shown, from its header. Raises DataError."""
-    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
-        if page is None:
-            picture = _open(stream)
-            (width, height), orientation = picture.size, _orientation(picture)
-        else:
-            width, height = page.imagewidth, page.imagelength
-            orientation = page.tags.valueof("Orientation")
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    with _decoding(file), file.open("rb") as stream:
+        picture = _open(stream)
+        width, height = picture.size
+        with suppress(Exception):  # damaged EXIF, as in read_picture
+            orientation = picture.getexif().get(ExifTags.Base.Orientation)
+            if orientation in (5, 6, 7, 8) and picture.format != "TIFF":
+                return width, height
+        return height, width
 
 
 def has_infrared(file: Traversable) -> bool:
@@ -137,9 +162,9 @@ def has_infrared(file: Traversable) -> bool:
 
     Raises DataError for a file that cannot be read.
     """
-    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
-        four = page is not None and (page.photometric, page.samplesperpixel) == (2, 4)
-        return four and not _has_alpha(page)
+    with _decoding(file), file.open("rb") as stream:
+        picture = _open(stream)
+        return _is_rgb_of_four(picture) and picture.mode != "RGBA"
 
 
 def _decoding(file: Traversable) -> AbstractContextManager[None]:
@@ -147,110 +172,29 @@ def _decoding(file: Traversable) -> AbstractContextManager[None]:
 
 
 def _open(stream: BinaryIO) -> Image.Image:
+    """Read a picture's header. Raises DataError for too many pixels and other formats."""
     try:
         picture = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
         problem = "is not a picture in a format that is read here"
-        raise DataError(problem, advice=_INTACT) from None
-    _check_area(*picture.size)
-    return picture
-
-
-@contextmanager
-def _tiff_page(stream: BinaryIO) -> Iterator[tifffile.TiffPage | None]:
-    """Open the first page of a TIFF; None for another format."""
-    start = stream.read(4)
-    stream.seek(0)
-    if start not in _TIFF:
-        yield None
-        return
-    with tifffile.TiffFile(stream, **_ALONE) as tiff:
-        page = tiff.pages[0]
-        _check_area(page.imagewidth, page.imagelength)
-        yield page
-
-
-def _check_area(width: int, height: int) -> None:
+        raise DataError(problem, advice=f"{_INTACT}. {_WHAT}") from None
+    width, height = picture.size
     if height * width > MOST_PIXELS:
         raise DataError(
             f"is {width:,} x {height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million",
             advice="Cut it into pieces, or shrink it",
         )
+    return picture
 
 
-def _read_pillow(content: bytes, channels: int, upright: bool) -> np.ndarray:
-    """Return (H, W, channels) uint8, upright if it is a TIFF."""
-    picture = _open(io.BytesIO(content))
-    deep_grey, deep_colour = picture.mode.startswith("I;16"), "'RGB;16" in str(picture.tile)
-    if picture.mode in ("I", "F"):  # 32 bits
-        raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
-    orientation = _orientation(picture) if upright and picture.format != "TIFF" else 1
-    picture.load()
-    if deep_colour or channels == 4:  # Pillow keeps 8 bits, and no fourth band
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        pixels = pixels[..., [2, 1, 0, 3][:channels]]
-    elif deep_grey:
-        pixels = np.asarray(picture)[..., None].repeat(3, 2)
-    else:
-        if picture.mode == "P" and "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-        pixels = np.asarray(picture.convert("RGB"))
-    return _turned(_eight_bits(pixels), orientation)
+def _tags(picture: Image.Image) -> dict[str, Any]:
+    """Return a TIFF's tags by name; none for another format."""
+    return picture.tag_v2.named() if picture.format == "TIFF" else {}
 
 
-def _read_tiff(content: bytes, channels: int) -> np.ndarray:
-    with io.BytesIO(content) as stream, _tiff_page(stream) as page:
-        bands = page.samplesperpixel
-        if bands > 4 or (channels == 4 and bands != 4):
-            raise DataError(
-                f"has {bands} band{'s' * (bands > 1)} instead of {channels}",
-                advice=_FOUR if channels == 4 else "Save the three to look at as an RGB picture",
-            )
-        plain, alpha = page.photometric in (0, 1, 2), _has_alpha(page)  # plain: grey or RGB
-        decoded = plain and page.compression in _TIFFFILE_DECODES
-        if channels == 4 and not decoded and (alpha or page.photometric != 2):
-            raise DataError("has bands of a kind that is read uncompressed only", advice=_FOUR)
-        special = page.bitspersample == 16 or channels == 4 or (bands == 4 and not alpha)
-        if not decoded or not special:
-            return _read_pillow(content, channels, upright=True)
-        pixels = page.asarray()
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise DataError(f"has pixels of type {pixels.dtype}", advice=_WHAT)
-        pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
-        pixels = ~pixels if page.photometric == 0 else pixels  # white is zero
-        pixels = _turned(_eight_bits(pixels), page.tags.valueof("Orientation"))
-    if bands < 3:
-        return pixels.reshape(*pixels.shape[:2], -1)[..., :1].repeat(3, 2)
-    return pixels[..., :channels]
-
-
-def _has_alpha(page: tifffile.TiffPage) -> bool:
-    return bool({1, 2} & set(page.extrasamples))
-
-
-def _orientation(picture: Image.Image) -> object:
-    try:
-        return picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF fails in many ways, and the picture may be whole
-        return 1
-
-
-def _turned(pixels: np.ndarray, orientation: object) -> np.ndarray:
-    """Turn (H, W, ...) pixels upright, as an orientation 1 to 8 says; others say nothing."""
-    if orientation in (5, 6, 7, 8):  # rows are columns
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    bits = int(pixels.max()).bit_length()
-    return (pixels >> max(0, bits + bits % 2 - 8)).astype(np.uint8)
+def _is_rgb_of_four(picture: Image.Image) -> bool:
+    tags = _tags(picture)
+    return (tags.get("PhotometricInterpretation"), tags.get("SamplesPerPixel")) == (2, 4)
 
 
 # ---- sizes ---------------------------------------------------------------------------------------

@@ -194,8 +194,8 @@ ONE = {
         (MAP, picture("L", (40, 29)), SIZE),
         (MAP, picture("RGB", (40, 30)), LABEL_TYPE),
         (MAP, picture("I;16", (40, 30)), LABEL_TYPE),
-        (MAP, pixel(182), "value 182 at row 3, column 4 is no COCO-Stuff class. Is it a stuffth"),
-        (MAP, pixel(254), "value 254 at row 3, column 4 is no COCO-Stuff class. Is it a stuffth"),
+        (MAP, pixel(182), "value 182 at row 3, column 4 is none of the 182 classes. Use 0-181"),
+        (MAP, pixel(254), "value 254 at row 3, column 4 is none of the 182 classes. Use 0-181"),
     ],
     "COCO-Persons": [
         (PERSON_PHOTO, remove, NOT_FOUND),
@@ -212,7 +212,7 @@ ONE = {
     ],
     "Potsdam": [
         (TILE, cut, CUT),
-        (TILE, html, NO_PICTURE),
+        (TILE, html, "has no infrared band. Use TIFFs"),
         (TILE, tiff(8, 10, 4), "is 10 x 8 pixels; grid * crop asks for 8. Use an original tile"),
         (TILE, tiff(8, 8, 3), "has no infrared band. Use TIFFs of four bands"),
         (TILE, tiff(8, 8, 4, dtype=np.float32), NO_PICTURE),
@@ -242,7 +242,7 @@ ALL = {
         (VAL_LIST, remove, "no id list in curated/val2017/… Put IIC's curated/ folder there", "."),
         (VAL_LIST, write("../../7\n"), f"'../../7' {COCO_ID}"),
         (VAL_LIST, write("7\n", "utf-16"), COCO_ID),
-        (VAL_LIST, write("7\n8\n7\n"), "the id 7 occurs twice. Use IIC's list as published"),
+        (VAL_LIST, write("7\n8\n7\n"), "'7' occurs twice. Use IIC's list as published"),
         ("train2017.zip", html, NO_ZIP),
         ("val2017.zip", write("PK\3\4, and half of it"), NO_ZIP),
     ],

@@ -7,7 +7,7 @@ Pillow decodes; OpenCV pictures of 16 bits and TIFFs with infrared. Files are re
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from infoseg.data.archives import names_in, naming, read_bytes
+from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
@@ -28,6 +30,7 @@ FILE_LIMIT = 2**30
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHAT = "Save it as a JPEG, PNG or TIFF of 8 or 16 bits"
 _FOUR = "Use TIFFs of four bands, red, green, blue and infrared, or RGB alone"
 _INTACT = "Replace the file by an intact copy, or leave it out with on_bad_input=skip"
@@ -49,17 +52,12 @@ def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Tr
         if name.suffix.lower() in endings and (folder / name.name).is_file():
             file = files.setdefault(name.stem, folder / name.name)
             if file.name != name.name:
-                raise DataError(
-                    f"has the same name as {file.name}",
-                    file=folder / name.name,
-                    advice="Rename one of the two",
-                )
+                problem, advice = f"has the same name as {file.name}", "Rename one of the two"
+                raise DataError(problem, file=folder / name.name, advice=advice)
     if not files:
-        raise DataError(
-            f"holds no file ending in {', '.join(endings)}",
-            file=folder,
-            advice="Put some there; folders inside it are not searched",
-        )
+        advice = "Put some there; folders inside it are not searched"
+        problem = f"holds no file ending in {', '.join(endings)}"
+        raise DataError(problem, file=folder, advice=advice)
     return files
 
 
@@ -87,35 +85,38 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
     """
     content = read_bytes(file, FILE_LIMIT)
     with _decoding(file):
-        picture = _open(io.BytesIO(content))
-        tags = _tags(picture)
-        if channels == 4 and not _is_rgb_of_four(picture):
+        stream = io.BytesIO(content)
+        tags = _tiff_tags(stream)
+        if channels == 4 and not _is_rgb_of_four(tags):
             raise DataError("has no infrared band", advice=_FOUR)
         if (bands := tags.get("SamplesPerPixel", 1)) > 4:
             advice = "Save the three to look at as an RGB picture"
             raise DataError(f"has {bands} bands instead of {channels}", advice=advice)
+        deep = 16 in tags.get("BitsPerSample", ())
+        if deep and tags.get("PlanarConfiguration") == 2:
+            raise DataError("has 16-bit bands one after the other", advice="Interleave them")
+        # Pillow keeps a fourth band only if it is said to be alpha (2), by which OpenCV multiplies
+        # 8-bit colours; from premultiplied ones (1) Pillow takes the alpha out again.
+        fourth = tags.get("ExtraSamples", (0,))
+        raw = fourth == (0,) or (channels == 4 and (deep or fourth == (1,)))
+        if _is_rgb_of_four(tags) and raw:
+            if tags.get("Compression") != 1:
+                _open(stream).load()  # OpenCV does not notice damage
+            return _read_opencv(content, channels)
+        picture = _open(stream)
         if picture.mode in ("I", "F"):  # 32 bits
             raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
-        # Pillow keeps 8 bits of a colour, and a fourth band only if it is said to be alpha.
-        deep = ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK"
-        if deep or (channels == 4 and tags.get("ExtraSamples") != (2,)):
-            if deep and tags.get("PlanarConfiguration") == 2:
-                raise DataError("has 16-bit bands one after the other", advice="Interleave them")
-            if picture.format != "TIFF":
-                picture.load()  # OpenCV does not tell that a PNG is cut
-            return _read_opencv(
-                content, channels, inverted=tags.get("PhotometricInterpretation") == 0
-            )
+        if ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK":
+            picture.load()
+            return _read_opencv(content, channels, tags.get("PhotometricInterpretation") == 0)
         if upright:
-            with suppress(
-                Exception
-            ):  # damaged EXIF fails in many ways, and the picture may be whole
+            with suppress(Exception):  # damaged EXIF, of a picture that may be whole
                 ImageOps.exif_transpose(picture, in_place=True)
         picture.info.pop("transparency", None)
         return np.asarray(picture if channels == 4 else picture.convert("RGB"))
 
 
-def _read_opencv(content: bytes, channels: int, inverted: bool) -> np.ndarray:
+def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.ndarray:
     """Return (H, W, channels) uint8, upright; inverted: white is zero."""
     how = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if channels == 3 else cv2.IMREAD_UNCHANGED
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), how)
@@ -124,7 +125,8 @@ def _read_opencv(content: bytes, channels: int, inverted: bool) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(~pixels if inverted else pixels, cv2.COLOR_GRAY2RGB)
     else:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA)
+        blue = pixels[..., 0].copy()  # in place: a tile has 144 MB
+        pixels[..., 0], pixels[..., 2] = pixels[..., 2], blue
     if pixels.dtype == np.uint8:
         return pixels
     bits = int(pixels.max()).bit_length()
@@ -137,24 +139,24 @@ def read_labels(file: Traversable) -> np.ndarray:
     with _decoding(file):
         picture = _open(io.BytesIO(content))
         if picture.mode not in ("L", "P"):
+            advice = "Convert it to an 8-bit PNG whose pixel values are class numbers"
             problem = "labels are 8-bit greyscale or palette indices"
-            raise DataError(
-                f"has pixels of type {picture.mode!r}; {problem}",
-                advice="Convert it to an 8-bit PNG whose pixel values are class numbers",
-            )
+            raise DataError(f"has pixels of type {picture.mode!r}; {problem}", advice=advice)
         return np.asarray(picture)
 
 
 def picture_size(file: Traversable) -> tuple[int, int]:
     """Return height and width of a picture as it is shown, from its header. Raises DataError."""
     with _decoding(file), file.open("rb") as stream:
-        picture = _open(stream)
-        width, height = picture.size
-        with suppress(Exception):  # damaged EXIF, as in read_picture
-            orientation = picture.getexif().get(ExifTags.Base.Orientation)
-            if orientation in (5, 6, 7, 8) and picture.format != "TIFF":
-                return width, height
-        return height, width
+        tags = _tiff_tags(stream)
+        width, height = tags.get("ImageWidth"), tags.get("ImageLength")
+        orientation = tags.get("Orientation")
+        if not tags:
+            picture = _open(stream)
+            width, height = picture.size
+            with suppress(Exception):  # damaged EXIF, as in read_picture
+                orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def has_infrared(file: Traversable) -> bool:
@@ -163,8 +165,8 @@ def has_infrared(file: Traversable) -> bool:
     Raises DataError for a file that cannot be read.
     """
     with _decoding(file), file.open("rb") as stream:
-        picture = _open(stream)
-        return _is_rgb_of_four(picture) and picture.mode != "RGBA"
+        tags = _tiff_tags(stream)
+        return _is_rgb_of_four(tags) and tags.get("ExtraSamples", (0,)) == (0,)
 
 
 def _decoding(file: Traversable) -> AbstractContextManager[None]:
@@ -178,36 +180,56 @@ def _open(stream: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         problem = "is not a picture in a format that is read here"
         raise DataError(problem, advice=f"{_INTACT}. {_WHAT}") from None
-    width, height = picture.size
-    if height * width > MOST_PIXELS:
-        raise DataError(
-            f"is {width:,} x {height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million",
-            advice="Cut it into pieces, or shrink it",
-        )
+    _check_area(*picture.size)
     return picture
 
 
-def _tags(picture: Image.Image) -> dict[str, Any]:
-    """Return a TIFF's tags by name; none for another format."""
-    return picture.tag_v2.named() if picture.format == "TIFF" else {}
+def _check_area(width: int, height: int) -> None:
+    if height * width > MOST_PIXELS:
+        problem = f"is {width:,} x {height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
+        raise DataError(problem, advice="Cut it into pieces, or shrink it")
 
 
-def _is_rgb_of_four(picture: Image.Image) -> bool:
-    tags = _tags(picture)
+def _tiff_tags(stream: BinaryIO) -> dict[str, Any]:
+    """Return the tags of a TIFF's first page by name; none for another format."""
+    header, tags = stream.read(8), {}
+    if header.startswith(_TIFF):
+        header += stream.read(8) if 43 in header[2:4] else b""  # BigTIFF
+        directory = ImageFileDirectory_v2(header)
+        stream.seek(directory.next)
+        directory.load(stream)
+        tags = directory.named()
+        _check_area(tags["ImageWidth"], tags["ImageLength"])
+    stream.seek(0)
+    return tags
+
+
+def _is_rgb_of_four(tags: Mapping[str, Any]) -> bool:
     return (tags.get("PhotometricInterpretation"), tags.get("SamplesPerPixel")) == (2, 4)
 
 
-# ---- sizes ---------------------------------------------------------------------------------------
+# ---- checks and sizes ----------------------------------------------------------------------------
 
 
 def check_size(labels: np.ndarray, size: tuple[int, int], file: Traversable) -> None:
     """Raise DataError naming the label file unless it has its image's (height, width)."""
     if labels.shape[:2] != size:
-        raise DataError(
-            f"is {labels.shape[1]} x {labels.shape[0]} pixels, its image is {size[1]} x {size[0]}",
-            file=file,
-            advice=_INTACT,
-        )
+        height, width = labels.shape[:2]
+        problem = f"is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
+        raise DataError(problem, file=file, advice=_INTACT)
+
+
+def check_classes(labels: np.ndarray, n_classes: int, file: Traversable) -> None:
+    """Raise DataError naming the label file if a value is neither a class nor 255."""
+    wrong = (labels >= n_classes) & (labels != IGNORE)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        value = labels[row, column]
+        problem = f"value {value} at row {row}, column {column} is none of the {n_classes} classes"
+        advice = f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
+        if value == n_classes and labels.min() > 0:
+            advice += "; these seem to count from 1"
+        raise DataError(problem, file=file, advice=advice)
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

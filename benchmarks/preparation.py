@@ -26,7 +26,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,21 +49,21 @@ TITLES = {
 
 def scenes(options: argparse.Namespace) -> int:
     """Draw the pictures, unless they are there; their bytes."""
-    from infoseg.data.scenes import MARK, CocoScenes, PotsdamScenes, write_coco, write_potsdam
+    from infoseg.data.scenes import MARK, write_coco, write_potsdam
+    from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
     raw, few = options.scratch / "raw", options.images // 3
     size = {"long_side": 640, "short_side": 480}  # COCO's
-    for layout, write, asked in (
-        ("coco", write_coco, CocoScenes(stuff_images=options.images, person_images=few, **size)),
-        (
-            "potsdam",
-            write_potsdam,
-            PotsdamScenes(tiles=options.tiles, unlabelled=0, tile_size=options.tile_size),
-        ),
+    coco = {"stuff_images": options.images, "person_images": few, **size}
+    potsdam = {"tiles": options.tiles, "unlabelled": 0, "tile_size": options.tile_size}
+    for layout, write, source in (
+        ("coco", write_coco, CocoScenesSource(kind="coco_scenes", **coco)),
+        ("potsdam", write_potsdam, PotsdamScenesSource(kind="potsdam_scenes", **potsdam)),
     ):
-        mark = raw / layout / MARK
-        if not mark.is_file() or json.loads(mark.read_text())["parameters"] != asdict(asked):
-            write(raw / layout, asked, progress=True)
+        mark, parameters = raw / layout / MARK, source.model_dump(exclude={"kind"})
+        written = json.loads(mark.read_text())["parameters"] if mark.is_file() else None
+        if written != parameters | {"zipped": False}:
+            write(raw / layout, source, progress=True)
     return sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
 
 

@@ -52,7 +52,7 @@ def _refusal(error: Exception, path: Path) -> int | None:
         number, place = error.errno, error.filename
     elif found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
         number = int(found[1])
-    elif type(error) is OSError and _is_full(path):  # tifffile tells no reason
+    elif type(error) is OSError and _is_full(path):  # an encoder tells no reason
         number = errno.ENOSPC
     else:
         return None
@@ -92,17 +92,6 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):  # what went wrong is told already
             temporary.unlink(missing_ok=True)
-
-
-def clear_leftovers(folder: Path, *stems: str) -> None:
-    """Remove what `write_whole` left of files named `stem.*` where it was killed.
-
-    For names that nobody else is writing now.
-    """
-    for stem in stems:
-        for temporary in folder.glob(f".{stem}.*.tmp"):
-            with suppress(OSError):
-                temporary.unlink()
 
 
 def sync_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from infoseg.data.folder import read_classes
-from infoseg.data.pictures import check_size, read_labels
+from infoseg.data.pictures import check_classes, check_size, read_labels
 from infoseg.data.store import IGNORE
 from infoseg.diagnostics import summarise
 from infoseg.errors import DataError
@@ -43,13 +43,8 @@ class Labels:
             return
         labels = read_labels(self.maps[name])
         check_size(labels, size, self.maps[name])
-        most = int(labels[labels != IGNORE].max(initial=0))
-        if self.names and most >= len(self.names):
-            raise DataError(
-                f"value {most} is none of the {len(self.names)} classes",
-                file=self.maps[name],
-                advice=f"Use 0-{len(self.names) - 1}, and {IGNORE} for unknown",
-            )
+        if self.names:
+            check_classes(labels, len(self.names), self.maps[name])
         self.annotations[name] = labels
 
     def add(self, name: str, clusters: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from infoseg.data.prepare import (
     changed_since_prepared,
@@ -20,9 +20,6 @@ from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import find_root, write_csv
 from infoseg.settings import Dataset, LocalSource, OfficialSource, Params, load_params
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
@@ -92,19 +89,6 @@ class ProjectData:
             files = self.official_files(source, fetch=download)
             write_csv(stated, [row for _, row in files])
         return path
-
-    def raw_files(self, source: str) -> pd.DataFrame:
-        """A source's raw files: official ones one by one, others by folder and kind of file."""
-        import pandas as pd  # deferred: a third of a second
-
-        path = self.raw(source)
-        if isinstance(self.params.sources[source], OfficialSource):
-            return pd.read_csv(path / "files.csv")
-        files = pd.DataFrame(list_files(path))
-        names = files["file"]
-        kinds = {"folder": names.str.rpartition("/")[0], "kind": names.str.extract(r"(\.\w+)$")[0]}
-        groups = files.assign(**kinds).groupby(["folder", "kind"])
-        return groups.agg(files=("file", "size"), bytes=("bytes", "sum"))
 
     def raw_places(self, source: str) -> tuple[Path, ...]:
         """The folders and archives that a source's raw files are read from.

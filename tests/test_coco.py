@@ -37,11 +37,8 @@ def test_every_fine_class_maps_as_published():
     of_three = {12 + STUFF.index(name): i for i, name in enumerate(("sky", "plant", "ground"))}
     expected15 = [coarse - 12 if coarse >= 12 else 255 for coarse in published]
     expected3 = [of_three.get(coarse, 255) for coarse in published]
-    for lookup, expected in (
-        (coco.stuff15_lookup(), expected15),
-        (coco.stuff3_lookup(), expected3),
-    ):
-        assert lookup.tolist() == expected + [255] * 74  # and what is no class
+    for variant, expected in (("stuff15", expected15), ("stuff3", expected3)):
+        assert coco.stuff_lookup(variant).tolist() == expected + [255] * 74  # and what is no class
     # The numbers are of these names.
     for fine, label in (("person", 255), ("sea", STUFF.index("water")), ("wood", 12)):
         assert expected15[coco.FINE_NAMES.index(fine)] == label

@@ -111,8 +111,3 @@ def test_a_picture_that_is_too_large_is_refused_by_its_header(raw):
     (raw / "images/b.png").write_bytes(b"P6 30000 30000 255\n")
     with pytest.raises(DataError, match=r"b\.png: is 30,000 x 30,000 pixels.*Cut it"):
         prepare(raw)
-
-
-def test_a_mistyped_policy_is_refused(raw):
-    with pytest.raises(ValueError, match="on_bad_input"):
-        prepare(raw, on_bad_input="ignore")

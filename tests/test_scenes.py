@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,18 +12,26 @@ from PIL import Image, ImageDraw
 from infoseg.data import scenes
 from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.potsdam import COLOURS, prepare_potsdam
-from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
+from infoseg.data.scenes import write_coco, write_potsdam
 from infoseg.data.store import load_prepared
-from infoseg.settings import PotsdamScenesSource
+from infoseg.errors import DataError
+from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
-COCO = CocoScenes(stuff_images=10, person_images=6, val_share=0.3, long_side=160, short_side=120)
-TILES = PotsdamScenes(tiles=2, unlabelled=1, tile_size=256)
+COCO = CocoScenesSource(
+    kind="coco_scenes", stuff_images=10, person_images=6, val_share=0.3, long_side=160,
+    short_side=120,
+)  # fmt: skip
+TILES = PotsdamScenesSource(kind="potsdam_scenes", tiles=2, unlabelled=1, tile_size=256)
 READERS = [
     (write_coco, COCO, prepare_coco_stuff, {"variant": "stuff15"}),
     (write_coco, COCO, prepare_coco_stuff, {"variant": "stuff3"}),
     (write_coco, COCO, prepare_coco_persons, {}),
     (write_potsdam, TILES, prepare_potsdam, {"variant": "potsdam6", "grid": 2, "crop": 64}),
 ]
+
+
+def replace(scenes, **changes):
+    return scenes.model_copy(update=changes)
 
 
 def files(root):
@@ -42,7 +49,7 @@ def coco(tmp_path_factory):
 def test_a_seed_decides_the_bytes(tmp_path, monkeypatch, write, counts, zipped):
     monkeypatch.setattr("time.time", itertools.count(1e9, 99).__next__)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write(tmp_path / name, replace(counts, seed=seed, zipped=zipped))
+        write(tmp_path / name, replace(counts, seed=seed), zipped=zipped)
     a, b, c = (files(tmp_path / name) for name in "abc")
     assert a == b and a.keys() == c.keys()
     assert not [n for n in a if n.endswith((".jpg", ".tif", ".zip")) and a[n] == c[n]]
@@ -59,7 +66,7 @@ def test_a_picture_does_not_depend_on_the_count(coco, tmp_path):
 @pytest.mark.parametrize(("write", "counts", "prepare", "settings"), READERS)
 def test_the_readers_take_folders_and_zips_alike(tmp_path, write, counts, prepare, settings):
     for zipped in (False, True):
-        write(tmp_path / f"raw-{zipped}", replace(counts, zipped=zipped))
+        write(tmp_path / f"raw-{zipped}", counts, zipped=zipped)
         prepare(tmp_path / f"raw-{zipped}", tmp_path / f"{zipped}", name="set", **settings)
     assert {p.suffix for p in (tmp_path / "raw-True").rglob("*.*")} <= {".zip", ".txt", ".json"}
     folders, zips = (load_prepared(tmp_path / name) for name in ("False", "True"))
@@ -138,7 +145,7 @@ def test_scenes_are_replaced_and_what_a_kill_left_is_removed(tmp_path):
 
 def test_anybody_elses_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(DataError, match="left alone"):
         write_coco(tmp_path, COCO)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

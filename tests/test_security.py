@@ -338,35 +338,6 @@ def test_other_formats_under_a_pictures_name_are_read(tmp_path, kind):
     assert read_picture(tmp_path / "a.jpg").shape == (8, 16, 3)
 
 
-OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"
-UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8"
-SizeX="6" SizeY="5" SizeC="4" SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="4"/>
-<TiffData IFD="0" PlaneCount="1"><UUID FileName="../other/b.tif">urn:uuid:2</UUID></TiffData>
-</Pixels></Image></OME>"""
-
-
-def write_tiff(file: Path, value: int, **more) -> Path:
-    file.parent.mkdir(exist_ok=True)
-    pixels = np.full((5, 6, 4), value, np.uint8)
-    tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=["unspecified"], **more)
-    return file
-
-
-def test_a_tiff_opens_no_file_but_itself(tmp_path, monkeypatch):
-    write_tiff(tmp_path / "other/b.tif", 77)
-    file = write_tiff(tmp_path / "mine/a.tif", 5, description=OME, metadata=None)
-    opened = []
-    real = tifffile.FileHandle.open
-    monkeypatch.setattr(
-        tifffile.FileHandle, "open", lambda self: (real(self), opened.append(self.path))[0]
-    )
-    tifffile.imread(file)
-    assert [Path(path).name for path in opened] == ["a.tif", "b.tif"], "what is prevented"
-    opened.clear()
-    assert (read_picture(file, 4) == 5).all()
-    assert not {Path(path).name for path in opened} & {"b.tif"}
-
-
 def test_a_tiff_that_unpacks_to_too_much_is_refused(tmp_path):
     side = int(MOST_PIXELS**0.5) + 16  # six tiles of 4096 along each side
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:

@@ -30,12 +30,14 @@ def naming(file: Traversable, problem: str, advice: str) -> Iterator[None]:
     """Turn a reader's exception into a DataError "<file>: <problem> (<reason>). <advice>".
 
     A reader is given whatever bytes a user has, and a library's decoder fails in many ways: so
-    every exception counts. A missing file and a DataError keep their own problem and advice.
+    every exception counts. A missing file and a DataError keep their own problem; a DataError with
+    its own advice keeps that, too.
     """
     try:
         yield
     except DataError as error:
-        problem, advice, file = error.problem, error.advice, error.file or file
+        problem, file = error.problem, error.file or file
+        advice = error.advice or advice
     except FileNotFoundError:
         problem, advice = "not found", "Put it there, or leave it out with on_bad_input=skip"
     except Exception as error:
@@ -51,9 +53,8 @@ def raw_folders(raw: RawFolders) -> tuple[Path, ...]:
     folders = tuple(Path(f) for f in ([raw] if isinstance(raw, Path | str) else raw))
     for folder in folders:
         if not folder.is_dir() and not (folder.suffix.lower() == ".zip" and folder.is_file()):
-            raise DataError(
-                "raw folder not found", file=folder, advice="Check the path of the raw data"
-            )
+            advice = "Check the path of the raw data"
+            raise DataError("raw folder not found", file=folder, advice=advice)
     return folders
 
 
@@ -80,7 +81,7 @@ def open_archive(file: Path) -> zipfile.Path:
         root = zipfile.Path(zipfile.ZipFile(file))
         names = Counter(root.root.namelist())  # cached, before several threads ask for it
         if repeated := [name for name, count in names.items() if count > 1]:
-            raise DataError(f"has two members named {repeated[0]!r}", advice=_AGAIN)
+            raise DataError(f"has two members named {repeated[0]!r}")
         return root
 
 
@@ -100,10 +101,8 @@ def read_bytes(file: Traversable, limit: int) -> bytes:
         member = file.root.getinfo(file.at) if packed else None
         size = member.file_size if member else file.stat().st_size
         if size > limit:
-            raise DataError(
-                f"has {size} bytes, more than the {limit} that such a file may have",
-                advice="Is it the right file?",
-            )
+            problem = f"has {size} bytes, more than the {limit} that such a file may have"
+            raise DataError(problem, advice="Is it the right file?")
         if not packed:
             return file.read_bytes()
         # In pieces, because inflating 144 MB at once takes three times the memory.
@@ -122,11 +121,6 @@ def names_in(folder: Traversable) -> list[str]:
     """
     with naming(folder, "cannot be listed", "Check its permissions"):
         return sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
-
-
-def holds(folder: Traversable, ending: str) -> bool:
-    """Say whether a folder directly holds a file whose name has such an ending, in any case."""
-    return any(name.lower().endswith(ending) for name in names_in(folder))
 
 
 def files_below(place: Traversable) -> Iterator[Traversable]:

@@ -21,12 +21,20 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
+import yaml
 from pycocotools import mask as cocomask
 from tqdm import tqdm
 
-from infoseg.data.archives import RawFolders, holds, places, read_bytes
+from infoseg.data.archives import RawFolders, names_in, places, read_bytes
 from infoseg.data.ingest import Options, Sample, ingest, log
-from infoseg.data.pictures import check_size, read_labels, read_picture, rescale_iic, rescale_labels
+from infoseg.data.pictures import (
+    check_classes,
+    check_size,
+    read_labels,
+    read_picture,
+    rescale_iic,
+    rescale_labels,
+)  # fmt: skip
 from infoseg.data.store import IGNORE, sha256_of
 from infoseg.errors import DataError
 
@@ -46,19 +54,11 @@ CLASSES = {
 }
 
 
-def stuff15_lookup() -> np.ndarray:
-    """Return the COCO-Stuff-15 label of every fine value, uint8 (256,); 255 where there is none."""
+def stuff_lookup(variant: str) -> np.ndarray:
+    """Return a variant's label of every fine value, uint8 (256,); 255 where there is none."""
     table = np.full(256, IGNORE, np.uint8)
-    stuff = _CLASSES[_CLASSES["coarse"] >= 12]
-    table[stuff["value"]] = stuff["coarse"] - 12
-    return table
-
-
-def stuff3_lookup() -> np.ndarray:
-    """Return the COCO-Stuff-3 label of every fine value, uint8 (256,); 255 where there is none."""
-    table = np.full(256, IGNORE, np.uint8)
-    for label, name in enumerate(CLASSES["stuff3"]):
-        table[stuff15_lookup() == CLASSES["stuff15"].index(name)] = label
+    stuff = _CLASSES[(_CLASSES["coarse"] >= 12) & _CLASSES["group"].isin(CLASSES[variant])]
+    table[stuff["value"]] = stuff["group"].map(CLASSES[variant].index)
     return table
 
 
@@ -66,12 +66,10 @@ def stuff3_lookup() -> np.ndarray:
 
 #: IIC's file names of the lists.
 LISTS = {"stuff15": "Coco164kFull_Stuff_Coarse_7.txt", "stuff3": "Coco164kFew_Stuff_6.txt"}
-#: SHA-256 of the published lists: train2017 and val2017 of stuff3, then of stuff15.
+#: SHA-256 of the published lists.
 IIC_LISTS = {
-    "5f78b43a1ad7408f590f0404ea86cdfc55e3a991d748a9cb64e5f86663541a6b",
-    "b5b09cbb5258417a40c7a57dfe65f6be455fa64d5a14b6a93bda91642d431fce",
-    "3b837594a81880a70f177afab906fc45147d8b9c2c4f51132f784e41941812f9",
-    "7c629734c88f1a74bba6311e01d4d9fe976df84f07cb4fc86452ce5116e51655",
+    file["sha256"]
+    for file in yaml.safe_load(Path(__file__).with_name("official.yaml").read_bytes())["curated"]
 }
 #: Ending of a kind of file, where it may lie, and what to put there if it lies nowhere.
 PATHS = {
@@ -90,7 +88,8 @@ def find(roots: Sequence[Traversable], what: str, split: str, name: str = "") ->
     ending, *texts = PATHS[what]
     paths, source = (text.format(split=split, name=name) for text in texts)
     for path in (root / path for root in roots for path in paths.split()):
-        if path.is_file() or (path.is_dir() and holds(path, ending)):
+        names = [path.name] if path.is_file() else names_in(path) if path.is_dir() else []
+        if any(name.lower().endswith(ending) for name in names):
             return path
     problem = f"no {what} in {' or '.join(paths.split())}"
     raise DataError(problem, file=roots[0], advice=f"Put {source} there, packed or not")
@@ -99,16 +98,14 @@ def find(roots: Sequence[Traversable], what: str, split: str, name: str = "") ->
 def read_id_list(file: Traversable) -> list[str]:
     """Return the image ids of a curated list, one per line, in its order.
 
-    Windows line ends, blank lines and a byte order mark do no harm. Raises DataError for a line
-    that is no id, and for an id that occurs twice.
+    Raises DataError for a line that is no id, and for an id that occurs twice.
     """
     ids = read_bytes(file, 2**26).decode("utf-8-sig", errors="replace").split()
     for image_id, count in Counter(ids).items():
-        if not (image_id.isascii() and image_id.isdecimal()) or count > 1:
-            problem = f"the id {image_id} occurs twice"
-            if count == 1:
-                problem = f"{image_id[:40]!r} is not a COCO image id"
-            raise DataError(problem, file=file, advice="Use IIC's list as published")
+        if count > 1 or not re.fullmatch("[0-9]+", image_id):
+            problem = "occurs twice" if count > 1 else "is not a COCO image id"
+            advice = "Use IIC's list as published"
+            raise DataError(f"{image_id[:40]!r} {problem}", file=file, advice=advice)
     return ids
 
 
@@ -126,20 +123,18 @@ def prepare_coco_stuff(
 ) -> None:
     """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
 
-    The images are those of IIC's curated lists, train2017 then val2017, in list order: 51,804 for
-    15 classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). scale: factor
-    of image and labels, see ``rescale_iic``. Pictures are RGB where IIC keeps cv2's BGR, which only
-    its grey weights before Sobel can notice. unlabelled: what pixels become that nobody annotated.
-    "ignore" leaves them out, as IIC's code means to. For 3 classes its remapping starts from zeros,
-    so they count as sky in its training mask and its score; "sky" repeats that.
+    The images are those of IIC's lists, train2017 then val2017, in list order: 51,804 for 15
+    classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). Pictures are RGB;
+    IIC's BGR changes only its grey weights before Sobel. scale: of image and labels, see
+    ``rescale_iic``. unlabelled: what pixels become that nobody annotated. "ignore" leaves them out.
+    "sky", for 3 classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
 
     Raises DataError for a missing folder or list, a broken list or archive, and, unless
-    ``on_bad_input`` is "skip", for an unreadable or missing picture or map, a map of another size,
-    a value that is no class, an id in both lists.
+    ``on_bad_input`` is "skip", for a broken or missing picture or map, an id in both lists.
     """
     if unlabelled == "sky" and variant != "stuff3":
         raise ValueError("unlabelled may be 'sky' with variant 'stuff3' alone")
-    table = stuff15_lookup() if variant == "stuff15" else stuff3_lookup()
+    table = stuff_lookup(variant)
     roots = places(raw, ARCHIVES)
     lists = {split: find(roots, "id list", split, LISTS[variant]) for split in SPLITS}
     items = [(split, image_id) for split in SPLITS for image_id in read_id_list(lists[split])]
@@ -160,12 +155,7 @@ def prepare_coco_stuff(
         file = maps[split] / f"{image_id}.png"
         fine = read_labels(file)
         check_size(fine, image.shape[:2], file)
-        wrong = (fine >= len(FINE_NAMES)) & (fine != IGNORE)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            value = f"value {fine[row, column]} at row {row}, column {column}"
-            problem, advice = f"{value} is no COCO-Stuff class", "Is it a stuffthingmaps PNG?"
-            raise DataError(problem, file=file, advice=advice)
+        check_classes(fine, len(FINE_NAMES), file)
         labels = table[rescale_labels(fine, scale)]
         return [Sample(image_id, rescale_iic(image, scale), labels, split)]
 
@@ -337,21 +327,20 @@ def prepare_coco_persons(
 ) -> None:
     """Prepare a person / non-person data set (labels 1 / 0) from COCO's instance annotations.
 
-    The paper's COCO-Persons, 15,399 images of 128 x 128 px with at least one person each, was
-    never published and neither was its rule, so this is a *reconstruction*. An image is taken if it
-    shows a person, min_person_share <= person pixels / all pixels <= max_person_share, and its
-    shorter side has ``min_side`` pixels, all before rescaling. Order: ``splits``, then image id.
+    A *reconstruction*: the paper's 15,399 images of 128 x 128 px and its rule were not published.
+    An image is taken if it shows a person, min_person_share <= person pixels / all pixels <=
+    max_person_share, and its shorter side has ``min_side`` pixels, all before rescaling. Order:
+    ``splits``, then image id.
 
-    shorter_side: bring the shorter side down to so many pixels; 128 gives crops that span the
-    picture in one direction. images: how many to aim at, by raising ``min_person_share`` to the
-    multiple of 0.0001 that comes nearest; the parameters (``chosen``) and the notes say which.
-    crowd: COCO marks groups too dense to separate as one crowd region. "ignore" makes it 255 except
-    where a separate person is drawn over it, "person" counts it as person, "exclude" leaves out the
-    images that have one.
+    shorter_side: bring the shorter side down to so many pixels. images: how many to aim at, by
+    raising ``min_person_share`` to the nearest multiple of 0.0001; the parameters (``chosen``) say
+    which. crowd: what a region becomes that COCO did not separate into persons. "ignore" makes it
+    255 except where a separate person is drawn over it, "person" counts it as person, "exclude"
+    leaves out images that have one.
 
-    Raises DataError for a missing or broken annotation file or folder of pictures, and, unless
-    ``on_bad_input`` is "skip", for an unreadable or missing picture, one of another size than
-    annotated, an annotation as in ``mask_of``, and an image that is in two splits.
+    Raises DataError for a missing or broken annotation file or folder, and, unless ``on_bad_input``
+    is "skip", for a broken or missing picture, one of another size, an annotation as in
+    ``mask_of``, and an image in two splits.
     """
     roots = places(raw, (_JSON, *(f"{split}.zip" for split in splits)))
     files = {split: find(roots, "annotations", split) for split in splits}

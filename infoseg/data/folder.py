@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Unpack
 
 import cv2
-import numpy as np
 
 from infoseg.data.archives import RawFolders, naming, places, read_bytes
 from infoseg.data.ingest import Options, Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
+    check_classes,
     check_size,
     files_by_stem,
     read_labels,
@@ -71,11 +71,8 @@ def prepare_folder(
 
     def prepare(key: str) -> list[Sample]:
         if key not in pictures:
-            raise DataError(
-                "there is no picture for this label map",
-                file=maps[key],
-                advice="Remove the label map, or add the picture to images/",
-            )
+            advice = "Remove the label map, or add the picture to images/"
+            raise DataError("there is no picture for this label map", file=maps[key], advice=advice)
         if key.encode("utf-8", "replace").decode() != key:
             raise DataError("has a name that is not UTF-8", file=pictures[key], advice="Rename it")
         image, label = read_picture(pictures[key], channels), None
@@ -85,7 +82,7 @@ def prepare_folder(
         if key in maps:
             label = read_labels(maps[key])
             check_size(label, (height, width), maps[key])
-            _check_values(label, len(classes), maps[key])
+            check_classes(label, len(classes), maps[key])
             label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
         return [Sample(key, resized(image, size), label, group=groups.get(key, ""))]
 
@@ -93,9 +90,10 @@ def prepare_folder(
         raw, out, list(pictures | maps), prepare,
         channels=channels,
         classes=classes,
-        parameters=dict(
-            protocol="folder", labels=labels, shorter_side=shorter_side, channels=channels
-        ),
+        parameters={
+            "protocol": "folder", "labels": labels, "shorter_side": shorter_side,
+            "channels": channels,
+        },
         sources=sources,
         **options,
     )  # fmt: skip
@@ -135,36 +133,15 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
 def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str, str]:
     """Return the group of every picture by its id; none where `dataset.json` has no groups.
 
-    Raises DataError unless the groups name every picture once, and nothing else.
+    Raises DataError unless the groups name every picture, and nothing else.
     """
     if not description.is_file():
         return {}
     advice = 'Expected "groups": {"<name of a picture without ending>": "<group>", ...}'
     with naming(description, "does not give every picture its group", advice):
-        text = read_bytes(description, 2**24)
-        groups = json.loads(text, object_pairs_hook=_unique).get("groups", {})
+        groups = json.loads(read_bytes(description, 2**24)).get("groups", {})
         if not all(one_line(group) for group in groups.values()):
             raise ValueError("a group has an empty name")
         if groups and (odd := sorted(groups.keys() ^ set(pictures))):
             raise ValueError(f"{odd[0]!r} {'is no picture' if odd[0] in groups else 'is missing'}")
         return groups
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{repeated!r} stands twice")
-    return dict(pairs)
-
-
-def _check_values(label: np.ndarray, n_classes: int, file: Traversable) -> None:
-    wrong = (label >= n_classes) & (label != IGNORE)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        value = label[row, column]
-        advice = f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
-        if value == n_classes and label.min() > 0:
-            advice += "; these seem to count from 1"
-        problem = f"value {value} at row {row}, column {column} is none of the {n_classes} classes"
-        raise DataError(problem, file=file, advice=advice)

@@ -71,8 +71,6 @@ def ingest(
     a DataError through; "skip" logs a warning, records the file with its path below the raw folder,
     and leaves the whole item out. description: the rest that ``PreparedWriter`` takes.
     """
-    if on_bad_input not in ("error", "skip"):
-        raise ValueError(f"on_bad_input must be 'error' or 'skip', not {on_bad_input!r}")
 
     def work(item: Any) -> list[tuple[Sample, np.ndarray | None]]:
         return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
@@ -93,7 +91,7 @@ def ingest(
                     )
                     writer.notes += [sample.note] if sample.note else []
             except DataError as error:
-                if on_bad_input == "error":
+                if on_bad_input != "skip":
                     raise
                 log.warning("left out: %s", error)
                 writer.skip(_below(error.file or Path("."), raw), error.problem)

@@ -29,12 +29,14 @@ import urllib3
 import yaml
 from tqdm import tqdm
 
+from infoseg.data.archives import naming
 from infoseg.errors import DataError
 from infoseg.files import write_json
 from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)
 
+_REPLACE = "It is damaged, not whole, or another release: replace it or move it elsewhere"
 #: Groups of files without which another group is of no use.
 NEEDS = {"cocostuff": ("coco", "curated")}
 
@@ -70,15 +72,14 @@ def find_files(
 ) -> list[tuple[Path, dict[str, str | int]]]:
     """Find every file of a group and of the groups it needs.
 
-    raw: the user's folder. downloads: the folder for what is fetched, and for ``verified.json``,
-    the hashes of archives by name, size and time, so that 19 GB are read once. Each file is looked
-    for in raw, then in downloads, at the top and one folder down: as published, then unpacked.
-    fetch: download what is missing.
+    raw: the user's folder. downloads: for what is fetched, and for ``verified.json``, the hashes of
+    archives by name, size and time, so that 19 GB are read once. fetch: download what is missing.
+    Files are looked for in raw, then in downloads, at the top and one folder down: as published,
+    then unpacked.
 
-    Returns of each file what a preparation reads, the zip itself or the folder that stands for the
-    raw folder, and what ``files.csv`` states of it, the same on every machine. Raises DataError for
-    files that are missing, saying whom to ask and where to put them; for a file that is not the
-    published one; for a download that failed.
+    Returns of each file what a preparation reads, the zip or the folder that stands for the raw
+    folder, and what ``files.csv`` states of it. Raises DataError for files that are missing, saying
+    whom to ask and where to put them, or not the published ones, and for a failed download.
     """
     if raw is not None and not (raw.is_dir() and os.access(raw, os.R_OK)):
         raise DataError("raw folder not found or not readable", file=raw, advice="Check its path")
@@ -136,47 +137,40 @@ def verify_file(spec: SourceFile, cache: Path, file: Path) -> str:
 
     A zip of unknown hash is read to its end against its own checksums. cache: JSON of hashes.
     """
-    advice = "It is damaged, not whole, or another release: replace it or move it elsewhere"
-    wrong = functools.partial(DataError, file=file, advice=advice)
     facts, cached = file.stat(), {}
     key = f"{spec.name} {facts.st_size} {facts.st_mtime_ns}"
     with suppress(OSError, ValueError, TypeError):  # absent or damaged: hash again
         cached = dict(json.loads(cache.read_text(encoding="utf-8")))
-    if spec.bytes not in (None, facts.st_size):  # before 19 GB are read
-        raise wrong(f"has {facts.st_size} bytes instead of {spec.bytes}")
-    sha256 = cached.get(key) or _digest(file, "sha256")
-    if spec.sha256 not in (None, sha256):
-        raise wrong(f"has SHA-256 {sha256[:12]}… instead of {spec.sha256[:12]}…")
-    if key not in cached:
+    with naming(file, "cannot be read", _REPLACE):
+        if spec.bytes not in (None, facts.st_size):  # before 19 GB are read
+            raise DataError(f"has {facts.st_size} bytes instead of {spec.bytes}")
+        sha256 = cached.get(key) or _digest(file, "sha256")
+        if spec.sha256 not in (None, sha256):
+            raise DataError(f"has SHA-256 {sha256[:12]}… instead of {spec.sha256[:12]}…")
+        if key in cached:
+            return sha256
         if spec.md5 and spec.md5 != (md5 := _digest(file, "md5")):
-            raise wrong(f"has MD5 {md5[:12]}… instead of {spec.md5[:12]}…")
+            raise DataError(f"has MD5 {md5[:12]}… instead of {spec.md5[:12]}…")
         if not (spec.sha256 or spec.md5):
-            _check_zip(file, spec.contains, wrong)
-        with suppress(OSError, DataError):  # a disk that cannot be written: hash again
-            write_json(cache, cached | {key: sha256})
+            _check_zip(file, spec.contains)
+    with suppress(OSError, DataError):  # a disk that cannot be written: hash again
+        write_json(cache, cached | {key: sha256})
     return sha256
 
 
 def _digest(file: Path, algorithm: str) -> str:
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, algorithm).hexdigest()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise DataError(problem, file=file, advice="Check its permissions") from None
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def _check_zip(file: Path, contains: Sequence[str], wrong: Callable[[str], DataError]) -> None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            damaged, names = archive.testzip(), [name.lower() for name in archive.namelist()]
-    except Exception as error:  # zipfile fails in many ways on bytes that are no archive
-        raise wrong(f"is not a whole zip archive ({error})") from None
-    if damaged:
-        raise wrong(f"is not a whole zip archive ({damaged} is damaged)")
-    for pattern in contains:
-        if not fnmatch.filter(names, pattern):
-            raise wrong(f"has no member like {pattern}")
+def _check_zip(file: Path, contains: Sequence[str]) -> None:
+    with naming(file, "is not a whole zip archive", _REPLACE), zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise DataError(f"is not a whole zip archive ({damaged} is damaged)")
+        names = [name.lower() for name in archive.namelist()]
+        for pattern in contains:
+            if not fnmatch.filter(names, pattern):
+                raise DataError(f"has no member like {pattern}")
 
 
 # ---- download ------------------------------------------------------------------------------------

@@ -1,26 +1,25 @@
 """The one reader for pictures and label maps, and the published ways to rescale them.
 
-Pillow decodes; tifffile TIFFs of 16 bits or with infrared, where it can without imagecodecs; OpenCV
-other colours of 16 bits. Files are read through ``Traversable``: from a folder or straight from an
-archive.
+Pillow decodes; OpenCV pictures of 16 bits and TIFFs with infrared. Files are read through
+``Traversable``: from a folder or straight from an archive.
 """
 
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import tifffile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from infoseg.data.archives import names_in, naming, read_bytes
+from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
@@ -32,18 +31,12 @@ MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Compressions of TIFFs that tifffile decodes without imagecodecs: none, deflate, PackBits, LZMA.
-_TIFFFILE_DECODES = {1, 8, 32946, 32773, 34925}
-#: Not as OME and the like, which name other files that tifffile would open, ``../`` included.
-_ALONE = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
 _WHAT = "Save it as a JPEG, PNG or TIFF of 8 or 16 bits"
 _FOUR = "Use TIFFs of four bands, red, green, blue and infrared, or RGB alone"
 _INTACT = "Replace the file by an intact copy, or leave it out with on_bad_input=skip"
 
 Image.MAX_IMAGE_PIXELS = None  # pictures are held against MOST_PIXELS before they are decoded
-# The errors that are raised say what these two would log.
-cv2.utils.logging.setLogLevel(0)
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(0)  # the errors that are raised say what it would log
 
 
 def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Traversable]:
@@ -59,17 +52,12 @@ def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Tr
         if name.suffix.lower() in endings and (folder / name.name).is_file():
             file = files.setdefault(name.stem, folder / name.name)
             if file.name != name.name:
-                raise DataError(
-                    f"has the same name as {file.name}",
-                    file=folder / name.name,
-                    advice="Rename one of the two",
-                )
+                problem, advice = f"has the same name as {file.name}", "Rename one of the two"
+                raise DataError(problem, file=folder / name.name, advice=advice)
     if not files:
-        raise DataError(
-            f"holds no file ending in {', '.join(endings)}",
-            file=folder,
-            advice="Put some there; folders inside it are not searched",
-        )
+        advice = "Put some there; folders inside it are not searched"
+        problem = f"holds no file ending in {', '.join(endings)}"
+        raise DataError(problem, file=folder, advice=advice)
     return files
 
 
@@ -97,13 +85,52 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
     """
     content = read_bytes(file, FILE_LIMIT)
     with _decoding(file):
-        if content.startswith(_TIFF):
-            pixels = _read_tiff(content, channels)
-        elif channels != 3:
+        stream = io.BytesIO(content)
+        tags = _tiff_tags(stream)
+        if channels == 4 and not _is_rgb_of_four(tags):
             raise DataError("has no infrared band", advice=_FOUR)
-        else:
-            pixels = _read_pillow(content, channels, upright)
-    return np.ascontiguousarray(pixels)
+        if (bands := tags.get("SamplesPerPixel", 1)) > 4:
+            advice = "Save the three to look at as an RGB picture"
+            raise DataError(f"has {bands} bands instead of {channels}", advice=advice)
+        deep = 16 in tags.get("BitsPerSample", ())
+        if deep and tags.get("PlanarConfiguration") == 2:
+            raise DataError("has 16-bit bands one after the other", advice="Interleave them")
+        # Pillow keeps a fourth band only if it is said to be alpha (2), by which OpenCV multiplies
+        # 8-bit colours; from premultiplied ones (1) Pillow takes the alpha out again.
+        fourth = tags.get("ExtraSamples", (0,))
+        raw = fourth == (0,) or (channels == 4 and (deep or fourth == (1,)))
+        if _is_rgb_of_four(tags) and raw:
+            if tags.get("Compression") != 1:
+                _open(stream).load()  # OpenCV does not notice damage
+            return _read_opencv(content, channels)
+        picture = _open(stream)
+        if picture.mode in ("I", "F"):  # 32 bits
+            raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
+        if ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK":
+            picture.load()
+            return _read_opencv(content, channels, tags.get("PhotometricInterpretation") == 0)
+        if upright:
+            with suppress(Exception):  # damaged EXIF, of a picture that may be whole
+                ImageOps.exif_transpose(picture, in_place=True)
+        picture.info.pop("transparency", None)
+        return np.asarray(picture if channels == 4 else picture.convert("RGB"))
+
+
+def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.ndarray:
+    """Return (H, W, channels) uint8, upright; inverted: white is zero."""
+    how = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if channels == 3 else cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), how)
+    if pixels is None:
+        raise ValueError("damaged, or of a kind that OpenCV does not read")
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(~pixels if inverted else pixels, cv2.COLOR_GRAY2RGB)
+    else:
+        blue = pixels[..., 0].copy()  # in place: a tile has 144 MB
+        pixels[..., 0], pixels[..., 2] = pixels[..., 2], blue
+    if pixels.dtype == np.uint8:
+        return pixels
+    bits = int(pixels.max()).bit_length()
+    return (pixels >> max(0, bits + bits % 2 - 8)).astype(np.uint8)
 
 
 def read_labels(file: Traversable) -> np.ndarray:
@@ -112,24 +139,24 @@ def read_labels(file: Traversable) -> np.ndarray:
     with _decoding(file):
         picture = _open(io.BytesIO(content))
         if picture.mode not in ("L", "P"):
+            advice = "Convert it to an 8-bit PNG whose pixel values are class numbers"
             problem = "labels are 8-bit greyscale or palette indices"
-            raise DataError(
-                f"has pixels of type {picture.mode!r}; {problem}",
-                advice="Convert it to an 8-bit PNG whose pixel values are class numbers",
-            )
+            raise DataError(f"has pixels of type {picture.mode!r}; {problem}", advice=advice)
         return np.asarray(picture)
 
 
 def picture_size(file: Traversable) -> tuple[int, int]:
     """Return height and width of a picture as it is shown, from its header. Raises DataError."""
-    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
-        if page is None:
+    with _decoding(file), file.open("rb") as stream:
+        tags = _tiff_tags(stream)
+        width, height = tags.get("ImageWidth"), tags.get("ImageLength")
+        orientation = tags.get("Orientation")
+        if not tags:
             picture = _open(stream)
-            (width, height), orientation = picture.size, _orientation(picture)
-        else:
-            width, height = page.imagewidth, page.imagelength
-            orientation = page.tags.valueof("Orientation")
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+            width, height = picture.size
+            with suppress(Exception):  # damaged EXIF, as in read_picture
+                orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def has_infrared(file: Traversable) -> bool:
@@ -137,9 +164,9 @@ def has_infrared(file: Traversable) -> bool:
 
     Raises DataError for a file that cannot be read.
     """
-    with _decoding(file), file.open("rb") as stream, _tiff_page(stream) as page:
-        four = page is not None and (page.photometric, page.samplesperpixel) == (2, 4)
-        return four and not _has_alpha(page)
+    with _decoding(file), file.open("rb") as stream:
+        tags = _tiff_tags(stream)
+        return _is_rgb_of_four(tags) and tags.get("ExtraSamples", (0,)) == (0,)
 
 
 def _decoding(file: Traversable) -> AbstractContextManager[None]:
@@ -147,123 +174,62 @@ def _decoding(file: Traversable) -> AbstractContextManager[None]:
 
 
 def _open(stream: BinaryIO) -> Image.Image:
+    """Read a picture's header. Raises DataError for too many pixels and other formats."""
     try:
         picture = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
         problem = "is not a picture in a format that is read here"
-        raise DataError(problem, advice=_INTACT) from None
+        raise DataError(problem, advice=f"{_INTACT}. {_WHAT}") from None
     _check_area(*picture.size)
     return picture
 
 
-@contextmanager
-def _tiff_page(stream: BinaryIO) -> Iterator[tifffile.TiffPage | None]:
-    """Open the first page of a TIFF; None for another format."""
-    start = stream.read(4)
-    stream.seek(0)
-    if start not in _TIFF:
-        yield None
-        return
-    with tifffile.TiffFile(stream, **_ALONE) as tiff:
-        page = tiff.pages[0]
-        _check_area(page.imagewidth, page.imagelength)
-        yield page
-
-
 def _check_area(width: int, height: int) -> None:
     if height * width > MOST_PIXELS:
-        raise DataError(
-            f"is {width:,} x {height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million",
-            advice="Cut it into pieces, or shrink it",
-        )
+        problem = f"is {width:,} x {height:,} pixels, more than {MOST_PIXELS / 1e6:.0f} million"
+        raise DataError(problem, advice="Cut it into pieces, or shrink it")
 
 
-def _read_pillow(content: bytes, channels: int, upright: bool) -> np.ndarray:
-    """Return (H, W, channels) uint8, upright if it is a TIFF."""
-    picture = _open(io.BytesIO(content))
-    deep_grey, deep_colour = picture.mode.startswith("I;16"), "'RGB;16" in str(picture.tile)
-    if picture.mode in ("I", "F"):  # 32 bits
-        raise DataError(f"has pixels of type {picture.mode!r}", advice=_WHAT)
-    orientation = _orientation(picture) if upright and picture.format != "TIFF" else 1
-    picture.load()
-    if deep_colour or channels == 4:  # Pillow keeps 8 bits, and no fourth band
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        pixels = pixels[..., [2, 1, 0, 3][:channels]]
-    elif deep_grey:
-        pixels = np.asarray(picture)[..., None].repeat(3, 2)
-    else:
-        if picture.mode == "P" and "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-        pixels = np.asarray(picture.convert("RGB"))
-    return _turned(_eight_bits(pixels), orientation)
+def _tiff_tags(stream: BinaryIO) -> dict[str, Any]:
+    """Return the tags of a TIFF's first page by name; none for another format."""
+    header, tags = stream.read(8), {}
+    if header.startswith(_TIFF):
+        header += stream.read(8) if 43 in header[2:4] else b""  # BigTIFF
+        directory = ImageFileDirectory_v2(header)
+        stream.seek(directory.next)
+        directory.load(stream)
+        tags = directory.named()
+        _check_area(tags["ImageWidth"], tags["ImageLength"])
+    stream.seek(0)
+    return tags
 
 
-def _read_tiff(content: bytes, channels: int) -> np.ndarray:
-    with io.BytesIO(content) as stream, _tiff_page(stream) as page:
-        bands = page.samplesperpixel
-        if bands > 4 or (channels == 4 and bands != 4):
-            raise DataError(
-                f"has {bands} band{'s' * (bands > 1)} instead of {channels}",
-                advice=_FOUR if channels == 4 else "Save the three to look at as an RGB picture",
-            )
-        plain, alpha = page.photometric in (0, 1, 2), _has_alpha(page)  # plain: grey or RGB
-        decoded = plain and page.compression in _TIFFFILE_DECODES
-        if channels == 4 and not decoded and (alpha or page.photometric != 2):
-            raise DataError("has bands of a kind that is read uncompressed only", advice=_FOUR)
-        special = page.bitspersample == 16 or channels == 4 or (bands == 4 and not alpha)
-        if not decoded or not special:
-            return _read_pillow(content, channels, upright=True)
-        pixels = page.asarray()
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise DataError(f"has pixels of type {pixels.dtype}", advice=_WHAT)
-        pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
-        pixels = ~pixels if page.photometric == 0 else pixels  # white is zero
-        pixels = _turned(_eight_bits(pixels), page.tags.valueof("Orientation"))
-    if bands < 3:
-        return pixels.reshape(*pixels.shape[:2], -1)[..., :1].repeat(3, 2)
-    return pixels[..., :channels]
+def _is_rgb_of_four(tags: Mapping[str, Any]) -> bool:
+    return (tags.get("PhotometricInterpretation"), tags.get("SamplesPerPixel")) == (2, 4)
 
 
-def _has_alpha(page: tifffile.TiffPage) -> bool:
-    return bool({1, 2} & set(page.extrasamples))
-
-
-def _orientation(picture: Image.Image) -> object:
-    try:
-        return picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF fails in many ways, and the picture may be whole
-        return 1
-
-
-def _turned(pixels: np.ndarray, orientation: object) -> np.ndarray:
-    """Turn (H, W, ...) pixels upright, as an orientation 1 to 8 says; others say nothing."""
-    if orientation in (5, 6, 7, 8):  # rows are columns
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    bits = int(pixels.max()).bit_length()
-    return (pixels >> max(0, bits + bits % 2 - 8)).astype(np.uint8)
-
-
-# ---- sizes ---------------------------------------------------------------------------------------
+# ---- checks and sizes ----------------------------------------------------------------------------
 
 
 def check_size(labels: np.ndarray, size: tuple[int, int], file: Traversable) -> None:
     """Raise DataError naming the label file unless it has its image's (height, width)."""
     if labels.shape[:2] != size:
-        raise DataError(
-            f"is {labels.shape[1]} x {labels.shape[0]} pixels, its image is {size[1]} x {size[0]}",
-            file=file,
-            advice=_INTACT,
-        )
+        height, width = labels.shape[:2]
+        problem = f"is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
+        raise DataError(problem, file=file, advice=_INTACT)
+
+
+def check_classes(labels: np.ndarray, n_classes: int, file: Traversable) -> None:
+    """Raise DataError naming the label file if a value is neither a class nor 255."""
+    wrong = (labels >= n_classes) & (labels != IGNORE)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        value = labels[row, column]
+        problem = f"value {value} at row {row}, column {column} is none of the {n_classes} classes"
+        advice = f"Use 0-{n_classes - 1}, and {IGNORE} for pixels to ignore"
+        if value == n_classes and labels.min() > 0:
+            advice += "; these seem to count from 1"
+        raise DataError(problem, file=file, advice=advice)
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

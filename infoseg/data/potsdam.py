@@ -56,20 +56,20 @@ def prepare_potsdam(
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
-    Every tile is halved (cv2 INTER_LINEAR on uint8, at exactly one half the mean of 2 x 2 pixels;
-    labels INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images
-    of ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
-    without a seed). A tile must be 2 * grid * crop pixels wide and high: 6000 as published. Only
-    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. A tile in a
-    folder goes before one in an archive; the participants' labels before those of 5_Labels_all.
+    Every tile is halved (cv2 INTER_LINEAR on uint8, i.e. the mean of 2 x 2 pixels; labels
+    INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images of
+    ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
+    without a seed). A tile has 2 * grid * crop pixels a side: 6000 as published. Only
+    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. Folders go
+    before archives, the participants' labels before those of 5_Labels_all.
 
     colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127. IIC
-    takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0), and labels went
-    through lossy compression (not checked against the original here). The notes count repairs.
+    takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked
+    against the original here). The notes count repairs.
 
     Raises DataError for a missing folder, a broken archive, no tiles, one tile twice, and, unless
     ``on_bad_input`` is "skip", for an unreadable file, another size or band count, a colour that is
-    no class, a label missing for one of the 24 tiles, or a label without its tile.
+    no class, and a labelled tile or its label missing.
     """
     tiles, side, reading = find_tiles(places(raw, ARCHIVES)), grid * crop, Lock()
     count = sum("rgbir" in files for files in tiles.values())

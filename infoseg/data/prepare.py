@@ -10,7 +10,7 @@ from pathlib import Path
 from infoseg.data.archives import raw_folders
 from infoseg.data.ingest import Options
 from infoseg.data.store import Prepared, sha256_of
-from infoseg.errors import DataError, ParamsError
+from infoseg.errors import ParamsError
 from infoseg.settings import (
     CocoScenesSource,
     Dataset,
@@ -46,14 +46,10 @@ def make_raw(source: Source, path: Path) -> None:
         raw_folders(path)
     if isinstance(source, LocalSource | OfficialSource):
         return
-    from infoseg.data.scenes import CocoScenes, PotsdamScenes, write_coco, write_potsdam
+    from infoseg.data.scenes import write_coco, write_potsdam
 
-    coco = isinstance(source, CocoScenesSource)
-    scenes, write = (CocoScenes, write_coco) if coco else (PotsdamScenes, write_potsdam)
-    try:
-        write(path, scenes(**source.model_dump(exclude={"kind"})), progress=True)
-    except FileExistsError as error:
-        raise DataError(str(error), advice="Move that folder elsewhere") from None
+    write = write_coco if isinstance(source, CocoScenesSource) else write_potsdam
+    write(path, source, progress=True)
 
 
 def list_files(folder: Path) -> list[dict[str, str | int]]:

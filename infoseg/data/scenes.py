@@ -14,7 +14,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from infoseg.data.coco import FINE_NAMES, LISTS, SPLITS, stuff3_lookup, stuff15_lookup
+from infoseg.data.coco import FINE_NAMES, LISTS, SPLITS, stuff_lookup
 from infoseg.data.potsdam import COLOURS, LABELLED_TILES
 from infoseg.data.store import IGNORE
+from infoseg.errors import DataError
 from infoseg.files import storing
+from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
 #: Name of a file that marks a folder as written here, so that it may be replaced.
 MARK = "SCENES.json"
@@ -47,43 +48,22 @@ Rng, Field = np.random.Generator, np.ndarray
 FINE = {name: label for label, name in enumerate(FINE_NAMES)}
 
 
-@dataclass(frozen=True)
-class CocoScenes:
-    """Number and size (pixels) of COCO-like pictures; zipped: as the official zips."""
-
-    seed: int = 0
-    stuff_images: int = 480
-    person_images: int = 320
-    val_share: float = 0.1
-    long_side: int = 320
-    short_side: int = 240
-    zipped: bool = False
-
-
-@dataclass(frozen=True)
-class PotsdamScenes:
-    """Number (24 and 14 at most) and side (pixels) of Potsdam-like tiles; zipped: as above."""
-
-    seed: int = 0
-    tiles: int = 6
-    unlabelled: int = 2
-    tile_size: int = 960
-    zipped: bool = False
-
-
-def write_coco(root: Path | str, scenes: CocoScenes, progress: bool = False) -> None:
+def write_coco(
+    root: Path | str, scenes: CocoScenesSource, *, zipped: bool = False, progress: bool = False
+) -> None:
     """Write ``images/``, ``stuffthingmaps/``, ``annotations/`` and ``curated/`` below ``root``.
 
-    root: created, or replaced if it holds scenes, when all is written. Raises FileExistsError for
+    root: created, or replaced if it holds scenes, when all is written. zipped: as the official
+    zips, not as folders. Raises DataError for
     anybody else's folder, StorageError for a disk that does not take the files.
     """
-    lookups = {LISTS["stuff15"]: stuff15_lookup(), LISTS["stuff3"]: stuff3_lookup()}
+    lookups = {name: stuff_lookup(variant) for variant, name in LISTS.items()}
     ids = {(split, name): "" for split in SPLITS for name in lookups}
     persons = [{"supercategory": "person", "id": 1, "name": "person"}]
     instances = {s: {"images": [], "annotations": [], "categories": persons} for s in SPLITS}
     jobs = [(STUFF, i, 1 + i) for i in range(scenes.stuff_images)]
     jobs += [(PERSON, i, PERSON_ID + i) for i in range(scenes.person_images)]
-    with _replacing(Path(root), scenes) as folder:
+    with _replacing(Path(root), scenes, zipped) as folder:
         for kind, i, number in tqdm(jobs, "COCO scenes", disable=not progress, mininterval=1):
             split = SPLITS[((i + 1) * scenes.val_share + 1e-9) % 1 < scenes.val_share]
             canvas, annotations = coco_picture(scenes, kind, i)
@@ -105,12 +85,14 @@ def write_coco(root: Path | str, scenes: CocoScenes, progress: bool = False) -> 
             _save(folder / f"annotations/instances_{split}.json", json.dumps(content))
 
 
-def write_potsdam(root: Path | str, scenes: PotsdamScenes, progress: bool = False) -> None:
+def write_potsdam(
+    root: Path | str, scenes: PotsdamScenesSource, *, zipped: bool = False, progress: bool = False
+) -> None:
     """Write ``4_Ortho_RGBIR/`` and ``5_Labels_for_participants/``; otherwise as ``write_coco``."""
     names = [f"{row}_{column}" for row, column in sorted(LABELLED_TILES)]
     jobs = [(LABELLED, i, name) for i, name in enumerate(names[: scenes.tiles])]
     jobs += [(UNLABELLED, i, UNLABELLED_TILES[i]) for i in range(scenes.unlabelled)]
-    with _replacing(Path(root), scenes) as folder:
+    with _replacing(Path(root), scenes, zipped) as folder:
         for kind, i, name in tqdm(jobs, "Potsdam scenes", disable=not progress, mininterval=1):
             tile = aerial(np.random.default_rng([scenes.seed, kind, i]), scenes.tile_size)
             _save(folder / f"4_Ortho_RGBIR/top_potsdam_{name}_RGBIR.tif", tile.finish())
@@ -129,11 +111,14 @@ def _save(file: Path, content: str | np.ndarray) -> None:
 
 
 @contextmanager
-def _replacing(root: Path, scenes: CocoScenes | PotsdamScenes) -> Iterator[Path]:
+def _replacing(
+    root: Path, scenes: CocoScenesSource | PotsdamScenesSource, zipped: bool
+) -> Iterator[Path]:
     """Yield a new folder that takes the place of ``root`` in the end."""
     mine = root.is_dir() and ((root / MARK).is_file() or not any(root.iterdir()))
     if root.is_symlink() or (root.exists() and not mine):
-        raise FileExistsError(f"{root} was not written by infoseg.data.scenes and is left alone")
+        problem = "was not written by infoseg.data.scenes and is left alone"
+        raise DataError(problem, file=root, advice="Move that folder elsewhere")
     with storing(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         for left in root.parent.glob(f".{root.name}.*.tmp"):
@@ -141,10 +126,11 @@ def _replacing(root: Path, scenes: CocoScenes | PotsdamScenes) -> Iterator[Path]
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(".tmp", f".{root.name}.", root.parent) as scratch:
             fresh = Path(scratch) / "fresh"
-            _save(fresh / MARK, json.dumps({"parameters": asdict(scenes)}))
+            parameters = scenes.model_dump(exclude={"kind"}) | {"zipped": zipped}
+            _save(fresh / MARK, json.dumps({"parameters": parameters}))
             yield fresh
             for folder, (name, inside) in ARCHIVES.items():
-                if scenes.zipped and any((fresh / folder).glob("*")):
+                if zipped and any((fresh / folder).glob("*")):
                     with zipfile.ZipFile(fresh / name, "w") as archive:
                         for file in sorted(filter(Path.is_file, (fresh / folder).rglob("*"))):
                             member = inside + file.relative_to(fresh / folder).as_posix()
@@ -310,7 +296,9 @@ def _persons(c: Canvas, *figures: tuple[float, float, float]) -> dict[str, Any]:
     return {"segmentation": segmentation, "iscrowd": int(len(figures) > 1)} | facts
 
 
-def coco_picture(scenes: CocoScenes, kind: int, number: int) -> tuple[Canvas, list[dict[str, Any]]]:
+def coco_picture(
+    scenes: CocoScenesSource, kind: int, number: int
+) -> tuple[Canvas, list[dict[str, Any]]]:
     """Return a picture and COCO's annotations of its persons; every fourth one has a crowd."""
     rng = np.random.default_rng([scenes.seed, kind, number])
     h, w = scenes.short_side, max(scenes.short_side, int(scenes.long_side * rng.uniform(0.9, 1)))

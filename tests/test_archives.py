@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-import threading
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_coco import write_stuff
 
 from infoseg.data.archives import files_below, holds, open_archive, places, read_bytes
@@ -21,12 +17,11 @@ from infoseg.data.coco import ARCHIVES, find, prepare_coco_stuff
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
-# Where a field stands in a member's record in the archive's list, and in the member's own header.
+#: Where a field stands in a member's record in the archive's list, and in the member's header.
 FIELDS = {
     "flags": ("<H", 8, 6),
     "method": ("<H", 10, 8),
     "crc": ("<I", 16, 14),
-    "packed": ("<I", 20, None),
     "size": ("<I", 24, None),
     "offset": ("<I", 42, None),
 }
@@ -53,9 +48,8 @@ def set_field(archive, member, field, value):
     with zipfile.ZipFile(archive) as source:
         header = source.getinfo(member).header_offset
         entry = data.index(member.encode(), source.start_dir) - 46
-    struct.pack_into(form, data, entry + in_list, value)
-    if in_header is not None:
-        struct.pack_into(form, data, header + in_header, value)
+    for at in [entry + in_list] + ([header + in_header] if in_header else []):
+        struct.pack_into(form, data, at, value)
     archive.write_bytes(data)
 
 
@@ -71,25 +65,17 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
     assert archives == [str(first / "val2017.zip"), str(second / "zips/train2017.zip")]
     [place] = places(pack(tmp_path / "any name.ZIP", member))  # named itself
     assert (place / "train2017" / "1.jpg").read_bytes() == b"x"
-
-
-@pytest.mark.parametrize("missing", ["no", "no.zip"])
-def test_a_missing_raw_folder_is_named(tmp_path, missing):
-    with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
-        places([tmp_path, tmp_path / missing])
+    for missing in ("no", "no.zip"):
+        with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
+            places([tmp_path, tmp_path / missing])
 
 
 def test_members_are_read_from_several_threads(tmp_path):
     contents = {f"{i}.bin": random.Random(i).randbytes(2000 + i) for i in range(200)}
     [place] = places(pack(tmp_path / "a.zip", contents.items()))
-    barrier = threading.Barrier(8)
-
-    def read(part):
-        barrier.wait(5)
-        return {name: read_bytes(place / name, 2**20) for name in list(contents)[part::8]}
-
     with ThreadPoolExecutor(8) as pool:
-        assert contents == {n: c for part in pool.map(read, range(8)) for n, c in part.items()}
+        read = pool.map(lambda name: read_bytes(place / name, 2**20), contents)
+        assert list(read) == list(contents.values())
 
 
 def test_a_folder_and_an_archive_hold_the_same_files(tmp_path):
@@ -136,13 +122,10 @@ def flip(place):
         (("crc", 1), DAMAGED),
         (("flags", 1), DAMAGED),  # encrypted
         (("method", 9), DAMAGED),  # deflate64
-        (("packed", 9), DAMAGED),  # ends before its end is announced
         (("size", 3 * 2**30), "has 3221225472 bytes, more than"),
         (("size", 7), DAMAGED),
-        (("size", 0), DAMAGED),
         (("size", 9999), DAMAGED),
         (("offset", 5), DAMAGED),
-        (("offset", 2**31), DAMAGED),
         (flip(lambda data: data.index(b"train2017/1.jpg") + 20), DAMAGED),
         (lambda archive: pack(archive, [("other", b"intact")]), "not found"),
     ],
@@ -161,9 +144,7 @@ def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
     "damage",
     [
         lambda a: a.write_bytes(a.read_bytes()[:-30]),
-        lambda a: a.write_bytes(a.read_bytes()[: a.stat().st_size // 2]),
         lambda a: a.write_bytes(b""),
-        lambda a: a.write_text("<html>404 Not Found</html>"),
         flip(lambda data: data.index(b"PK\1\2")),
         flip(lambda data: data.rindex(b"PK\5\6") + 13),
     ],
@@ -173,32 +154,6 @@ def test_a_damaged_archive_is_named(tmp_path, damage):
     damage(archive)
     with pytest.raises(DataError, match="train2017.zip: is not a whole zip archive.*Download"):
         places(tmp_path, ARCHIVES)
-
-
-@settings(max_examples=60, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=9)), max_size=3))
-def test_whatever_bytes_change_either_content_or_error_is_right(tmp_path_factory, changes):
-    archive = tmp_path_factory.getbasetemp() / "fuzz" / "train2017.zip"
-    contents = {"a/1.jpg": b"abc" * 50, "a/2.jpg": bytes(range(256)), "b": b""}
-    pack(archive, contents.items())
-    data = bytearray(archive.read_bytes())
-    for place, new in changes:
-        place %= len(data)
-        data[place : place + len(new)] = new
-    archive.write_bytes(data)
-    try:
-        [place] = places(archive)
-        files = {str(f).removeprefix(f"{archive}/"): f for f in files_below(place)}
-    except DataError:
-        return
-    for name, file in files.items():
-        try:
-            content = read_bytes(file, 2**20)
-        except DataError:
-            continue
-        # Unless the checksum was changed as well, nothing but the true content is returned.
-        if name in contents and place.root.getinfo(name).CRC == zlib.crc32(contents[name]):
-            assert content == contents[name]
 
 
 # --- COCO-Stuff ----------------------------------------------------------------------------------
@@ -211,7 +166,6 @@ def stuff(raw, out, **more):
 
 def pack_coco(tree, folder, *, maps=True, lists=True):
     """Write the archives as published, and IIC's lists as a folder."""
-    folder.mkdir(exist_ok=True)
     for split in ("train2017", "val2017"):
         source = tree / "images" / split
         pack_folder(folder / f"{split}.zip", source, f"{split}/", zipfile.ZIP_STORED)
@@ -228,7 +182,6 @@ def test_archives_folders_and_mixtures_give_the_same_bytes(tmp_path):
     expected = stuff(tree, out)
     assert stuff(pack_coco(tree, tmp_path / "packed"), out) == expected
     # One folder down, and the lists in a folder of their own.
-    (tmp_path / "top").mkdir()
     pack_coco(tree, tmp_path / "top/downloads", lists=False)
     assert stuff([tmp_path / "top", str(tree / "curated")], out) == expected
     # One split packed and one not; an empty folder hides no archive.

@@ -1,17 +1,25 @@
-"""`infoseg data`: a line for every source and data set, and the exit status."""
+"""`infoseg data`: a line for every source and data set; and a reader for every kind of data set."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import inspect
 import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from helpers import ROOT, one_data_set, random_images
 
 from infoseg.cli_data import run_with_project
+from infoseg.data import prepare as module
+from infoseg.data.ingest import Options
 from infoseg.data.store import PreparedWriter
 from infoseg.runs import Project
-from infoseg.settings import parse_params
+from infoseg.settings import KINDS, DatasetParams, parse_params
 
 NAME = "coco_stuff3"
 COMMAND = f"run `infoseg prepare {NAME} --profile tiny`"
@@ -29,16 +37,13 @@ def project(tmp_path) -> Project:
 def write(project: Project, classes: int = 3, side: int = 144, **changes) -> None:
     """Prepared arrays as the project's settings, but for the changes, would make them."""
     images, labels = random_images(4, size=side, classes=2)
-    labels[0][:], labels[1][:], labels[2][:] = 255, 0, 1
+    labels[0][:], labels[1][:], labels[2][:], labels[3] = 255, 0, 1, None
     with PreparedWriter(
-        project.prepared(NAME),
-        name=NAME,
-        channels=3,
+        project.prepared(NAME), name=NAME, channels=3, notes=["a note"],
         classes=[f"class{i}" for i in range(classes)],
         parameters=project.params.datasets[NAME].model_dump() | changes,
-        notes=["a note"],
-    ) as writer:
-        for i, (image, label) in enumerate(zip(images, [*labels[:3], None], strict=True)):
+    ) as writer:  # fmt: skip
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             writer.add(f"image{i}", image, label, "train")
         writer.skip("images/two.jpg", "cannot be decoded")
 
@@ -83,19 +88,53 @@ def test_data_made_for_other_settings_are_outdated(project, capsys, changes, rea
     assert code == 1 and re.fullmatch(f"{NAME}: outdated, {reason}", line)
 
 
-DAMAGES = {
-    "flip": lambda file: file.write_bytes(b"?" + file.read_bytes()[1:]),
-    "cut": lambda file: file.write_bytes(file.read_bytes()[:-3]),
-    "missing": lambda file: file.unlink(),
-    "folder": lambda file: (file.unlink(), file.mkdir()),
-}
+def flip(file):
+    file.write_bytes(b"?" + file.read_bytes()[1:])
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-3])
 
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "index.csv", "meta.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 def test_a_damaged_file_is_named(project, capsys, name, damage):
     write(project)
     file = project.prepared(NAME) / name
-    DAMAGES[damage](file)
+    damage(file)
     code, [_, line] = status(project, capsys)
     assert code == 1 and line.startswith(f"{NAME}: damaged, {file}: ") and COMMAND in line
+
+
+# ---- kinds of data sets --------------------------------------------------------------------------
+
+REQUIRED = {"title": "T", "source": "s", "clusters": 2, "over_clustering": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_gets_exactly_the_settings_of_its_kind(kind, monkeypatch):
+    model, reader = KINDS[kind], module.readers()[kind]
+    variants = model.model_fields.get("variant")
+    variant = {"variant": get_args(variants.annotation)[0]} if variants else {}
+    dataset = model.model_validate(REQUIRED | {"kind": kind} | variant)
+    calls = []
+
+    @functools.wraps(reader)
+    def read(*folders, **settings):
+        calls.append((folders, settings))
+
+    monkeypatch.setattr(module, "readers", lambda: {kind: read})
+    module.prepare(dataset, [Path("raw")], Path("out"), "name")
+    [(folders, settings)] = calls
+    assert folders == ([Path("raw")], Path("out"))
+    own = model.model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
+    names = own | {"superpixels", "on_bad_input"} | ({"crop"} if kind == "potsdam" else set())
+    expected = {"name": "name", "progress": True, "threads": module.available_cores()}
+    assert settings == expected | {name: getattr(dataset, name) for name in names}
+    taken = inspect.signature(reader).parameters.keys() | Options.__annotations__.keys()
+    assert settings.keys() <= taken
+
+
+def test_what_only_looks_at_data_loads_no_decoder():
+    code = "import sys, infoseg.data.prepare; print({'cv2', 'PIL', 'pycocotools'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

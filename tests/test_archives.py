@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from test_coco import write_stuff
 
-from infoseg.data.archives import files_below, holds, open_archive, places, read_bytes
-from infoseg.data.coco import ARCHIVES, find, prepare_coco_stuff
+from infoseg.data.archives import files_below, open_archive, places, read_bytes
+from infoseg.data.coco import ARCHIVES, prepare_coco_stuff
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
@@ -78,18 +78,6 @@ def test_members_are_read_from_several_threads(tmp_path):
         assert list(read) == list(contents.values())
 
 
-def test_a_folder_and_an_archive_hold_the_same_files(tmp_path):
-    names = ["other/4.png", "train2017/1.JPG", "train2017/._3.png", "train2017/deeper/2.png"]
-    [place] = places(pack(tmp_path / "a.zip", [(name, b"") for name in names]))
-    tree = tmp_path / "tree"
-    with zipfile.ZipFile(tmp_path / "a.zip") as source:
-        source.extractall(tree)
-    for root in (place, tree):
-        assert holds(root / "train2017", ".jpg") and not holds(root / "train2017", ".png")
-        below = [str(file).removeprefix(str(root)).lstrip("/") for file in files_below(root)]
-        assert below == sorted(names)
-
-
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
     names = ["../evil.tif", "a/../../evil.tif", "/etc/evil.tif", "a\\..\\evil.tif", "a/good.tif"]
     place = open_archive(pack(tmp_path / "x/a.zip", [(name, b"inside") for name in names]))
@@ -105,15 +93,10 @@ MEMBER = "train2017/1.jpg"
 DAMAGED = "is damaged in its archive ("
 
 
-def flip(place):
-    """Change the byte at place(content of the archive)."""
-
-    def damage(archive):
-        data = bytearray(archive.read_bytes())
-        data[place(data)] ^= 0xFF
-        archive.write_bytes(data)
-
-    return damage
+def flip(archive):
+    data = bytearray(archive.read_bytes())
+    data[data.index(MEMBER.encode()) + 20] ^= 0xFF
+    archive.write_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +109,7 @@ def flip(place):
         (("size", 7), DAMAGED),
         (("size", 9999), DAMAGED),
         (("offset", 5), DAMAGED),
-        (flip(lambda data: data.index(b"train2017/1.jpg") + 20), DAMAGED),
+        (flip, DAMAGED),
         (lambda archive: pack(archive, [("other", b"intact")]), "not found"),
     ],
 )
@@ -138,22 +121,6 @@ def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
         read_bytes(place / "train2017" / "1.jpg", 2**20)
     assert str(caught.value).startswith(f"{archive}/{MEMBER}: {message}")
     assert read_bytes(place / "other", 2**20) == b"intact"
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda a: a.write_bytes(a.read_bytes()[:-30]),
-        lambda a: a.write_bytes(b""),
-        flip(lambda data: data.index(b"PK\1\2")),
-        flip(lambda data: data.rindex(b"PK\5\6") + 13),
-    ],
-)
-def test_a_damaged_archive_is_named(tmp_path, damage):
-    archive = pack(tmp_path / "train2017.zip", [(MEMBER, b"abc" * 1000), ("other", b"intact")])
-    damage(archive)
-    with pytest.raises(DataError, match="train2017.zip: is not a whole zip archive.*Download"):
-        places(tmp_path, ARCHIVES)
 
 
 # --- COCO-Stuff ----------------------------------------------------------------------------------
@@ -196,10 +163,8 @@ def test_a_tree_goes_before_an_archive_and_pictures_are_not_taken_for_maps(tmp_p
     tree = tmp_path / "tree"
     write_stuff(tree)
     packed = pack_coco(tree, tmp_path / "packed", maps=False)
-    roots = places(packed, ARCHIVES)
-    assert str(find(roots, "pictures", "train2017")) == f"{packed}/train2017.zip/train2017/"
     with pytest.raises(DataError, match="no label maps in .*stuffthingmaps_trainval2017.zip"):
-        find(roots, "label maps", "train2017")
+        stuff(packed, tmp_path / "out")
     set_field(packed / "train2017.zip", "train2017/000000000002.jpg", "crc", 1)
     raw = [tree / "curated", packed / "train2017.zip", packed / "val2017.zip", tree]
     assert stuff(raw, tmp_path / "out", on_bad_input="skip").n_skipped == 0

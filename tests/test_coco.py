@@ -123,13 +123,13 @@ def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant, monkeypatch):
     assert prepare_stuff(tmp_path, variant=variant).meta.notes == []
 
 
-@pytest.mark.parametrize(
-    ("images", "maps"), [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
-)
-def test_other_layouts_give_the_same_bytes(tmp_path, images, maps):
+def test_other_layouts_give_the_same_bytes(tmp_path):
     write_stuff(tmp_path / "a")
-    write_stuff(tmp_path / "b", images=images, maps=maps)
-    assert prepare_stuff(tmp_path, "a").meta == prepare_stuff(tmp_path, "b").meta
+    expected = prepare_stuff(tmp_path, "a").meta
+    layouts = [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
+    for i, (images, maps) in enumerate(layouts):
+        write_stuff(tmp_path / f"b{i}", images=images, maps=maps)
+        assert prepare_stuff(tmp_path, f"b{i}").meta == expected
 
 
 def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
@@ -168,12 +168,8 @@ def test_run_lengths_in_both_forms():
     [
         ([[0, 0, 1, 1]], "pairs"),
         ([[0, 0, "a", 1, 2, 2]], "pairs"),
-        ([[10**400] * 6], "pairs"),
         ([[0, 0, 20.5, 0, 5, 5]], "leaves its image"),
-        ([[0, -2.5, 5, 0, 5, 5]], "leaves its image"),
-        (None, "neither"),
         ({"counts": [63]}, "neither"),
-        ({"counts": [5, 5], "size": [7, 9]}, "add up"),
         ({"counts": [-1, 64], "size": [7, 9]}, "add up"),
         ({"counts": [2**62] * 4 + [63], "size": [7, 9]}, "add up"),
         ({"counts": [61.5, 1.5], "size": [7, 9]}, "add up"),
@@ -195,11 +191,10 @@ def box(x0, y0, x1, y1):
 
 
 def crowd_rle(height, width, rows):
-    mask = np.zeros((height, width), np.uint8)
-    mask[rows] = 1
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
-    return {"counts": np.diff([0, *edges, flat.size]).tolist(), "size": [height, width]}
+    """Run lengths, down the columns, of a band of rows across a picture."""
+    above, inside, below = rows.start, rows.stop - rows.start, height - rows.stop
+    runs = [above, inside] + [below + above, inside] * (width - 1) + [below]
+    return {"counts": runs, "size": [height, width]}
 
 
 def write_persons(raw, entries, split="val2017"):
@@ -217,9 +212,7 @@ def write_persons(raw, entries, split="val2017"):
             annotations.append(annotation)
     categories = [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    file = raw / f"annotations/instances_{split}.json"
-    file.write_text(json.dumps(content))
-    return file
+    (raw / f"annotations/instances_{split}.json").write_text(json.dumps(content))
 
 
 def prepare_persons(tmp_path, **more):

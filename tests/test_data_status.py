@@ -7,7 +7,6 @@ import inspect
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from helpers import ROOT, one_data_set, random_images
@@ -86,20 +85,18 @@ def test_data_made_for_other_settings_are_outdated(project, capsys, changes, rea
     assert code == 1 and re.fullmatch(f"{NAME}: outdated, {reason}", line)
 
 
-def flip(file):
-    file.write_bytes(b"?" + file.read_bytes()[1:])
-
-
-def cut(file):
-    file.write_bytes(file.read_bytes()[:-3])
+DAMAGES = {"flip": lambda content: b"?" + content[1:], "cut": lambda content: content[:-3]}
 
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "index.csv", "meta.json"])
-@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+@pytest.mark.parametrize("damage", [*DAMAGES, "missing"])
 def test_a_damaged_file_is_named(project, capsys, name, damage):
     write(project)
     file = project.prepared(NAME) / name
-    damage(file)
+    content = file.read_bytes()
+    file.unlink()
+    if damage in DAMAGES:
+        file.write_bytes(DAMAGES[damage](content))
     code, [_, line] = status(project, capsys)
     assert code == 1 and line.startswith(f"{NAME}: damaged, {file}: ") and COMMAND in line
 

@@ -80,7 +80,7 @@ PASSING = {
     "none": [],
     **{f"drops at {n}": [Reply(after=n)] for n in (0, 1, 65_536, 100_000, SIZE - 1)},
     **{f"resets at {n}": [Reply(after=n, reset=True)] for n in (0, 1, 100_000, SIZE - 1)},
-    **{f"no ranges, drops at {n}": [Reply(after=n, ranges=False)] * 2 for n in (1, 200_000)},
+    "no ranges": [Reply(after=200_000, ranges=False)] * 2,
     **{f"drops at {n}, again": [Reply(after=n), Reply(after=n // 3, reset=True)] for n in RANDOM},
     "drops often": [Reply(after=20_000)] * 14,
     **{f"answers {n} first": [Reply(n), Reply(n)] for n in (408, 425, 429, 500, 502, 503, 504)},
@@ -158,7 +158,6 @@ def test_nobody_at_the_first_address(desk):
     nobody = "http://127.0.0.1:9/a"
     desk.fails(spec_of(nobody), "cannot be reached (NewConnectionError)")
     assert sum(desk.pauses) > 20  # a router that restarts is waited for
-    desk.get(spec_of(nobody, desk.server.put("a", CONTENT)))
 
 
 def test_a_busy_server_is_obeyed_and_the_progress_shown(desk, capsys):
@@ -255,11 +254,6 @@ def test_a_disk_too_small_is_noticed_before_anything_is_stored(desk, monkeypatch
     if known:  # only what is still to come needs space
         desk.part.write_bytes(CONTENT[:-500])
         desk.get(spec)
-
-
-def test_a_folder_that_cannot_be_written(desk):
-    desk.folder.write_text("a file where the folder should be")
-    desk.fails(spec_of(desk.server.put("a", CONTENT)), "cannot be written", str(desk.folder))
 
 
 def test_a_disk_that_fills_up_on_the_way(desk):

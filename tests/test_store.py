@@ -136,7 +136,7 @@ def test_wrong_arrays_are_refused(tmp_path, image, labels):
 
 def test_something_else_under_the_name_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
-    (tmp_path / "set/thesis.tex").write_text("years of work")
+    (tmp_path / "set/thesis.tex").touch()
     with pytest.raises(DataError, match="not a prepared data set"):
         make(tmp_path / "set", [unlabelled("x")])
     assert (tmp_path / "set/thesis.tex").is_file()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import write_prepared
 from skimage.measure import label
 from skimage.transform import resize
 
@@ -71,14 +70,6 @@ def test_infrared_plays_no_part_and_too_few_pixels_are_one_region():
     assert superpixels(smooth_image(5, 30), SETTINGS).any()
 
 
-def test_without_settings_there_are_none(tmp_path):
-    prepared = write_prepared(tmp_path / "set", [smooth_image()], [None])
-    assert prepared.regions is None and prepared.meta.regions == 0
-    assert not (tmp_path / "set/regions.bin").exists()
-    with pytest.raises(DataError, match="prepared without superpixels"):
-        prepared.region(0)
-
-
 def ingested(path, **more):
     """Nine inputs of two images each."""
     images = [smooth_image(40 + 7 * i, 60 - 5 * i, seed=i) for i in range(9)]
@@ -109,6 +100,10 @@ def test_more_regions_than_fit_name_the_image_and_what_to_do(tmp_path, monkeypat
     monkeypatch.setattr(module, "MAX_REGIONS", 60)
     with pytest.raises(DataError, match=r"0_0: 40 x 60 pixels make \d+ superpixels"):
         ingested(tmp_path / "set")
+    prepared = ingested(tmp_path / "set", superpixels=None)
+    assert not (tmp_path / "set/regions.bin").exists() and prepared.meta.regions == 0
+    with pytest.raises(DataError, match="prepared without superpixels"):
+        prepared.region(0)
     prepared = ingested(tmp_path / "set", on_bad_input="skip")
     assert 0 < len(prepared) < 18 and prepared.meta.n_skipped == 9 - len(prepared) / 2
     assert "pixels_per_region" in caplog.text

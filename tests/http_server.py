@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import socket
 import struct
 import threading
 import zipfile
+import zlib
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -87,12 +87,6 @@ class FileServer(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         pass  # clients that hang up are part of the tests
 
-    def shutdown_request(self, request: socket.socket) -> None:
-        # The base class first says goodbye, which a reset does not.
-        linger = request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
-        close = self.close_request if struct.unpack("ii", linger)[0] else super().shutdown_request
-        close(request)
-
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -110,45 +104,38 @@ class _Handler(BaseHTTPRequestHandler):
         reply = plan.pop(0) if plan else self.server.usual.get(path, Reply(404))
         self.close_connection = True
         with suppress(ConnectionError):
-            self._answer(reply, path, start)
+            self._send(reply, *self._answer(reply, path, start))
 
-    def _answer(self, reply: Reply, path: str, start: int | None) -> None:
+    def _answer(self, reply: Reply, path: str, start: int | None) -> tuple[int, dict, bytes]:
+        """Return status, headers and body of an answer."""
         if reply.status != 200:
-            self._head(reply, reply.status, {"Content-Length": "5"})
-            self.wfile.write(b"Sorry")
-            return
+            return reply.status, {}, b"Sorry"
         content = self.server.files[path] if reply.content is None else reply.content
-        etag = f'"{hashlib.sha256(content).hexdigest()}"' if reply.etag is None else reply.etag
+        etag = f'"{zlib.crc32(content)}"' if reply.etag is None else reply.etag
         headers = {"ETag": etag} if etag else {}
         same = self.headers.get("If-Range", etag) in (etag, reply.headers.get("X-Takes", etag))
-        status, body = 200, content
-        if start is not None and reply.ranges and same:
-            start += reply.shift
-            if start >= len(content):
-                headers["Content-Range"] = f"bytes */{len(content)}"
-                self._head(reply, 416, headers | {"Content-Length": "0"})
-                return
-            status, body = 206, content[start:]
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if start is None or not reply.ranges or not same:
+            return 200, headers, content
+        start, size = start + reply.shift, len(content)
+        if start >= size:
+            return 416, headers | {"Content-Range": f"bytes */{size}"}, b""
+        extent = f"bytes {start}-{size - 1}/{size}"
+        return 206, headers | {"Content-Range": extent}, content[start:]
+
+    def _send(self, reply: Reply, status: int, headers: dict[str, str], body: bytes) -> None:
         if reply.length:
             headers["Content-Length"] = str(len(body) if reply.announce is None else reply.announce)
-        self._head(reply, status, headers)
-        self._body(reply, body)
-
-    def _head(self, reply: Reply, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in (headers | reply.headers | {"Connection": "close"}).items():
             self.send_header(name, value)
         self.end_headers()
-
-    def _body(self, reply: Reply, body: bytes) -> None:
-        body = body if reply.after is None else body[: reply.after]
+        body = body[: reply.after]
         for at in range(0, len(body), reply.piece):
-            if reply.pace:
-                self.server.stopped.wait(reply.pace)
+            self.server.stopped.wait(reply.pace)
             self.wfile.write(body[at : at + reply.piece])
         if reply.hold:
             self.server.served.set()
             self.server.stopped.wait(60)
-        if reply.reset:
+        if reply.reset:  # closing without a goodbye
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()

@@ -5,28 +5,23 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-import threading
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_coco import write_stuff
 
-from infoseg.data.archives import files_below, names_in, open_archive, places, read_bytes
-from infoseg.data.coco import ARCHIVES, find, prepare_coco_stuff
+from infoseg.data.archives import files_below, open_archive, places, read_bytes
+from infoseg.data.coco import ARCHIVES, prepare_coco_stuff
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
-# Where a field stands in a member's record in the archive's list, and in the member's own header.
+#: Where a field stands in a member's record in the archive's list, and in the member's header.
 FIELDS = {
     "flags": ("<H", 8, 6),
     "method": ("<H", 10, 8),
     "crc": ("<I", 16, 14),
-    "packed": ("<I", 20, None),
     "size": ("<I", 24, None),
     "offset": ("<I", 42, None),
 }
@@ -53,9 +48,8 @@ def set_field(archive, member, field, value):
     with zipfile.ZipFile(archive) as source:
         header = source.getinfo(member).header_offset
         entry = data.index(member.encode(), source.start_dir) - 46
-    struct.pack_into(form, data, entry + in_list, value)
-    if in_header is not None:
-        struct.pack_into(form, data, header + in_header, value)
+    for at in [entry + in_list] + ([header + in_header] if in_header else []):
+        struct.pack_into(form, data, at, value)
     archive.write_bytes(data)
 
 
@@ -71,37 +65,17 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
     assert archives == [str(first / "val2017.zip"), str(second / "zips/train2017.zip")]
     [place] = places(pack(tmp_path / "any name.ZIP", member))  # named itself
     assert (place / "train2017" / "1.jpg").read_bytes() == b"x"
-
-
-@pytest.mark.parametrize("missing", ["no", "no.zip"])
-def test_a_missing_raw_folder_is_named(tmp_path, missing):
-    with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
-        places([tmp_path, tmp_path / missing])
+    for missing in ("no", "no.zip"):
+        with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
+            places([tmp_path, tmp_path / missing])
 
 
 def test_members_are_read_from_several_threads(tmp_path):
     contents = {f"{i}.bin": random.Random(i).randbytes(2000 + i) for i in range(200)}
     [place] = places(pack(tmp_path / "a.zip", contents.items()))
-    barrier = threading.Barrier(8)
-
-    def read(part):
-        barrier.wait(5)
-        return {name: read_bytes(place / name, 2**20) for name in list(contents)[part::8]}
-
     with ThreadPoolExecutor(8) as pool:
-        assert contents == {n: c for part in pool.map(read, range(8)) for n, c in part.items()}
-
-
-def test_a_folder_and_an_archive_hold_the_same_files(tmp_path):
-    names = ["other/4.png", "train2017/1.JPG", "train2017/._3.png", "train2017/deeper/2.png"]
-    [place] = places(pack(tmp_path / "a.zip", [(name, b"") for name in names]))
-    tree = tmp_path / "tree"
-    with zipfile.ZipFile(tmp_path / "a.zip") as source:
-        source.extractall(tree)
-    for root in (place, tree):
-        assert names_in(root / "train2017") == ["1.JPG", "deeper"]
-        below = [str(file).removeprefix(str(root)).lstrip("/") for file in files_below(root)]
-        assert below == sorted(names)
+        read = pool.map(lambda name: read_bytes(place / name, 2**20), contents)
+        assert list(read) == list(contents.values())
 
 
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
@@ -119,15 +93,10 @@ MEMBER = "train2017/1.jpg"
 DAMAGED = "is damaged in its archive ("
 
 
-def flip(place):
-    """Change the byte at place(content of the archive)."""
-
-    def damage(archive):
-        data = bytearray(archive.read_bytes())
-        data[place(data)] ^= 0xFF
-        archive.write_bytes(data)
-
-    return damage
+def flip(archive):
+    data = bytearray(archive.read_bytes())
+    data[data.index(MEMBER.encode()) + 20] ^= 0xFF
+    archive.write_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +105,11 @@ def flip(place):
         (("crc", 1), DAMAGED),
         (("flags", 1), DAMAGED),  # encrypted
         (("method", 9), DAMAGED),  # deflate64
-        (("packed", 9), DAMAGED),  # ends before its end is announced
         (("size", 3 * 2**30), "has 3221225472 bytes, more than"),
         (("size", 7), DAMAGED),
-        (("size", 0), DAMAGED),
         (("size", 9999), DAMAGED),
         (("offset", 5), DAMAGED),
-        (("offset", 2**31), DAMAGED),
-        (flip(lambda data: data.index(b"train2017/1.jpg") + 20), DAMAGED),
+        (flip, DAMAGED),
         (lambda archive: pack(archive, [("other", b"intact")]), "not found"),
     ],
 )
@@ -157,50 +123,6 @@ def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
     assert read_bytes(place / "other", 2**20) == b"intact"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda a: a.write_bytes(a.read_bytes()[:-30]),
-        lambda a: a.write_bytes(a.read_bytes()[: a.stat().st_size // 2]),
-        lambda a: a.write_bytes(b""),
-        lambda a: a.write_text("<html>404 Not Found</html>"),
-        flip(lambda data: data.index(b"PK\1\2")),
-        flip(lambda data: data.rindex(b"PK\5\6") + 13),
-    ],
-)
-def test_a_damaged_archive_is_named(tmp_path, damage):
-    archive = pack(tmp_path / "train2017.zip", [(MEMBER, b"abc" * 1000), ("other", b"intact")])
-    damage(archive)
-    with pytest.raises(DataError, match="train2017.zip: is not a whole zip archive.*Download"):
-        places(tmp_path, ARCHIVES)
-
-
-@settings(max_examples=60, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=9)), max_size=3))
-def test_whatever_bytes_change_either_content_or_error_is_right(tmp_path_factory, changes):
-    archive = tmp_path_factory.getbasetemp() / "fuzz" / "train2017.zip"
-    contents = {"a/1.jpg": b"abc" * 50, "a/2.jpg": bytes(range(256)), "b": b""}
-    pack(archive, contents.items())
-    data = bytearray(archive.read_bytes())
-    for place, new in changes:
-        place %= len(data)
-        data[place : place + len(new)] = new
-    archive.write_bytes(data)
-    try:
-        [place] = places(archive)
-        files = {str(f).removeprefix(f"{archive}/"): f for f in files_below(place)}
-    except DataError:
-        return
-    for name, file in files.items():
-        try:
-            content = read_bytes(file, 2**20)
-        except DataError:
-            continue
-        # Unless the checksum was changed as well, nothing but the true content is returned.
-        if name in contents and place.root.getinfo(name).CRC == zlib.crc32(contents[name]):
-            assert content == contents[name]
-
-
 # --- COCO-Stuff ----------------------------------------------------------------------------------
 
 
@@ -211,7 +133,6 @@ def stuff(raw, out, **more):
 
 def pack_coco(tree, folder, *, maps=True, lists=True):
     """Write the archives as published, and IIC's lists as a folder."""
-    folder.mkdir(exist_ok=True)
     for split in ("train2017", "val2017"):
         source = tree / "images" / split
         pack_folder(folder / f"{split}.zip", source, f"{split}/", zipfile.ZIP_STORED)
@@ -228,7 +149,6 @@ def test_archives_folders_and_mixtures_give_the_same_bytes(tmp_path):
     expected = stuff(tree, out)
     assert stuff(pack_coco(tree, tmp_path / "packed"), out) == expected
     # One folder down, and the lists in a folder of their own.
-    (tmp_path / "top").mkdir()
     pack_coco(tree, tmp_path / "top/downloads", lists=False)
     assert stuff([tmp_path / "top", str(tree / "curated")], out) == expected
     # One split packed and one not; an empty folder hides no archive.
@@ -243,10 +163,8 @@ def test_a_tree_goes_before_an_archive_and_pictures_are_not_taken_for_maps(tmp_p
     tree = tmp_path / "tree"
     write_stuff(tree)
     packed = pack_coco(tree, tmp_path / "packed", maps=False)
-    roots = places(packed, ARCHIVES)
-    assert str(find(roots, "pictures", "train2017")) == f"{packed}/train2017.zip/train2017/"
     with pytest.raises(DataError, match="no label maps in .*stuffthingmaps_trainval2017.zip"):
-        find(roots, "label maps", "train2017")
+        stuff(packed, tmp_path / "out")
     set_field(packed / "train2017.zip", "train2017/000000000002.jpg", "crc", 1)
     raw = [tree / "curated", packed / "train2017.zip", packed / "val2017.zip", tree]
     assert stuff(raw, tmp_path / "out", on_bad_input="skip").n_skipped == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from infoseg.data import coco
 from infoseg.data.pictures import rescale_iic, rescale_labels
-from infoseg.data.store import load_prepared, sha256_of
+from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
 # The coarse class of every fine one by its value, as STEGO's code and IIC's pickle number them.
@@ -92,15 +92,13 @@ def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=
     return fine
 
 
-def prepare_stuff(tmp_path, raw="raw", **more):
-    coco.prepare_coco_stuff(
-        tmp_path / raw, tmp_path / "out", name="cs", **{"variant": "stuff3"} | more
-    )
+def prepare_stuff(tmp_path, raw="raw", variant="stuff3", **more):
+    coco.prepare_coco_stuff(tmp_path / raw, tmp_path / "out", name="cs", variant=variant, **more)
     return load_prepared(tmp_path / "out", verify=True)
 
 
 @pytest.mark.parametrize("variant", ["stuff15", "stuff3"])
-def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant):
+def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant, monkeypatch):
     fine = write_stuff(tmp_path / "raw")
     prepared = prepare_stuff(tmp_path, variant=variant)
     assert list(prepared.index["id"]) == [f"{i:012d}" for i in (3, 2, 1, 102, 101, 100)]
@@ -111,24 +109,26 @@ def test_stuff_from_raw_file_to_prepared_array(tmp_path, variant):
         [11, 10, 9, 14] if variant == "stuff15" else [0, 1, 2, 255]
     )
     for i, image_id in enumerate(prepared.index["id"]):
-        np.testing.assert_array_equal(
-            prepared.label(i), rescale_labels(table[fine[image_id]].astype(np.uint8), 0.33)
-        )
+        labels = rescale_labels(table[fine[image_id]].astype(np.uint8), 0.33)
+        np.testing.assert_array_equal(prepared.label(i), labels)
         split = prepared.index["split"][i]
         photo = np.asarray(Image.open(tmp_path / f"raw/images/{split}/{image_id}.jpg"))
         np.testing.assert_array_equal(prepared.image(i), rescale_iic(photo, 0.33))
     assert prepared.meta.classes == (STUFF if variant == "stuff15" else ["sky", "plant", "ground"])
     assert set(prepared.meta.sources) == {f"curated/{s}/{coco.LISTS[variant]}" for s in coco.SPLITS}
     assert str(tmp_path) not in (tmp_path / "out/meta.json").read_text()
+    assert "not IIC's published ones" in prepared.meta.notes[0]
+    monkeypatch.setattr(coco, "IIC_LISTS", set(prepared.meta.sources.values()))
+    assert prepare_stuff(tmp_path, variant=variant).meta.notes == []
 
 
-@pytest.mark.parametrize(
-    ("images", "maps"), [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
-)
-def test_other_layouts_give_the_same_bytes(tmp_path, images, maps):
+def test_other_layouts_give_the_same_bytes(tmp_path):
     write_stuff(tmp_path / "a")
-    write_stuff(tmp_path / "b", images=images, maps=maps)
-    assert prepare_stuff(tmp_path, "a").meta == prepare_stuff(tmp_path, "b").meta
+    expected = prepare_stuff(tmp_path, "a").meta
+    layouts = [("{}", "{}"), ("{}", "stuffthingmaps/{}"), ("images/{}", "annotations/{}")]
+    for i, (images, maps) in enumerate(layouts):
+        write_stuff(tmp_path / f"b{i}", images=images, maps=maps)
+        assert prepare_stuff(tmp_path, f"b{i}").meta == expected
 
 
 def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
@@ -140,14 +140,6 @@ def test_unlabelled_pixels_can_be_sky_as_in_iic(tmp_path):
     assert (prepared.label(0)[small == 0] == 255).all()  # a person stays ignored
     with pytest.raises(ValueError, match="stuff3"):
         prepare_stuff(tmp_path, variant="stuff15", unlabelled="sky")
-
-
-def test_published_lists_are_recognised_by_their_hash(tmp_path, monkeypatch):
-    write_stuff(tmp_path / "raw")
-    assert "not IIC's published ones" in prepare_stuff(tmp_path).meta.notes[0]
-    lists = [tmp_path / f"raw/curated/{split}/{coco.LISTS['stuff3']}" for split in coco.SPLITS]
-    monkeypatch.setattr(coco, "IIC_LISTS", {sha256_of(file) for file in lists})
-    assert prepare_stuff(tmp_path).meta.notes == []
 
 
 # --- Masks ---------------------------------------------------------------------------------------
@@ -174,21 +166,13 @@ def test_run_lengths_in_both_forms():
     ("segmentation", "message"),
     [
         ([[0, 0, 1, 1]], "pairs"),
-        ([[0, 0, 1, 1, 2]], "pairs"),
         ([[0, 0, "a", 1, 2, 2]], "pairs"),
-        ([[10**400] * 6], "pairs"),
-        ([[0, float("nan"), 5, 0, 5, 5]], "leaves its image"),
         ([[0, 0, 20.5, 0, 5, 5]], "leaves its image"),
-        ([[0, -2.5, 5, 0, 5, 5]], "leaves its image"),
-        ([], "neither"),
-        (None, "neither"),
         ({"counts": [63]}, "neither"),
-        ({"counts": [5, 5], "size": [7, 9]}, "add up"),
         ({"counts": [-1, 64], "size": [7, 9]}, "add up"),
         ({"counts": [2**62] * 4 + [63], "size": [7, 9]}, "add up"),
         ({"counts": [61.5, 1.5], "size": [7, 9]}, "add up"),
         ({"counts": [63], "size": [9, 7]}, "add up"),
-        ({"counts": "?52MO013d0L", "size": [7, 9]}, "add up|cut"),
         ({"counts": "?5\n", "size": [7, 9]}, "no code"),
         ({"counts": "o" * 7 + "O", "size": [7, 9]}, "cut"),
     ],
@@ -206,11 +190,10 @@ def box(x0, y0, x1, y1):
 
 
 def crowd_rle(height, width, rows):
-    mask = np.zeros((height, width), np.uint8)
-    mask[rows] = 1
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flat]))).tolist()
-    return {"counts": np.diff([0, *edges, flat.size]).tolist(), "size": [height, width]}
+    """Run lengths, down the columns, of a band of rows across a picture."""
+    above, inside, below = rows.start, rows.stop - rows.start, height - rows.stop
+    runs = [above, inside] + [below + above, inside] * (width - 1) + [below]
+    return {"counts": runs, "size": [height, width]}
 
 
 def write_persons(raw, entries, split="val2017"):
@@ -228,19 +211,13 @@ def write_persons(raw, entries, split="val2017"):
             annotations.append(annotation)
     categories = [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    file = raw / f"annotations/instances_{split}.json"
-    file.write_text(json.dumps(content))
-    return file
+    (raw / f"annotations/instances_{split}.json").write_text(json.dumps(content))
 
 
 def prepare_persons(tmp_path, **more):
     settings = {"name": "p", "splits": ["val2017"]} | more
     coco.prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
     return load_prepared(tmp_path / "out", verify=True)
-
-
-def ids_of(tmp_path, **rules):
-    return [int(i) for i in prepare_persons(tmp_path, **rules).index["id"]]
 
 
 def test_persons_only_selected_and_rescaled(tmp_path):
@@ -263,7 +240,7 @@ def test_persons_only_selected_and_rescaled(tmp_path):
         ({"images": 1, "max_person_share": 0.3}, [4]),
         ({"images": 9, "min_person_share": 0.3}, [1, 2, 3]),  # never below what is set
     ):
-        assert ids_of(tmp_path, **rules) == expected, rules
+        assert prepare_persons(tmp_path, **rules).index["id"].astype(int).tolist() == expected
     with pytest.raises(DataError, match="no image"):
         prepare_persons(tmp_path, min_person_share=0.6, max_person_share=0.7)
     prepared = prepare_persons(tmp_path, shorter_side=300)
@@ -277,31 +254,23 @@ def test_persons_only_selected_and_rescaled(tmp_path):
     assert half.meta.parameters["min_person_share"] == 0.0
     assert half.meta.parameters["chosen"] == {"min_person_share": 0.2, "images": 2}
     assert "min_person_share 0.2 was chosen because 2 images" in half.meta.notes[1]
-    shares = coco.scan_coco_persons(tmp_path / "raw", ["val2017"])
-    assert shares["person_share"].tolist() == [1, 0.5, 0.5, 0.1]
 
 
 def test_crowd_rules(tmp_path):
     crowd = (1, crowd_rle(20, 30, slice(0, 10)), 1)
-    write_persons(
-        tmp_path / "raw",
-        [
-            (1, (20, 30), [(1, box(0, 5, 30, 15), 0), crowd]),
-            (2, (20, 30), [crowd]),
-            (3, (20, 30), [(1, box(0, 0, 30, 1), 0)]),
-        ],
-    )
-    ignored = prepare_persons(tmp_path, crowd="ignore")
-    assert [int(i) for i in ignored.index["id"]] == [1, 3]  # a crowd alone shows no person
-    assert ignored.label(0)[:, 0].tolist() == [255] * 5 + [1] * 10 + [0] * 5
-    person = prepare_persons(tmp_path, crowd="person")
-    assert [int(i) for i in person.index["id"]] == [1, 2, 3]
-    assert person.label(0)[:, 0].tolist() == [1] * 15 + [0] * 5
-    assert ids_of(tmp_path, crowd="exclude") == [3]
-    table = coco.scan_coco_persons(tmp_path / "raw", ["val2017"])
-    expected = {"ignore": [0.05, 0.5], "person": [0.05, 0.5, 0.75], "exclude": [0.05]}
-    for rule, shares in expected.items():
-        np.testing.assert_allclose(coco.shares_kept(table, crowd=rule), shares)
+    band, line = (1, box(0, 5, 30, 15), 0), (1, box(0, 0, 30, 1), 0)
+    people = enumerate(([band, crowd], [crowd], [line]), start=1)
+    write_persons(tmp_path / "raw", [(i, (20, 30), shapes) for i, shapes in people])
+    lone = [1] + [0] * 19
+    for rule, ids, first_column in (
+        ("ignore", [1, 3], [255] * 5 + [1] * 10 + [0] * 5),  # a crowd alone shows no person
+        ("person", [1, 2, 3], [1] * 15 + [0] * 5),
+        ("exclude", [3], lone),
+    ):
+        prepared = prepare_persons(tmp_path, crowd=rule)
+        assert prepared.index["id"].astype(int).tolist() == ids
+        assert prepared.label(0)[:, 0].tolist() == first_column
+        assert prepared.label(len(ids) - 1)[:, 0].tolist() == lone
 
 
 def test_of_thresholds_as_near_the_roundest_is_taken():
@@ -319,6 +288,5 @@ def test_an_image_of_both_splits_is_an_error_or_left_out_once(tmp_path):
     with pytest.raises(DataError, match="id '000000000002' occurs twice. Rename or remove one"):
         prepare_persons(tmp_path, splits=coco.SPLITS)
     prepared = prepare_persons(tmp_path, splits=coco.SPLITS, on_bad_input="skip")
-    assert [int(i) for i in prepared.index["id"]] == [1, 2, 3]
+    assert prepared.index["id"].astype(int).tolist() == [1, 2, 3]
     assert prepared.index["split"].tolist() == ["train2017", "train2017", "val2017"]
-    assert prepared.meta.n_skipped == 1

@@ -17,6 +17,7 @@ import pytest
 import tifffile
 from PIL import Image
 from test_coco import box, crowd_rle, write_persons, write_stuff
+from test_folder import write_folder
 from test_potsdam import write_tile
 
 from infoseg.data.coco import LISTS, prepare_coco_persons, prepare_coco_stuff
@@ -42,29 +43,17 @@ IMAGE, LABELS = "images/b.png", "labels/b.png"
 def write_people(raw):
     crowd = crowd_rle(20, 30, slice(3, 9))
     compressed = crowd | {"counts": "l1l`0"}  # 60, then 540
-    entries = [
-        (1, (20, 30), [(1, box(0, 0, 9, 9), 0)]),
-        (2, (20, 30), [(1, box(2, 2, 20, 9), 0), (1, crowd, 1)]),
-        (3, (20, 30), [(1, compressed, 0)]),
-    ]
-    write_persons(raw, entries)
+    people = (
+        [(1, box(0, 0, 9, 9), 0)],
+        [(1, box(2, 2, 20, 9), 0), (1, crowd, 1)],
+        [(1, compressed, 0)],
+    )
+    write_persons(raw, [(i, (20, 30), shapes) for i, shapes in enumerate(people, start=1)])
 
 
 def write_tiles(raw):
     for row in (2, 3, 4):
         write_tile(raw, row, 10)
-
-
-def write_folder(raw):
-    random = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (raw / name).mkdir(parents=True)
-    for name in "abc":
-        pixels = random.integers(0, 256, (6, 9, 3), np.uint8)
-        Image.fromarray(pixels).save(raw / f"images/{name}.png")
-        labels = random.choice(np.array([0, 1, 255], np.uint8), (6, 9))
-        Image.fromarray(labels).save(raw / f"labels/{name}.png")
-    (raw / "dataset.json").write_text('{"labels": {"classes": ["sky", "road"]}}')
 
 
 SETS = {
@@ -78,10 +67,6 @@ SETS = {
 }
 
 # --- Ways to damage a file -----------------------------------------------------------------------
-
-
-def cut(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
 
 
 def remove(file):
@@ -113,8 +98,8 @@ def pixel(value):
     return damage
 
 
-def tiff(*shape, dtype=np.uint8):
-    return lambda file: tifffile.imwrite(file, np.zeros(shape, dtype), photometric="rgb")
+def tiff(*shape):
+    return lambda file: tifffile.imwrite(file, np.zeros(shape, np.uint8), photometric="rgb")
 
 
 def edit(change):
@@ -134,6 +119,10 @@ def image(**more):
 
 def segment(annotation, segmentation):
     return edit(lambda c: c["annotations"][annotation].update(segmentation=segmentation))
+
+
+def respelled(spell):
+    return lambda file: file.write_bytes(spell(file.read_bytes()))
 
 
 def from_one(file):
@@ -166,6 +155,7 @@ def copied_to(name):
 # --- The damages ----------------------------------------------------------------------------------
 
 html = write("<html>404 Not Found</html>")
+cut = respelled(lambda content: content[: len(content) * 2 // 3])
 CUT = "cannot be decoded (…). Replace the file by an intact copy, or leave it out with on_bad_input"
 NO_PICTURE = "is not a picture in a format that is read here. Replace the file by an intact copy"
 NOT_FOUND = "not found. Put it there, or leave it out with on_bad_input=skip"
@@ -188,14 +178,12 @@ ONE = {
         (PHOTO, write(""), NO_PICTURE),
         (PHOTO, html, NO_PICTURE),
         (PHOTO, remove, NOT_FOUND),
-        (PHOTO, to_folder, "cannot be read (…). Check its permissions and disk"),
         (MAP, cut, CUT),
         (MAP, remove, NOT_FOUND),
         (MAP, picture("L", (40, 29)), SIZE),
         (MAP, picture("RGB", (40, 30)), LABEL_TYPE),
         (MAP, picture("I;16", (40, 30)), LABEL_TYPE),
         (MAP, pixel(182), "value 182 at row 3, column 4 is none of the 182 classes. Use 0-181"),
-        (MAP, pixel(254), "value 254 at row 3, column 4 is none of the 182 classes. Use 0-181"),
     ],
     "COCO-Persons": [
         (PERSON_PHOTO, remove, NOT_FOUND),
@@ -215,20 +203,15 @@ ONE = {
         (TILE, html, "has no infrared band. Use TIFFs"),
         (TILE, tiff(8, 10, 4), "is 10 x 8 pixels; grid * crop asks for 8. Use an original tile"),
         (TILE, tiff(8, 8, 3), "has no infrared band. Use TIFFs of four bands"),
-        (TILE, tiff(8, 8, 4, dtype=np.float32), NO_PICTURE),
         (TILE, remove, "there is no RGBIR tile for this label. Add the tile", LABEL),
         (LABEL, remove, NO_LABEL, TILE),
         (LABEL, tiff(6, 8, 3), "is 8 x 6 pixels, its image is 8 x 8. Replace the file"),
         (LABEL, pixel((128, 0, 0)), f"colour (128, 0, 0) at row 3, column 4 {COLOUR}"),
-        (LABEL, pixel((0, 0, 0)), f"colour (0, 0, 0) at row 3, column 4 {COLOUR}"),
         (ALL_LABEL, overlay, COLOUR),
     ],
     "folder": [
-        (IMAGE, cut, CUT),
-        (LABELS, cut, CUT),
         (LABELS, pixel(2), "value 2 at row 3, column 4 is none of the 2 classes. Use 0-1, and 255"),
         (LABELS, from_one, "value 2 at … Use 0-1, and 255 … these seem to count from 1"),
-        (LABELS, picture("I;16", (9, 6)), LABEL_TYPE),
         (IMAGE, misname, "has a name that is not UTF-8. Rename it", "images/b\udce9.png"),
         (IMAGE, remove, "there is no picture for this label map. Remove the label map, or", LABELS),
     ],
@@ -260,28 +243,20 @@ ALL = {
          "the same tile is there twice, also as … Remove one of the two"),
     ],
     "folder": [
-        ("images", remove, "holds no file ending in … Put some there", "."),
         ("labels", remove, "folder not found. Create it, or check the path"),
-        ("images", to_folder, "holds no file ending in "),
+        ("images", to_folder, "holds no file ending in … Put some there"),
         (IMAGE, copied_to("images/b.jpg"), "has the same name as b.jpg. Rename one of the two"),
         *(("dataset.json", write(content), NO_CLASSES)
-          for content in ("{", "[]", '{"labels": {}}', '{"labels": {"classes": {"1": "sky"}}}')),
+          for content in ("{", "[]", '{"labels": {"classes": {"1": "sky"}}}')),
     ],
 }  # fmt: skip
 
 
-def respelled(spell):
-    return lambda file: file.write_bytes(spell(file.read_bytes()))
-
-
 HARMLESS = [
     ("COCO-Stuff", PHOTO, lambda file: Image.open(file).copy().save(file, format="png")),
-    ("COCO-Stuff", PHOTO, respelled(lambda content: content + b"\0\0")),
-    ("COCO-Stuff", VAL_LIST, respelled(lambda text: b"\xef\xbb\xbf\n" + text.rstrip())),
-    ("COCO-Stuff", VAL_LIST, respelled(lambda text: text.replace(b"\n", b"\r\n\r\n"))),
+    ("COCO-Stuff", VAL_LIST, respelled(lambda t: b"\xef\xbb\xbf" + t.replace(b"\n", b"\r\n"))),
     ("COCO-Persons", JSON, edit(lambda c: c["images"].append(c["images"][1]))),
     ("COCO-Persons", JSON, image(file_name="../a\\000000000002.jpg")),
-    ("folder", IMAGE, lambda file: (file.parent / "notes.txt").touch()),
 ]
 
 
@@ -292,10 +267,10 @@ def cases(table):
 
 def images_of(out):
     prepared = load_prepared(out, verify=True)
-    rows = enumerate(prepared.index[["id", "split"]].itertuples(index=False))
+    rows = prepared.index[["id", "split"]].itertuples(index=False)
     return {
         image_id: (split, prepared.image(i).tobytes(), prepared.label(i).tobytes())
-        for i, (image_id, split) in rows
+        for i, (image_id, split) in enumerate(rows)
     }
 
 
@@ -304,24 +279,20 @@ def undamaged(tmp_path_factory):
     """Raw files of every data set and the images they give."""
     sets = {}
     for data, (write_raw, prepare) in SETS.items():
-        at = tmp_path_factory.mktemp("undamaged")
-        write_raw(at / "raw")
-        prepare(at / "raw", at / "out")
-        sets[data] = at / "raw", images_of(at / "out")
+        folder = tmp_path_factory.mktemp("undamaged")
+        write_raw(folder / "raw")
+        prepare(folder / "raw", folder / "out")
+        sets[data] = folder / "raw", images_of(folder / "out")
     return sets
 
 
 @pytest.fixture
-def damaged(tmp_path, undamaged):
-    """damaged(data, file, damage): a function that prepares a damaged copy; the intact images."""
-
-    def make(data, file, damage):
-        whole, images = undamaged[data]
-        shutil.copytree(whole, tmp_path / "raw")
-        damage(tmp_path / "raw" / file)
-        return partial(SETS[data][1], tmp_path / "raw", tmp_path / "out"), images
-
-    return make
+def damaged(tmp_path, undamaged, data, file, damage):
+    """A function that prepares a damaged copy; and the intact images."""
+    whole, images = undamaged[data]
+    shutil.copytree(whole, tmp_path / "raw")
+    damage(tmp_path / "raw" / file)
+    return partial(SETS[data][1], tmp_path / "raw", tmp_path / "out"), images
 
 
 def refused(tmp_path, prepare, file, says, **more):
@@ -337,8 +308,8 @@ def refused(tmp_path, prepare, file, says, **more):
 
 
 @pytest.mark.parametrize(("data", "file", "damage", "says", "names"), cases(ONE))
-def test_damage_to_one_image(tmp_path, damaged, caplog, data, file, damage, says, names):
-    prepare, images = damaged(data, file, damage)
+def test_damage_to_one_image(tmp_path, damaged, caplog, says, names):
+    prepare, images = damaged
     error = refused(tmp_path, prepare, names, says)
     prepare(on_bad_input="skip")
     left = images_of(tmp_path / "out")
@@ -351,14 +322,14 @@ def test_damage_to_one_image(tmp_path, damaged, caplog, data, file, damage, says
 
 
 @pytest.mark.parametrize(("data", "file", "damage", "says", "names"), cases(ALL))
-def test_damage_to_the_data_set(tmp_path, damaged, data, file, damage, says, names):
-    prepare, _ = damaged(data, file, damage)
+def test_damage_to_the_data_set(tmp_path, damaged, says, names):
+    prepare, _ = damaged
     for choice in ("error", "skip"):
         refused(tmp_path, prepare, names, says, on_bad_input=choice)
 
 
-@pytest.mark.parametrize(("data", "file", "change"), HARMLESS)
-def test_what_does_no_harm_changes_nothing(tmp_path, damaged, data, file, change):
-    prepare, images = damaged(data, file, change)
+@pytest.mark.parametrize(("data", "file", "damage"), HARMLESS)
+def test_what_does_no_harm_changes_nothing(tmp_path, damaged):
+    prepare, images = damaged
     prepare()
     assert images_of(tmp_path / "out") == images

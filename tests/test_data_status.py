@@ -1,17 +1,22 @@
-"""`infoseg data`: a line for every source and data set, and the exit status."""
+"""`infoseg data`: a line for every source and data set; and a reader for every kind of data set."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 from helpers import ROOT, one_data_set, random_images
 
 from infoseg.cli_data import run_with_project
+from infoseg.data.ingest import Options
+from infoseg.data.prepare import readers
 from infoseg.data.store import PreparedWriter
 from infoseg.runs import Project
-from infoseg.settings import parse_params
+from infoseg.settings import KINDS, DatasetParams, parse_params
 
 NAME = "coco_stuff3"
 COMMAND = f"run `infoseg prepare {NAME} --profile tiny`"
@@ -29,16 +34,13 @@ def project(tmp_path) -> Project:
 def write(project: Project, classes: int = 3, side: int = 144, **changes) -> None:
     """Prepared arrays as the project's settings, but for the changes, would make them."""
     images, labels = random_images(4, size=side, classes=2)
-    labels[0][:], labels[1][:], labels[2][:] = 255, 0, 1
+    labels[0][:], labels[1][:], labels[2][:], labels[3] = 255, 0, 1, None
     with PreparedWriter(
-        project.prepared(NAME),
-        name=NAME,
-        channels=3,
+        project.prepared(NAME), name=NAME, channels=3, notes=["a note"],
         classes=[f"class{i}" for i in range(classes)],
         parameters=project.params.datasets[NAME].model_dump() | changes,
-        notes=["a note"],
-    ) as writer:
-        for i, (image, label) in enumerate(zip(images, [*labels[:3], None], strict=True)):
+    ) as writer:  # fmt: skip
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             writer.add(f"image{i}", image, label, "train")
         writer.skip("images/two.jpg", "cannot be decoded")
 
@@ -83,19 +85,32 @@ def test_data_made_for_other_settings_are_outdated(project, capsys, changes, rea
     assert code == 1 and re.fullmatch(f"{NAME}: outdated, {reason}", line)
 
 
-DAMAGES = {
-    "flip": lambda file: file.write_bytes(b"?" + file.read_bytes()[1:]),
-    "cut": lambda file: file.write_bytes(file.read_bytes()[:-3]),
-    "missing": lambda file: file.unlink(),
-    "folder": lambda file: (file.unlink(), file.mkdir()),
-}
+DAMAGES = {"flip": lambda content: b"?" + content[1:], "cut": lambda content: content[:-3]}
 
 
 @pytest.mark.parametrize("name", ["images.bin", "labels.bin", "index.csv", "meta.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [*DAMAGES, "missing"])
 def test_a_damaged_file_is_named(project, capsys, name, damage):
     write(project)
     file = project.prepared(NAME) / name
-    DAMAGES[damage](file)
+    content = file.read_bytes()
+    file.unlink()
+    if damage in DAMAGES:
+        file.write_bytes(DAMAGES[damage](content))
     code, [_, line] = status(project, capsys)
     assert code == 1 and line.startswith(f"{NAME}: damaged, {file}: ") and COMMAND in line
+
+
+# ---- kinds of data sets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_takes_the_settings_of_its_kind(kind):
+    settings = KINDS[kind].model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
+    taken = inspect.signature(readers()[kind]).parameters.keys() | Options.__annotations__.keys()
+    assert settings | {"superpixels", "on_bad_input"} <= taken
+
+
+def test_what_only_looks_at_data_loads_no_decoder():
+    code = "import sys, infoseg.data.prepare; print({'cv2', 'PIL', 'pycocotools'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

@@ -1,57 +1,80 @@
-"""A folder of one's own: mixed formats and sizes, optional labels; faults are in test_damage."""
+"""A folder of one's own, the photographs of the repository, and groups of pictures alike.
+
+Faults are in test_damage.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from helpers import CPU, ROOT, Columns, training
 from PIL import Image
 from test_archives import pack_folder
 
+from infoseg.data.batches import DeviceData
 from infoseg.data.folder import prepare_folder
+from infoseg.data.prepare import list_files, make_raw
 from infoseg.data.store import load_prepared
+from infoseg.diagnostics import halves
 from infoseg.errors import DataError
+from infoseg.runs import Project
+from infoseg.settings import LocalSource
+from infoseg.views import Sees
+
+#: The CRC-32 of "beach" is even, that of "lake" odd; of the pictures' names only d's is even.
+GROUPS = {"a": "beach", "b": "beach", "c": "lake", "d": "lake"}
+
+
+def save(file, pixels, **more):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file, format="png", **more)
+
+
+def describe(raw, **more):
+    content = {"labels": {"classes": {"0": "sky", "1": "road"}}, "ignore_index": 255} | more
+    (raw / "dataset.json").write_text(json.dumps(content))
+
+
+def write_folder(raw, sizes=((6, 9), (6, 9), (6, 9)), names=("a.png", "b.png", "c.png")):
+    """Write pictures of (height, width), each with a label map of sky 0, road 1 and 255."""
+    random = np.random.default_rng(0)
+    for name, size in zip(names, sizes, strict=True):
+        save(raw / "images" / name, random.integers(0, 256, (*size, 3), np.uint8))
+        labels = random.choice(np.array([0, 1, 255], np.uint8), size)
+        save(raw / "labels" / name.lower(), labels)
+    describe(raw)
 
 
 @pytest.fixture
 def raw(tmp_path):
-    """Three pictures, two of them labelled with sky 0 and road 1."""
-    random = np.random.default_rng(0)
+    """Three pictures, two of them labelled."""
     folder = tmp_path / "raw"
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True)
-    for name, size in (("b.png", (6, 9)), ("a.PNG", (5, 4)), ("c.png", (7, 7))):
-        pixels = random.integers(0, 256, (*size, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / name, format="png")
-    for name, size in (("b.png", (6, 9)), ("a.png", (5, 4))):
-        labels = random.choice(np.array([0, 1, 255], np.uint8), size)
-        Image.fromarray(labels).save(folder / "labels" / name)
-    (folder / "dataset.json").write_text(
-        json.dumps({"labels": {"classes": {"0": "sky", "1": "road"}}, "ignore_index": 255})
-    )
+    write_folder(folder, [(6, 9), (5, 4), (7, 7)], ["b.png", "a.PNG", "c.png"])
+    (folder / "labels/c.png").unlink()
     return folder
 
 
 def prepare(raw, **more):
-    prepare_folder(raw, raw.parent / "out", **({"name": "f", "labels": "labels"} | more))
-    return load_prepared(raw.parent / "out", verify=True)
-
-
-def pixels_of(file):
-    with Image.open(file) as picture:
-        return np.asarray(picture)
+    out = raw.parent / "out"
+    prepare_folder(raw, out, **({"name": "f", "labels": "labels"} | more))
+    return load_prepared(out, verify=True)
 
 
 def test_mixed_sizes_with_and_without_labels(raw):
     prepared = prepare(raw)
     assert list(prepared.index["id"]) == ["a", "b", "c"]
     assert prepared.index["labelled"].tolist() == [True, True, False]
+    assert prepared.index["group"].tolist() == [""] * 3
     for i, (picture, labels) in enumerate([("a.PNG", "a.png"), ("b.png", "b.png")]):
-        np.testing.assert_array_equal(prepared.image(i), pixels_of(raw / "images" / picture))
-        np.testing.assert_array_equal(prepared.label(i), pixels_of(raw / "labels" / labels))
+        for array, file in (
+            (prepared.image, f"images/{picture}"),
+            (prepared.label, f"labels/{labels}"),
+        ):
+            np.testing.assert_array_equal(array(i), np.asarray(Image.open(raw / file)))
     assert (prepared.label(2) == 255).all()
     assert prepared.meta.classes == ["sky", "road"]
     assert list(prepared.meta.sources) == ["dataset.json"]
@@ -65,13 +88,17 @@ def test_without_labels_and_without_a_description(raw):
 
 
 def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):
-    images = [image.copy() for image in map(prepare(raw).image, range(3))]
-    archive = pack_folder(tmp_path / "zipped/own.zip", raw)
-    assert prepare(archive).meta == prepare(raw).meta
-    prepared = prepare(raw / "images", labels=str(raw / "labels"))
-    assert prepared.meta.classes == ["sky", "road"]
-    for i, image in enumerate(images):
-        np.testing.assert_array_equal(prepared.image(i), image)
+    expected = prepare(raw).meta
+    archive = pack_folder(tmp_path / "own.zip", raw)
+    make_raw(LocalSource(kind="local", path=str(archive)), archive)
+    [row] = list_files(archive)
+    assert (row["file"], row["bytes"]) == ("own.zip", archive.stat().st_size)
+    assert prepare(archive).meta == expected
+    flat = prepare(raw / "images", labels=str(raw / "labels")).meta
+    assert (flat.classes, flat.files) == (expected.classes, expected.files)
+    archive.write_bytes(archive.read_bytes()[:-9])  # half-copied
+    with pytest.raises(DataError, match=r"own\.zip: is not a whole zip archive"):
+        prepare(archive, on_bad_input="skip")
 
 
 def test_a_picture_is_turned_upright(raw):
@@ -79,7 +106,7 @@ def test_a_picture_is_turned_upright(raw):
     pixels[0] = 200  # first row bright
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to show
-    Image.fromarray(pixels).save(raw / "images/z.png", exif=exif)
+    save(raw / "images/z.png", pixels, exif=exif)
     upright = prepare(raw).image(3)
     assert upright.shape == (6, 4, 3)
     assert (upright[:, 3] == 200).all() and (upright[:, :3] == 0).all()
@@ -88,10 +115,8 @@ def test_a_picture_is_turned_upright(raw):
 def test_shorter_side_averages_and_never_enlarges(raw):
     pixels = np.zeros((8, 12, 3), np.uint8)
     pixels[:, ::2] = 100
-    Image.fromarray(pixels).save(raw / "images/d.png")
-    labels = np.zeros((8, 12), np.uint8)
-    labels[:4] = 1
-    Image.fromarray(labels).save(raw / "labels/d.png")
+    save(raw / "images/d.png", pixels)
+    save(raw / "labels/d.png", np.repeat([1, 0], 4)[:, None].repeat(12, 1).astype(np.uint8))
     prepared = prepare(raw, shorter_side=4)
     assert [prepared.image(i).shape[:2] for i in range(4)] == [(5, 4), (4, 6), (4, 4), (4, 6)]
     assert (prepared.image(3) == 50).all()
@@ -99,15 +124,64 @@ def test_shorter_side_averages_and_never_enlarges(raw):
     assert prepare(raw, shorter_side=100).image(0).shape == (5, 4, 3)
 
 
-def test_four_bands(raw):
-    shutil.rmtree(raw / "images")
-    (raw / "images").mkdir()
+def test_four_bands(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
-    tifffile.imwrite(raw / "images/t.tif", pixels, photometric="rgb")
-    np.testing.assert_array_equal(prepare(raw, labels=None, channels=4).image(0), pixels)
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw/t.tif", pixels, photometric="rgb")
+    prepared = prepare(tmp_path / "raw", labels=None, channels=4)
+    np.testing.assert_array_equal(prepared.image(0), pixels)
 
 
-def test_a_picture_that_is_too_large_is_refused_by_its_header(raw):
+def test_a_picture_that_is_too_large(raw):
     (raw / "images/b.png").write_bytes(b"P6 30000 30000 255\n")
     with pytest.raises(DataError, match=r"b\.png: is 30,000 x 30,000 pixels.*Cut it"):
         prepare(raw)
+
+
+# ---- groups, and the photographs of the repository -----------------------------------------------
+
+
+def test_groups_reach_the_halves_of_an_evaluation(tmp_path):
+    write_folder(tmp_path / "raw", [(32, 40)] * 4, [f"{name}.png" for name in GROUPS])
+    describe(tmp_path / "raw", groups=GROUPS)
+    prepared = prepare(tmp_path / "raw")
+    assert dict(zip(prepared.index["id"], prepared.index["group"], strict=True)) == GROUPS
+    data = DeviceData(prepared, 32, CPU, Sees())
+    project = SimpleNamespace(params=SimpleNamespace(training=training()))
+    measured = Project.measured(project, Columns("column"), data)
+    assert halves(list(GROUPS)).sum() == 1
+    counts = {half: part["images"] for half, part in measured["halves"].items()}
+    assert counts == {"chosen": 2, "reported": 2}
+
+
+def test_groups_that_do_not_name_every_picture_once(raw):
+    for groups, message in (
+        ({"a": "1", "b": "1"}, "'c' is missing"),
+        ({"a": "1", "b": "1", "c": "2", "e": "2"}, "'e' is no picture"),
+        ({"a": "1", "b": "1", "c": 2}, "TypeError"),
+    ):
+        describe(raw, groups=groups)
+        with pytest.raises(DataError, match=rf'dataset\.json: .*{message}.*Expected "groups"'):
+            prepare(raw, on_bad_input="skip")
+    assert not (raw.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "pictures", "groups"),
+    [
+        ("outdoor", ["sky", "vegetation", "road"], 326, 59),
+        ("coast", ["water", "wet or shallow", "dry land"], 936, 155),
+    ],
+)
+def test_the_photographs_of_the_repository(tmp_path, name, classes, pictures, groups):
+    out = tmp_path / "out"
+    prepare_folder(ROOT / f"data/photographs/{name}.zip", out, name=name, labels="labels")
+    prepared = load_prepared(out)
+    index = prepared.index
+    assert prepared.meta.classes == classes and len(index) == pictures
+    assert set(index[["height", "width"]].min(axis=1)) == {96}
+    assert index["group"].nunique() == groups
+    chosen = halves(index["id"], index["group"])
+    assert 0.4 < chosen.mean() < 0.6
+    assert not set(index["group"][chosen]) & set(index["group"][~chosen])
+    assert min(prepared.meta.class_pixels) > 0.1 * sum(prepared.meta.class_pixels)

@@ -10,6 +10,8 @@ import copy
 import io
 import json
 import tempfile
+import zlib
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,23 +20,21 @@ import pytest
 import tifffile
 import yaml
 from helpers import one_data_set
+from http_server import make_zip
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
+from test_damage import JSON, LABEL, MAP, PHOTO, SETS, TILE, VAL_LIST
 
-from infoseg.data.coco import decode_counts, mask_of, person_masks, read_id_list, read_photos
-from infoseg.data.folder import prepare_folder
+from infoseg.data.archives import files_below, places, read_bytes
 from infoseg.data.pictures import has_infrared, picture_size, read_labels, read_picture
-from infoseg.data.potsdam import COLOURS, colours_to_classes
-from infoseg.errors import InfosegError, ParamsError
+from infoseg.errors import InfosegError
 from infoseg.settings import load_params
-
-HEIGHT, WIDTH = 7, 9
 
 # ---- noise, and changes to what is valid ---------------------------------------------------------
 
 NUMBERS = st.integers(-3, 70) | st.sampled_from([2**31, 2**63, 2**64, 10**400]) | st.floats()
+NOT_YET = st.sampled_from([True] * 4 + [False])
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=5)
 NOISE = st.recursive(
     SCALARS,
@@ -45,31 +45,23 @@ NOISE = st.recursive(
 
 @st.composite
 def changed(draw, valid):
-    """A tree of lists and dictionaries of which up to 3 nodes were replaced, removed or doubled."""
-    tree = copy.deepcopy(draw(valid) if isinstance(valid, st.SearchStrategy) else valid)
-    for _ in range(draw(st.integers(0, 3))):
-        parent, key, node = None, None, tree
-        while isinstance(node, list | dict) and node and draw(st.integers(0, 4)):
-            keys = list(node) if isinstance(node, dict) else range(len(node))
-            parent, key = node, draw(st.sampled_from(keys))
-            node = parent[key]
-        change = draw(st.sampled_from(["replace", "remove", "double"]))
-        if parent is None:
-            continue
-        if change == "replace":
-            parent[key] = draw(NOISE)
-        elif change == "remove":
-            del parent[key]
-        elif isinstance(parent, list):
-            parent.insert(key, node)
-        else:
-            parent[draw(st.text(max_size=5))] = node
+    """A tree of lists and dictionaries of which up to 3 nodes were replaced."""
+    tree = copy.deepcopy(valid)
+    for _ in range(draw(st.integers(0, 3)) if tree else 0):
+        node, child = None, tree
+        while node is None or (isinstance(child, list | dict) and child and draw(NOT_YET)):
+            node = child
+            key = draw(st.sampled_from([*node] if isinstance(node, dict) else range(len(node))))
+            child = node[key]
+        node[key] = draw(NOISE)
     return tree
 
 
 @st.composite
 def damaged(draw, valid):
-    """Bytes of which up to 3 pieces were cut out, overwritten or added, or the end cut off."""
+    """Bytes of which up to 3 pieces were cut out, overwritten or added; or noise."""
+    if not draw(st.integers(0, 9)):
+        return draw(st.binary(max_size=60))
     content = bytearray(draw(valid) if isinstance(valid, st.SearchStrategy) else valid)
     for _ in range(draw(st.integers(0, 3))):
         start, length = draw(st.integers(0, len(content))), draw(st.integers(0, 12) | st.just(9999))
@@ -84,79 +76,76 @@ def file_of(content, name):
         yield Path(folder, name)
 
 
-# ---- Potsdam's colours, COCO's masks, annotations and lists --------------------------------------
-
-
-@st.composite
-def label_colours(draw):
-    classes = draw(arrays(np.uint8, (4, 5), elements=st.integers(0, 5)))
-    colours = np.array(COLOURS, np.uint8)[classes] * np.uint8(255)
-    noise = draw(arrays(np.uint8, colours.shape, fill=st.just(0)))
-    return colours ^ noise, draw(st.integers(0, 127))
-
-
-def read_colours(case):
-    colours, tolerance = case
-    labels, inexact = colours_to_classes(colours, Path("label.tif"), tolerance)
-    assert labels.shape == colours.shape[:2] and 0 <= inexact <= labels.size
-    nearest = np.array(COLOURS, np.uint8)[labels] * 255
-    assert (np.abs(nearest - colours.astype(int)) <= tolerance).all()
-
-
-CORNERS = st.lists(st.floats(-3, 12), min_size=6, max_size=16)
-#: Run lengths that add up, and the compressed 1, 2, 30, 30.
-RUNS = st.lists(st.integers(0, HEIGHT * WIDTH), max_size=8).map(
-    lambda cuts: np.diff([0, *sorted(cuts), HEIGHT * WIDTH]).tolist()
-)
-COMPRESSED = damaged(b"12n0l0").map(lambda text: text.decode("latin-1"))
-RLE = st.fixed_dictionaries({"counts": RUNS | COMPRESSED, "size": st.just([HEIGHT, WIDTH])})
-
-
-def read_mask(segmentation):
-    mask = mask_of(segmentation, HEIGHT, WIDTH)
-    assert mask.shape == (HEIGHT, WIDTH) and mask.dtype == bool
-
-
-def read_counts(text):
-    assert all(isinstance(count, int) for count in decode_counts(text))
-
-
-@st.composite
-def instances(draw):
-    """An instances file of two images; changed in its values, then in its bytes."""
-    annotation = st.fixed_dictionaries(
-        {
-            "image_id": st.integers(1, 3),
-            "category_id": st.integers(0, 2),
-            "iscrowd": st.integers(0, 1),
-            "segmentation": st.lists(CORNERS, max_size=2) | RLE,
-        }
+def fails_with_errors_of_ours_alone(strategy, read, examples):
+    @seed(0)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],  # shrinking takes hundreds of inputs
+        suppress_health_check=list(HealthCheck),
     )
-    size = {"height": HEIGHT, "width": WIDTH}
-    content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg", **size} for i in (1, 2)],
-        "annotations": draw(st.lists(annotation, max_size=3)),
-        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}],
-    }
-    text = json.dumps(draw(changed(content))).encode()
-    return draw(damaged(text)) if draw(st.booleans()) else text
+    @given(strategy)
+    def check(value):
+        with contextlib.suppress(InfosegError):
+            read(value)
+
+    check()
 
 
-def read_instances(content):
-    with file_of(content, "instances_val2017.json") as file:
-        for photo in read_photos(file, "val2017"):
-            assert "/" not in photo.file_name and photo.file_name != ".."
-            with contextlib.suppress(InfosegError):
-                assert person_masks(photo, file)[0].shape == (photo.height, photo.width)
+# ---- files of a data set -------------------------------------------------------------------------
+
+COUNTS = damaged(b"l1l`0").map(lambda text: text.decode("latin-1")) | st.lists(NUMBERS)
+SEGMENTATIONS = (
+    st.lists(st.lists(st.floats(-3, 33), min_size=6, max_size=16), max_size=3)
+    | st.fixed_dictionaries({"counts": COUNTS, "size": st.just([20, 30])})
+    | NOISE
+)
 
 
-def read_list(content):
-    with file_of(content, "list.txt") as file:
-        ids = read_id_list(file)
-        assert len(set(ids)) == len(ids) and all(i.isdecimal() and i.isascii() for i in ids)
+def tree(valid):
+    return changed(json.loads(valid)).map(json.dumps).map(str.encode)
 
 
-# ---- pictures and folders ------------------------------------------------------------------------
+@st.composite
+def segmented(draw, valid):
+    content = json.loads(valid)
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = draw(SEGMENTATIONS)
+    return json.dumps(content).encode()
+
+
+#: A data set, one of its files, and what the file is replaced by.
+FILES = [
+    ("COCO-Stuff", PHOTO, damaged),
+    ("COCO-Stuff", MAP, damaged),
+    ("COCO-Stuff", VAL_LIST, damaged),
+    ("COCO-Persons", JSON, damaged),
+    # A height that is no number reaches a comparison of sizes when bad input is skipped.
+    ("COCO-Persons", JSON, tree),
+    ("COCO-Persons", JSON, segmented),
+    ("Potsdam", TILE, damaged),
+    ("Potsdam", LABEL, damaged),
+    ("folder", "dataset.json", damaged),
+    ("folder", "dataset.json", tree),
+]
+
+
+@pytest.mark.parametrize(("data", "name", "change"), FILES)
+def test_a_data_set_is_prepared_or_refused(tmp_path, data, name, change):
+    write_raw, prepare = SETS[data]
+    write_raw(tmp_path / "raw")
+    file = tmp_path / "raw" / name
+
+    def read(content):
+        file.write_bytes(content)
+        prepare(tmp_path / "raw", tmp_path / "out", on_bad_input="skip", threads=1)
+
+    fails_with_errors_of_ours_alone(change(file.read_bytes()), read, 50)
+    assert (tmp_path / "out/meta.json").is_file()  # some were prepared
+
+
+# ---- pictures and archives -----------------------------------------------------------------------
 
 
 def encoded():
@@ -165,14 +154,13 @@ def encoded():
     for ending in (".png", ".jpg"):
         yield cv2.imencode(ending, pixels[..., :3])[1].tobytes()
     yield cv2.imencode(".png", pixels[..., :3] * np.uint16(200))[1].tobytes()
-    for mode, compression in (("RGB", "tiff_lzw"), ("RGBX", "tiff_lzw"), ("L", "tiff_deflate")):
-        file, picture = io.BytesIO(), Image.frombytes("RGBX", (12, 16), pixels.tobytes())
-        picture = picture if mode == "RGBX" else picture.convert("RGB").convert(mode)
-        picture.save(file, "TIFF", compression=compression)
+    for picture in (Image.fromarray(pixels[..., :3]), Image.fromarray(pixels[..., 0])):
+        picture.save(file := io.BytesIO(), "TIFF", compression="tiff_lzw")
         yield file.getvalue()
     for kind in (np.uint8, np.uint16):
-        file = io.BytesIO()
-        tifffile.imwrite(file, pixels.astype(kind), photometric="rgb", extrasamples=[0])
+        tifffile.imwrite(
+            file := io.BytesIO(), pixels.astype(kind), photometric="rgb", extrasamples=[0]
+        )
         yield file.getvalue()
 
 
@@ -184,20 +172,19 @@ def read_any_picture(content):
         assert read_picture(file).dtype == np.uint8
 
 
-DESCRIPTION = {"ignore_index": 255, "labels": {"classes": {"0": "sky", "1": "ground"}}}
-TREES = changed(DESCRIPTION | {"groups": {"1": "a"}}) | NOISE
-DESCRIPTIONS = TREES.map(json.dumps).map(str.encode)
-PIXELS = cv2.imencode(".png", np.arange(16, dtype=np.uint8).reshape(4, 4) % 2)[1].tobytes()
+MEMBERS = {"a/1.jpg": b"abc" * 50, "a/2.jpg": bytes(range(256)), "b": b""}
 
 
-def read_folder(content):
-    with file_of(content, "dataset.json") as description:
-        folder = description.parent
-        for part in ("images", "labels"):
-            (folder / part).mkdir()
-            (folder / part / "1.png").write_bytes(PIXELS)
-        prepare_folder(folder, folder / "out", name="fuzz", labels="labels", threads=1)
-        assert (folder / "out" / "meta.json").is_file()
+def read_archive(content):
+    with file_of(content, "a.zip") as file:
+        [place] = places(file)
+        for member in files_below(place):
+            with contextlib.suppress(InfosegError):
+                member_content = read_bytes(member, 2**20)
+                # Unless the checksum was changed as well, it is the true content.
+                expected = MEMBERS.get(member.at, member_content)
+                if place.root.getinfo(member.at).CRC == zlib.crc32(expected):
+                    assert member_content == expected
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -213,53 +200,25 @@ PARAMS = (
     | damaged(YAML)
     | st.sampled_from(PIECES).map(lambda piece: YAML + b"\nmore: " + piece)
 )
-OVERRIDES = damaged(b"methods.infoseg.optimiser={steps: ${oc.env:HOME}}").map(
-    lambda override: override.decode("latin-1")
-)
+OVERRIDES = damaged(b"methods.infoseg.optimiser={steps: ${oc.env:HOME}}")
 
 
-def read_params(content, overrides=()):
-    with file_of(content, "params.yaml") as file, contextlib.suppress(ParamsError):
-        load_params(file.parent, overrides=list(overrides))
+def read_params(content, *overrides):
+    with file_of(content, "params.yaml") as file:
+        load_params(file.parent, overrides=[override.decode("latin-1") for override in overrides])
 
 
 # ---- all of them ---------------------------------------------------------------------------------
 
 #: Of a reader: its input, what reads it, and how many inputs are tried.
 READERS = {
-    "colours": (label_colours(), read_colours, 100),
-    "compressed run lengths": (COMPRESSED | st.text(), read_counts, 100),
-    "segmentation": (changed(st.lists(CORNERS, max_size=3) | RLE) | NOISE, read_mask, 100),
-    "instances file": (instances() | st.binary(max_size=60), read_instances, 100),
-    "id list": (damaged(b"000000000030\n25\r\n34\n") | st.binary(max_size=60), read_list, 100),
-    "picture": (damaged(st.sampled_from([*encoded()])) | st.binary(), read_any_picture, 100),
-    "dataset.json": (damaged(DESCRIPTIONS), read_folder, 100),
+    "picture": (damaged(st.sampled_from([*encoded()])), read_any_picture, 100),
+    "archive": (damaged(make_zip(MEMBERS)), read_archive, 100),
     "params.yaml": (PARAMS, read_params, 15),
-    "overrides": (OVERRIDES, lambda override: read_params(YAML, [override]), 15),
-}  # fmt: skip
+    "overrides": (OVERRIDES, partial(read_params, YAML), 15),
+}
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_fails_with_errors_of_ours_alone(reader):
-    strategy, read, examples = READERS[reader]
-    tried = []
-
-    @seed(0)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        # Shrinking takes hundreds of inputs.
-        phases=[Phase.generate, Phase.shrink][: 1 + (examples > 15)],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def check(value):
-        tried.append(value)
-        try:
-            read(value)
-        except InfosegError as error:
-            assert str(error)
-
-    check()
-    assert len(tried) >= examples // 2
+def test_a_reader_gives_a_result_or_an_error_of_ours(reader):
+    fails_with_errors_of_ours_alone(*READERS[reader])

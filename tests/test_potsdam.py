@@ -17,10 +17,8 @@ from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
 
-WHITE, BLUE, CYAN = (255, 255, 255), (0, 0, 255), (0, 255, 255)
-GREEN, YELLOW, RED = (0, 255, 0), (255, 255, 0), (255, 0, 0)
-ORDER = (WHITE, BLUE, CYAN, GREEN, YELLOW, RED)  # classes 0-5
-
+#: White, blue, cyan, green, yellow, red: classes 0-5.
+ORDER = ((255,) * 3, (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0))
 IMAGES, LABELS = "4_Ortho_RGBIR", "5_Labels_for_participants"
 
 
@@ -70,22 +68,18 @@ def test_three_classes_group_six(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(tolerance=st.integers(0, 127), seed=st.integers(0, 2**32 - 1), wrong=st.booleans())
-def test_colours_are_decoded_pixel_by_pixel(tolerance, seed, wrong):
+@given(tolerance=st.integers(0, 127), seed=st.integers(0, 2**32 - 1))
+def test_colours_are_decoded_pixel_by_pixel(tolerance, seed):
     random = np.random.default_rng(seed)
     classes = random.integers(0, 6, (9, 3))
     off = random.integers(0, tolerance + 1, (9, 3, 3)) * (random.random((9, 3, 1)) < 0.3)
     colours = np.abs(np.array(ORDER)[classes] - off).astype(np.uint8)
-    if wrong:
-        colours[7, 1] = (255, 0, 255)  # magenta is no class
-        with pytest.raises(DataError) as caught:
-            colours_to_classes(colours, Path("x.tif"), tolerance)
-        problem = "x.tif: colour (255, 0, 255) at row 7, column 1 is none of the six classes (1 su"
-        assert str(caught.value).startswith(problem)
-        return
     labels, inexact = colours_to_classes(colours, Path("x.tif"), tolerance)
     np.testing.assert_array_equal(labels, classes)
     assert inexact == off.any(axis=2).sum()
+    colours[7, 1] = (255, 0, 255)  # magenta is no class
+    with pytest.raises(DataError, match=r"^x\.tif: colour \(255, 0, 255\) at row 7, column 1 is "):
+        colours_to_classes(colours, Path("x.tif"), tolerance)
 
 
 def test_colours_slightly_off_are_rounded_and_counted(tmp_path):
@@ -102,26 +96,17 @@ def test_colours_slightly_off_are_rounded_and_counted(tmp_path):
         prepare(tmp_path, colour_tolerance=0)
 
 
-@pytest.mark.parametrize("packed", [(), (LABELS,), ("5_Labels_all",), (LABELS, "5_Labels_all")])
+@pytest.mark.parametrize("packed", [(), (LABELS,), (LABELS, "5_Labels_all")])
 def test_participants_labels_win_over_a_later_release(tmp_path, packed):
     raw = tmp_path / "raw"
     _, classes = write_tile(raw, 2, 10)
     (raw / "5_Labels_all").mkdir()
-    red = np.zeros((8, 8, 3), np.uint8) + np.array(RED, np.uint8)
+    red = np.full((8, 8, 3), ORDER[5], np.uint8)
     tifffile.imwrite(raw / "5_Labels_all/top_potsdam_2_10_label.tif", red)
     for name in packed:
         pack_folder(raw / f"{name}.zip", raw / name)
         shutil.rmtree(raw / name)
     np.testing.assert_array_equal(prepare(tmp_path).label(0), classes)
-
-
-def test_archives_give_the_same_bytes_as_folders_and_go_after_them(tmp_path):
-    write_tile(tmp_path / "raw", 2, 10)
-    meta = prepare(tmp_path).meta
-    for name in (IMAGES, LABELS):
-        pack_folder(tmp_path / f"packed/{name}.zip", tmp_path / "raw" / name)
-        (tmp_path / f"raw/{name}.zip").write_bytes((tmp_path / f"packed/{name}.zip").read_bytes())
-    assert prepare(tmp_path, "packed").meta == meta == prepare(tmp_path).meta
 
 
 @pytest.mark.parametrize("folder", [".", "Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR"])
@@ -136,23 +121,18 @@ def test_folders_and_spelling_do_not_matter(tmp_path, folder):
     assert prepared.index["id"][0] == "2_10_r00_c00"
 
 
-@pytest.mark.parametrize("form", ["planar", "zlib", "zlib planar", "lzw"])
-def test_compressed_and_planar_tiles(tmp_path, form):
+@pytest.mark.parametrize(
+    ("compression", "planar"), [(None, True), ("zlib", False), ("zlib", True), ("lzw", False)]
+)
+def test_compressed_and_planar_tiles(tmp_path, compression, planar):
     half, _ = write_tile(tmp_path / "raw", 2, 13)
     file = tmp_path / f"raw/{IMAGES}/top_potsdam_2_13_RGBIR.tif"
-    pixels, planar = tifffile.imread(file), "planar" in form
-    if form == "lzw":
+    pixels = tifffile.imread(file)
+    if compression == "lzw":
         Image.frombytes("RGBX", (8, 8), pixels.tobytes()).save(file, compression="tiff_lzw")
     else:
-        tifffile.imwrite(
-            file, np.moveaxis(pixels, 2, 0) if planar else pixels, photometric="rgb",
-            planarconfig="separate" if planar else "contig", extrasamples=["unspecified"],
-            compression="zlib" if "zlib" in form else None,
-        )  # fmt: skip
+        config = "separate" if planar else "contig"
+        pixels = np.moveaxis(pixels, 2, 0) if planar else pixels
+        how = {"photometric": "rgb", "extrasamples": ["unspecified"], "planarconfig": config}
+        tifffile.imwrite(file, pixels, compression=compression, **how)
     np.testing.assert_array_equal(prepare(tmp_path).image(0), half)
-    if form == "lzw":
-        content = file.read_bytes()
-        place = content.index(b"\x80")  # where LZW starts
-        file.write_bytes(content[:place] + bytes(40) + content[place + 40 :])
-        with pytest.raises(DataError, match="RGBIR.tif: cannot be decoded"):
-            prepare(tmp_path)

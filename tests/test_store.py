@@ -31,12 +31,16 @@ def make(path, images, **more):
     return load_prepared(path, verify=True)
 
 
-def picture(height, width, channels=3, value=7):
-    return np.full((height, width, channels), value, np.uint8)
+def picture(height, width, channels=3):
+    return np.full((height, width, channels), 7, np.uint8)
 
 
-def unlabelled(image_id, height=2, width=2):
-    return image_id, picture(height, width), None, "train"
+def unlabelled(image_id):
+    return image_id, picture(2, 2), None, "train"
+
+
+#: Ids that break a careless index, or that pandas would read as missing or as numbers.
+IDS = ["im,0", "NA", "000000000025", "", '"']
 
 
 @st.composite
@@ -49,8 +53,7 @@ def collections(draw):
         image = random.integers(0, 256, (*size, channels), np.uint8)
         labels = random.choice(np.array([0, 1, 255], np.uint8), size)
         split = draw(st.sampled_from(["train2017", "val2017"]))
-        # A comma must not break the index.
-        images.append((f"im,{i}", image, labels if draw(st.booleans()) else None, split))
+        images.append((IDS[i], image, labels if draw(st.booleans()) else None, split))
     return channels, images
 
 
@@ -61,6 +64,8 @@ def test_any_list_of_images_comes_back_as_it_went_in(case):
     with tempfile.TemporaryDirectory() as folder:
         prepared = make(Path(folder) / "set", images, channels=channels)
         assert len(prepared) == len(images)
+        with pytest.raises(ValueError):
+            prepared.image(0)[...] = 0  # a reader cannot change the data set
         for i, (image_id, image, labels, split) in enumerate(images):
             row = prepared.index.iloc[i]
             assert (row["id"], row["split"]) == (image_id, split)
@@ -87,17 +92,19 @@ def test_meta_counts_splits_sources_and_skips(tmp_path):
         opened.add("2", picture(2, 3), None, "val2017")
         opened.skip("images/3.jpg", "broken")
     meta = load_prepared(tmp_path / "set").meta.model_dump()
-    assert meta["splits"] == {
-        "train2017": {"images": 1, "labelled": 1},
-        "val2017": {"images": 1, "labelled": 0},
-    }
-    assert meta["sources"] == {
-        "curated/list.txt": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    }
-    assert meta["skipped"] == [{"file": "images/3.jpg", "reason": "broken"}]
-    assert meta["parameters"] == {"scale": 0.33, "superpixels": None}
-    assert (meta["n_skipped"], meta["notes"], meta["regions"]) == (1, ["reconstruction"], 0)
-    assert (meta["n_images"], meta["n_pixels"], meta["class_pixels"]) == (2, 12, [6, 0])
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    expected = {
+        "splits": {
+            "train2017": {"images": 1, "labelled": 1},
+            "val2017": {"images": 1, "labelled": 0},
+        },
+        "sources": {"curated/list.txt": sha256},
+        "skipped": [{"file": "images/3.jpg", "reason": "broken"}],
+        "parameters": {"scale": 0.33, "superpixels": None},
+        "class_pixels": [6, 0],
+        "notes": ["reconstruction"],
+    } | {"n_skipped": 1, "regions": 0, "n_images": 2, "n_pixels": 12}
+    assert {key: meta[key] for key in expected} == expected
 
 
 def test_images_are_interleaved_and_offsets_count_pixels(tmp_path):
@@ -109,33 +116,7 @@ def test_images_are_interleaved_and_offsets_count_pixels(tmp_path):
     )
 
 
-def test_ids_that_pandas_would_read_as_missing_or_numbers_stay_text(tmp_path):
-    ids = ["NA", "000000000025", ""]
-    assert list(make(tmp_path / "set", map(unlabelled, ids)).index["id"]) == ids
-
-
-def test_the_reader_cannot_change_the_data_set(tmp_path):
-    prepared = make(tmp_path / "set", [unlabelled("x")])
-    with pytest.raises(ValueError):
-        prepared.image(0)[...] = 0
-    with pytest.raises(IndexError):
-        prepared.image(1)
-
-
 # ---- what is refused -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ([], "no image for the data set 'toy'"),
-        ([unlabelled("x")] * 2, "'x' occurs twice"),
-    ],
-)
-def test_images_that_make_no_data_set(tmp_path, images, message):
-    with pytest.raises(DataError, match=message):
-        make(tmp_path / "set", images)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -143,9 +124,7 @@ def test_images_that_make_no_data_set(tmp_path, images, message):
     [
         (picture(2, 2, 4), None),
         (picture(2, 2).astype(np.int32), None),
-        (picture(0, 2), None),
         (picture(2, 2), np.zeros((2, 3), np.uint8)),
-        (picture(2, 2), np.zeros((2, 2), np.int64)),
         (picture(2, 2), np.full((2, 2), 2, np.uint8)),
     ],
 )
@@ -157,13 +136,13 @@ def test_wrong_arrays_are_refused(tmp_path, image, labels):
 
 def test_something_else_under_the_name_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
-    (tmp_path / "set/thesis.tex").write_text("years of work")
+    (tmp_path / "set/thesis.tex").touch()
     with pytest.raises(DataError, match="not a prepared data set"):
         make(tmp_path / "set", [unlabelled("x")])
     assert (tmp_path / "set/thesis.tex").is_file()
 
 
-def _edit(**changes):
+def edit(**changes):
     return lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
@@ -171,11 +150,9 @@ def _edit(**changes):
     ("damage", "message"),
     [
         (lambda file: file.write_text("{"), "not a data set description"),
-        (lambda file: file.write_text("[]"), "not a data set description"),
         (lambda file: file.write_text("[" * 200_000), "not a data set description"),
-        (_edit(format_version=99), "format_version: Input should be 2"),
-        (_edit(surprise=1), "not a data set description"),
-        (_edit(n_images=2), "index.csv: does not agree with meta.json"),
+        (edit(format_version=99), "format_version: Input should be 2"),
+        (edit(n_images=2), "index.csv: does not agree with meta.json"),
     ],
 )
 def test_a_damaged_description_is_refused(tmp_path, damage, message):
@@ -190,8 +167,7 @@ def test_a_damaged_description_is_refused(tmp_path, damage, message):
 
 def test_a_crash_keeps_the_previous_data_set_and_leaves_no_temporary(tmp_path):
     make(tmp_path / "set", [unlabelled("old")])
-    with pytest.raises(KeyboardInterrupt), writer(tmp_path / "set") as opened:
-        opened.add(*unlabelled("new"))
+    with pytest.raises(KeyboardInterrupt), writer(tmp_path / "set"):
         raise KeyboardInterrupt
     assert list(load_prepared(tmp_path / "set", verify=True).index["id"]) == ["old"]
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
@@ -222,13 +198,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_ones_is_not
 
 def test_parallel_work_keeps_order_and_bounds_what_is_in_flight():
     taken = []
-
-    def items():
-        for i in range(100):
-            taken.append(i)
-            yield i
-
-    results = ordered_map(lambda i: -i, items(), threads=2)
+    results = ordered_map(lambda i: -i, (taken.append(i) or i for i in range(100)), threads=2)
     assert next(results)() == 0
     assert len(taken) == 4  # no further: a hundred results would fill the memory
-    assert [r() for r in results] == [-i for i in range(1, 100)]
+    assert [result() for result in results] == [-i for i in range(1, 100)]

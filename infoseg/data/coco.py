@@ -213,6 +213,7 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
                 raise ValueError(f"image {photo.id} has the file name {image['file_name']!r}")
             if not all(type(n) is int and 0 < n <= MAX_SIDE for n in (photo.height, photo.width)):
                 photo.problem = f"says that {name} has {photo.width} x {photo.height} pixels"
+                photo.height = photo.width = 0  # whatever it was, it is no number of pixels
             if photos.setdefault(photo.id, photo) != photo:
                 photos[photo.id].problem = f"lists image {photo.id} twice, and not in the same way"
         for annotation in tree["annotations"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 
 from infoseg.data.batches import DeviceData
-from infoseg.data.store import IGNORE
+from infoseg.data.store import IGNORE, halves
 from infoseg.errors import DataError
 from infoseg.evaluation import (
     USED,
     confusions,
-    intersection_over_union,
     match_clusters,
     matched_pixels,
-    mean_iou,
     measure,
     pixel_accuracy,
 )
@@ -30,10 +28,11 @@ from infoseg.methods.base import Method
 from infoseg.views import Views
 
 #: Of what `Project.evaluate` writes; the tables refuse another.
-FORMAT = 6
-#: Images that an evaluation names from best to worst, for Figure 4.
-PICTURES = 8
+FORMAT = 7
+#: Pictures that every method is shown by, and that an evaluation names from best to worst.
 COUNT = 8
+#: Groups that pictures are resampled by, at most.
+BUCKETS = 200
 #: Class id of pixels whose cluster has no class (when there are more clusters than classes).
 UNMATCHED = 254
 
@@ -65,41 +64,54 @@ def summarise(
 ) -> dict[str, Any]:
     """`measure`, and what its numbers have to be read with; counts (N, K, C) per image.
 
-    constant_pa, random_pa: of the trivial answers. halves: PA and mIoU of the images that settings
-    are chosen on and of those they are reported on, each half matched by itself. quantiles: images
-    from the best segmented to the worst.
+    constant_pa: of one class everywhere. halves: `part_of` the images that settings are chosen on
+    and of those they are reported on, each half matched by itself. groups: `by_group` of all.
+    quantiles: images of the half for reporting from the best segmented to the worst.
     """
-    total = counts.sum(0)
     first = halves(ids, groups)
-    parts = {}
-    for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
-        half = part.sum(0)
-        match = match_clusters(half)
-        parts[name] = {
-            "images": len(part),
-            "pa": pixel_accuracy(half, match),
-            "miou": mean_iou(intersection_over_union(half, match)),
-        }
-    ranks = by_quantile(counts, match_clusters(total), PICTURES)
+    shown = np.flatnonzero(~first) if not first.all() else np.arange(len(ids))
+    names = [g or i for i, g in zip(ids, groups or [""] * len(ids), strict=True)]
+    total = counts.sum(0)
+    match = match_clusters(total)
+    ranks = [(shown[i], pa) for i, pa in by_quantile(counts[shown], match, COUNT)]
     return measure(counts, classes) | {
         "within_image_chance": within_image_chance(counts),
         "many_to_one_pa": many_to_one_accuracy(total),
         "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
-        "random_pa": random_accuracy(total),
-        "halves": parts,
-        "quantiles": [{"item": i, "id": str(ids[i]), "pa": accuracy} for i, accuracy in ranks],
+        "groups": by_group(counts, names, match),
+        "quantiles": [{"item": int(i), "id": str(ids[i]), "pa": pa} for i, pa in ranks],
+        "halves": {
+            "chosen": part_of(counts, names, classes, first),
+            "reported": part_of(counts, names, classes, ~first),
+        },
     }
 
 
-def halves(ids: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
-    """Split images in two by a hash of their group or, where it is "", of their id.
+def part_of(
+    counts: np.ndarray, names: Sequence[str], classes: Sequence[str], part: np.ndarray
+) -> dict[str, Any]:
+    """PA, mIoU and IoU by class of some images, matched by themselves; part (N,) bool."""
+    counts, names = counts[part], [name for name, here in zip(names, part, strict=True) if here]
+    found = measure(counts, classes)
+    groups = by_group(counts, names, match_clusters(counts.sum(0)))
+    return {key: found[key] for key in ("images", "pa", "miou", "iou")} | {"groups": groups}
 
-    Images of one group (frames of a sequence, tiles of a photograph) are alike, so that they stay
-    together. Returns (N,) bool, true for the half that settings are chosen on. Fixed for ever: it
-    depends on these names alone, not on order, seed or count.
+
+def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> list[list[int]]:
+    """Right and annotated pixels of each group, in the order of their hashes.
+
+    names: a group for every image; where there are more groups than `BUCKETS`, several make one.
+    For resampling: pictures of one group are alike, so that groups are drawn, and not pictures.
     """
-    names = ids if groups is None else [g or i for i, g in zip(ids, groups, strict=True)]
-    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in names], dtype=bool)
+    right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
+    hashes = [zlib.crc32(name.encode()) for name in names]
+    if len(set(hashes)) > BUCKETS:
+        hashes = [value % BUCKETS for value in hashes]
+    _, group = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True)
+    pixels = np.stack([right, counts.sum((1, 2))], 1)
+    table = np.zeros((int(group.max(initial=-1)) + 1, 2), np.int64)
+    np.add.at(table, group, pixels)
+    return table.tolist()
 
 
 def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tuple[int, float]]:
@@ -122,7 +134,10 @@ def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tu
 
 
 class Stripes(Method):
-    """K equal horizontal stripes, drawn without a look at the picture."""
+    """Equal horizontal stripes, drawn without a look at the picture; one is one class everywhere.
+
+    A data set on which they win says nothing about a method.
+    """
 
     def __init__(self, clusters: int):
         torch.nn.Module.__init__(self)
@@ -134,27 +149,44 @@ class Stripes(Method):
         return stripe[:, None].expand(batch, height, width), None
 
 
-def stripes(data: DeviceData, batch: int) -> dict[str, float | None]:
-    """PA and mIoU in percent of as many stripes as there are classes, by the protocol itself.
+# ---- content or place ----------------------------------------------------------------------------
 
-    A data set on which they win says nothing about a method.
+
+def _two_thirds(rows: Tensor, place: int) -> Tensor:
+    """A square of two thirds of the crops' side from their top (0), middle (1) or bottom (2)."""
+    side = rows.shape[1]
+    part = 2 * side // 3
+    top, left = place * (side - part) // 2, (side - part) // 2
+    return rows[:, top : top + part, left : left + part]
+
+
+#: Other looks at the same pictures, as changes of the crops' rows.
+LOOKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as_it_is": lambda rows: rows,
+    "upside_down": lambda rows: rows.flip(1),
+    "middle": lambda rows: _two_thirds(rows, 1),
+    "top": lambda rows: _two_thirds(rows, 0),
+    "bottom": lambda rows: _two_thirds(rows, 2),
+}
+
+
+def content_or_place(
+    method: Method, data: DeviceData, batch: int, precision: torch.dtype | None = None
+) -> dict[str, float]:
+    """PA in percent under each of the `LOOKS`, all with the match of the first.
+
+    Of the half for reporting. What goes by content keeps its PA when pictures stand on their head
+    or show another third; what goes by the place in the picture, as stripes do, does not.
     """
-    counts, _ = confusions(Stripes(data.classes), data, batch)
-    total = counts.sum(0)
-    match = match_clusters(total)
-    miou = mean_iou(intersection_over_union(total, match))
-    return {"stripes_pa": pixel_accuracy(total, match), "stripes_miou": miou}
-
-
-def random_accuracy(confusion: np.ndarray) -> float:
-    """PA of labels drawn evenly at random: (K, C) → percent.
-
-    Every cluster holds 1/K of every class, and the match takes the largest classes there are
-    clusters for; with as many clusters as classes that is 100 / K whatever the classes' shares.
-    """
-    clusters, classes = confusion.shape
-    largest = np.sort(confusion.sum(0))[::-1][: min(clusters, classes)]
-    return float(100 * largest.sum() / (clusters * max(1, confusion.sum())))
+    index = data.prepared.index
+    names = [index[column][index["labelled"]].tolist() for column in ("id", "group")]
+    part = ~halves(*names)
+    counts = {
+        name: confusions(method, data, batch, precision, change)[0][part].sum(0)
+        for name, change in LOOKS.items()
+    }
+    match = match_clusters(counts["as_it_is"])
+    return {name: pixel_accuracy(count, match) for name, count in counts.items()}
 
 
 def within_image_chance(counts: np.ndarray) -> float:
@@ -179,13 +211,15 @@ def many_to_one_accuracy(confusion: np.ndarray) -> float:
 # ---- signs of failure ----------------------------------------------------------------------------
 
 
-def signs(part: dict[str, Any], clusters_wanted: int | None = None) -> list[str]:
+def signs(
+    part: dict[str, Any], clusters_wanted: int | None = None, stripes_pa: float = 0
+) -> list[str]:
     """The failure signs of one evaluation, gravest first; an empty list where there is none.
 
     part: `start`, `last` or `best` of an evaluation, as `evaluate` makes it (percent, and the
     entropy of V in units of log K under `assignment_entropy`, None or absent where a method has no
     probabilities). clusters_wanted: how many clusters should be in use; as many as the method has,
-    unless given. Classes that hold next to no pixel cost no cluster.
+    unless given. Classes that hold next to no pixel cost no cluster. stripes_pa: PA of `Stripes`.
     """
     if not part["pixels"]:
         return ["no pixel is annotated, so nothing was measured"]
@@ -213,10 +247,8 @@ def signs(part: dict[str, Any], clusters_wanted: int | None = None) -> list[str]
         found.append(
             f"hardly better than one class everywhere (PA {pa:.1f}, constant answer {constant:.1f})"
         )
-    if pa > constant and pa <= part.get("stripes_pa", 0):
-        found.append(
-            f"no better than horizontal stripes (PA {pa:.1f}, stripes {part['stripes_pa']:.1f})"
-        )
+    if constant < pa <= stripes_pa:
+        found.append(f"no better than horizontal stripes (PA {pa:.1f}, stripes {stripes_pa:.1f})")
     entropy = part.get("assignment_entropy")
     if entropy is not None and entropy >= UNIFORM:
         found.append(f"V is still uniform (entropy {entropy:.2f} of log K)")
@@ -263,22 +295,14 @@ def class_ids(match: Sequence[str | None], classes: Sequence[str]) -> list[int]:
 
 class Examples:
     """images (N, S, S, C) uint8; predictions and annotations (N, S, S) uint8 class ids, 254 for
-    clusters without a class, 255 where nobody annotated; accuracies (N,) the PA of each picture in
-    percent for those chosen by rank, best first, NaN for those chosen blind; classes: their names.
-    """
+    clusters without a class, 255 where nobody annotated; classes: their names."""
 
-    FIELDS = ("images", "predictions", "annotations", "accuracies", "classes")
+    FIELDS = ("images", "predictions", "annotations", "classes")
 
     def __init__(self, **arrays: np.ndarray):
-        self.images, self.predictions, self.annotations, self.accuracies, self.classes = (
+        self.images, self.predictions, self.annotations, self.classes = (
             arrays[name] for name in self.FIELDS
         )
-
-    def chosen(self, by_rank: bool) -> Examples:
-        """Those chosen by rank, or those chosen blind."""
-        part = np.isnan(self.accuracies) != by_rank
-        arrays = {name: getattr(self, name)[part] for name in self.FIELDS[:-1]}
-        return Examples(**arrays, classes=self.classes)
 
 
 def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
@@ -305,18 +329,14 @@ def make_examples(
     data: DeviceData,
     match: Sequence[str | None] | None,
     classes: Sequence[str],
-    quantiles: Sequence[Mapping[str, Any]] = (),
+    items: Tensor | None = None,
 ) -> Examples:
-    """Segment the chosen images.
+    """Segment the images `items`, by default those of `choose_items`.
 
     match: class name of each cluster, None where it has none; without a match predictions are
-    cluster numbers. quantiles: of the evaluation, the pictures by rank.
+    cluster numbers.
     """
-    items = choose_items(data)
-    accuracies = np.full(len(items) + len(quantiles), np.nan)
-    accuracies[len(items) :] = [picture["pa"] for picture in quantiles]
-    ranked = torch.tensor([picture["item"] for picture in quantiles], dtype=torch.int64)
-    items = torch.cat([items, data.evaluated[ranked.to(data.device)]])
+    items = choose_items(data) if items is None else items
     rows = data.centre(items)
     views = data.views(rows, items, mask=False)
     ids = list(range(method.clusters)) if match is None else class_ids(match, classes)
@@ -326,7 +346,6 @@ def make_examples(
         images=images.cpu().numpy(),
         predictions=labels.numpy(),
         annotations=data.annotation(rows).cpu().numpy(),
-        accuracies=accuracies,
         classes=np.array(list(classes)),
     )
 

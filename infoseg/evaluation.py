@@ -6,7 +6,7 @@ annotated class, accumulated on the device without waiting for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,13 @@ def confusions(
     data: DeviceData,
     batch: int,
     precision: torch.dtype | None = None,
+    change: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> tuple[np.ndarray, float | None]:
     """Segment the centre crop of every labelled image.
 
-    Returns the confusion per image (N, K, C) int64 and the mean entropy of the class probabilities
-    in units of log K (None for a method without probabilities).
+    change: of the crops before they are read, as rows of the data's pixels (B, S, S): another
+    place, another way up. Returns the confusion per image (N, K, C) int64 and the mean entropy of
+    the class probabilities in units of log K (None for a method without probabilities).
     """
     was_training = method.training
     method.eval()
@@ -101,7 +103,7 @@ def confusions(
     entropies: list[Tensor] = []
     positions = torch.arange(count, device=data.device)
     for place, items in zip(positions.split(batch), data.evaluated.split(batch), strict=True):
-        rows = data.centre(items)
+        rows = change(data.centre(items))
         with autocast(data.device, precision):
             labels, entropy = method.segment_with_entropy(data.views(rows, items, mask=False))
         annotation = data.annotation(rows).long()

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from infoseg.errors import TrainingError
-from infoseg.files import write_csv
+from infoseg.diagnostics import read_examples
+from infoseg.files import read_json, write_csv
+from infoseg.reporting.content import content_table, write_content
 from infoseg.reporting.figures import Panel
 from infoseg.reporting.figures import figure4 as draw_figure4
 from infoseg.reporting.table2 import table2 as frame_table2
 from infoseg.reporting.table2 import table2b as frame_table2b
 from infoseg.reporting.table2 import write_table2, write_table2b
+from infoseg.reporting.tables import TRIVIAL, write_table1
 from infoseg.reporting.tables import table1 as frame_table1
-from infoseg.reporting.tables import write_table1
 from infoseg.settings import TABLE2, Run
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ Evaluation = dict[str, Any]
 def caption(project: Project, table: str) -> str:
     """What a table's numbers are of; every table needs one."""
     profile = project.params.profile
+    half = ", the half of the labels that no setting was chosen by" * (profile.reported == "half")
     titles = {
-        "table1": f"Pixel accuracy on {profile.description}.",
+        "table1": f"PA and mIoU on {profile.description}{half}.",
+        "content": f"Content or place, on {_where(project)}.",
         "table2": f"Ablations of measure and assignment on {_where(project)}.",
         "table2b": f"What the paper leaves open, on {_where(project)}.",
     }
@@ -56,7 +59,14 @@ def table1_frame(project: Project) -> pd.DataFrame:
     """The long form of Table 1."""
     profile, runs = project.params.profile, project.params.runs()
     evaluations = [project.evaluation(run) for run in runs]
-    return frame_table1(evaluations, profile.datasets, profile.methods, runs)
+    trivial = {name: _beside(project, name, "trivial.json") for name in profile.datasets}
+    return frame_table1(
+        evaluations, profile.datasets, profile.methods, runs, trivial, profile.reported
+    )
+
+
+def _beside(project: Project, dataset: str, file: str) -> Any:
+    return read_json(project.beside(dataset, file), f"evaluate@{dataset}")
 
 
 def timings(project: Project) -> Path:
@@ -83,8 +93,16 @@ def table2(project: Project) -> pd.DataFrame:
     """Write results/<profile>/tables/table2.{csv,md,tex}, and its PA where DVC shows metrics;
     returns the long form."""
     frame = table2_frame(project)
-    write_table2(frame, project.results / "tables", caption(project, "table2"))
+    write_table2(
+        frame, project.results / "tables", caption(project, "table2"), trivial_rows(project)
+    )
     return frame
+
+
+def trivial_rows(project: Project) -> pd.DataFrame:
+    """The trivial answers' rows of Table 1 on the data set of the ablations."""
+    frame, dataset = table1_frame(project), project.params.profile.ablations.dataset
+    return frame[frame["method"].isin(TRIVIAL) & (frame["dataset"] == dataset)]
 
 
 def table2_frame(project: Project) -> pd.DataFrame:
@@ -92,7 +110,8 @@ def table2_frame(project: Project) -> pd.DataFrame:
     another run of it."""
     variants = [name for name in TABLE2 if name in project.params.profile.ablations.variants]
     methods = [*variants, "infoseg"] if variants else []
-    return frame_table2([one for method in methods for one in _rows(project, method)])
+    found = [one for method in methods for one in _rows(project, method)]
+    return frame_table2(found, project.params.profile.reported)
 
 
 def table2b(project: Project) -> pd.DataFrame:
@@ -109,38 +128,50 @@ def table2b_frame(project: Project) -> pd.DataFrame:
     questions = rows | {
         name: project.params.variants[name].question
         for name in ablations.variants
-        if name not in TABLE2
+        if name not in TABLE2 and name not in ablations.content.values()
     }
     variants = {name: (question, _rows(project, name)) for name, question in questions.items()}
-    return frame_table2b(_rows(project, "infoseg") if variants else [], variants)
+    default = _rows(project, "infoseg") if variants else []
+    return frame_table2b(default, variants, profile.reported)
 
 
-def first_run(project: Project, dataset: str, method: str) -> Run:
-    """The first seed of a method that did not diverge. Raises TrainingError where all did."""
-    for seed in project.params.method(method, dataset).seeds:
-        run = Run(dataset=dataset, method=method, seed=seed)
-        if not project.evaluation(run)["diverged"]:
-            return run
-    raise TrainingError(f"every seed of {method} diverged on {dataset}: there is nothing to draw")
+def content(project: Project) -> pd.DataFrame:
+    """Write results/<profile>/tables/content.{csv,md,tex}; returns the frame, which is empty where
+    the profile asks for none."""
+    frame = content_frame(project)
+    if len(frame):
+        write_content(frame, project.results / "tables", caption(project, "content"))
+    return frame
+
+
+def content_frame(project: Project) -> pd.DataFrame:
+    """The table of content or place."""
+    ablations = project.params.profile.ablations
+    if not ablations.content:
+        return pd.DataFrame()
+    titles = {m: project.params.method(m, ablations.dataset).title for m in ablations.content}
+    rows = _beside(project, ablations.dataset, "content.json")
+    return content_table(rows, titles | TRIVIAL)
 
 
 def figure4(project: Project) -> list[Path]:
-    """Draw results/<profile>/figures/figure4.{png,svg} from the runs' examples, first seed.
+    """Draw results/<profile>/figures/figure4.{png,svg}: the same pictures by each of its methods.
 
-    The pictures are evenly spaced in rank by their PA under the first of the methods shown, the
-    best first, the worst last. With more methods than one, those drawn blind are shown instead:
-    what is the worst for one need not be for the other.
+    The pictures are evenly spaced in rank by their PA under the last of the methods, first seed,
+    the best first, the worst last.
     """
     profile = project.params.profile
-    by_rank = len(profile.figure4.methods) == 1
     panels = []
     for dataset, count in profile.figure4.panels.items():
         if dataset not in profile.datasets:
             continue
-        shown = {}
-        for method in profile.figure4.methods:
-            title = project.params.method(method, dataset).title
-            shown[title] = project.examples(first_run(project, dataset, method)).chosen(by_rank)
+        stage = f"evaluate@{dataset}"
+        shown = {
+            project.params.method(method, dataset).title: read_examples(
+                project.beside(dataset, f"figure4-{method}.npz"), stage
+            )
+            for method in profile.figure4.methods
+        }
         first = next(iter(shown.values()))
         places = np.linspace(0, len(first.images) - 1, min(count, len(first.images)))
         for i in places.round().astype(int).tolist():

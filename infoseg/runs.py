@@ -25,9 +25,10 @@ from infoseg.data.store import Meta, Prepared, sha256_of
 from infoseg.diagnostics import (
     FORMAT,
     Examples,
+    Stripes,
+    content_or_place,
     make_examples,
     read_examples,
-    stripes,
     summarise,
     write_examples,
 )
@@ -171,7 +172,14 @@ class Project(ProjectData):
         labelled = index[index["labelled"]]
         ids, groups = labelled["id"].tolist(), labelled["group"].tolist()
         summary = summarise(counts, ids, data.prepared.meta.classes, groups)
-        return summary | {"assignment_entropy": entropy} | stripes(data, training.evaluation_batch)
+        return summary | {"assignment_entropy": entropy}
+
+    def trivial(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """`measured` of one class everywhere and of as many equal stripes as there are classes."""
+        with reproducible(self.params.training):
+            data = self.crops(dataset, Stripes(1))
+            answers = {"one_class": Stripes(1), "stripes": Stripes(data.classes)}
+            return {name: self.measured(answer, data) for name, answer in answers.items()}
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
         """Evaluate a run's weights; what the tables are made of.
@@ -213,16 +221,17 @@ class Project(ProjectData):
                 result["last"] = {"step": card.step} | self.measured(model, crops)
                 result |= _course(self.history(run), result["last"])
                 match = list(result["last"]["match"].values())
-                ranks = result["last"]["quantiles"]
-                examples = make_examples(model, crops, match, prepared.meta.classes, ranks)
+                examples = make_examples(model, crops, match, prepared.meta.classes)
                 write_examples(self.evaluation_path(run).with_suffix(".npz"), examples)
         # Last, because its presence says that the evaluation is whole.
         write_json(self.evaluation_path(run), result)
         return result
 
     def evaluate_all(self, dataset: str) -> list[dict[str, Any]]:
-        """Evaluate every run of a data set, ablations included, and write the metrics DVC shows:
-        results/<profile>/metrics/<data set>.json, PA of each method in the mean over its seeds."""
+        """Evaluate every run of a data set, ablations included, and what stands beside them: the
+        trivial answers, content or place, the pictures of Figure 4; and write the metrics DVC
+        shows: results/<profile>/metrics/<data set>.json, PA of each method in the mean over its
+        seeds."""
         ablations = self.params.profile.ablations.variants
         every = [*self.params.runs(), *self.params.ablations()]
         evaluations = [self.evaluate(**run.model_dump()) for run in every if run.dataset == dataset]
@@ -234,7 +243,80 @@ class Project(ProjectData):
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
         # on the folder of that name.
         write_json(self.results / "metrics" / f"{dataset}.json", {"pa": means})
+        self.write_beside(dataset)
         return evaluations
+
+    def write_beside(self, dataset: str) -> None:
+        """Write what stands beside the runs of a data set that were evaluated: trivial.json,
+        content.json and, for Figure 4, the same pictures by each of its methods."""
+        profile, folder = self.params.profile, self.beside(dataset)
+        write_json(folder / "trivial.json", self.trivial(dataset))
+        if dataset == profile.ablations.dataset and profile.ablations.content:
+            write_json(folder / "content.json", self._content_or_place(dataset))
+        if dataset not in profile.figure4.panels:
+            return
+        runs = {m: self.first_run(dataset, m) for m in profile.figure4.methods}
+        *_, last = runs.values()
+        ranks = [rank["item"] for rank in self.evaluation(last)["last"]["quantiles"]]
+        for method, run in runs.items():
+            model = self.model(run)
+            data = self.crops(dataset, model)
+            match = list(self.evaluation(run)["last"]["match"].values())
+            items = data.evaluated[torch.tensor(ranks, dtype=torch.int64, device=data.device)]
+            with reproducible(self.params.training, run.seed):
+                classes = data.prepared.meta.classes
+                examples = make_examples(model, data, match, classes, items)
+            write_examples(folder / f"figure4-{method}.npz", examples)
+
+    def beside(self, dataset: str, file: str = "") -> Path:
+        """Where `write_beside` writes. Makes a missing file where that is allowed."""
+        path = self.runs / "evaluations" / dataset / file
+        if file and not path.exists() and self.make_missing:
+            self.write_beside(dataset)
+        return path
+
+    def stripes_pa(self, dataset: str) -> float:
+        """PA in percent of equal stripes on all labelled pictures."""
+        answers = read_json(self.beside(dataset, "trivial.json"), f"evaluate@{dataset}")
+        return answers["stripes"]["pa"]
+
+    def first_run(self, dataset: str, method: str) -> Run:
+        """The first seed of a method that did not diverge. Raises TrainingError if all did."""
+        for seed in self.params.method(method, dataset).seeds:
+            run = Run(dataset=dataset, method=method, seed=seed)
+            if not self.evaluation(run)["diverged"]:
+                return run
+        raise TrainingError(f"every seed of {method} diverged on {dataset}")
+
+    def _content_or_place(self, dataset: str) -> list[dict[str, Any]]:
+        """`content_or_place` of every seed of the profile's methods, and of stripes.
+
+        left_out: PA on the half for reporting of the variant that was trained on the other half.
+        """
+        training, rows = self.params.training, []
+        with reproducible(training) as device:
+            precision = choose_precision(training.precision, device)
+
+            def row(method: str, model: Method, **facts: Any) -> dict[str, Any]:
+                data = self.crops(dataset, model)
+                found = content_or_place(model, data, training.evaluation_batch, precision)
+                return {"method": method} | found | facts
+
+            for method, half in self.params.profile.ablations.content.items():
+                for seed in self.params.method(method, dataset).seeds:
+                    evaluations = [
+                        self.evaluation(Run(dataset=dataset, method=name, seed=seed))
+                        for name in (method, half)
+                    ]
+                    if any(evaluation["diverged"] for evaluation in evaluations):
+                        continue
+                    left_out = evaluations[1]["last"]["halves"]["reported"]["pa"]
+                    run = Run(dataset=dataset, method=method, seed=seed)
+                    model = self.trained(run, device)[0]
+                    rows.append(row(method, model, seed=seed, left_out=left_out))
+            classes = len(self.load(dataset).meta.classes)
+            rows.append(row("stripes", Stripes(classes)))
+        return rows
 
     def _stated_now(self, run: Run) -> dict[str, Any]:
         """What the run's evaluation has to state, as far as its data and weights are here."""
@@ -272,7 +354,7 @@ class Project(ProjectData):
         return evaluation
 
     def examples(self, run: Run) -> Examples:
-        """The pictures evaluation keeps of a run, chosen blind and by rank."""
+        """The pictures evaluation keeps of a run, chosen blind to any result."""
         path = self.evaluation_path(run).with_suffix(".npz")
         if not path.exists() and self.make_missing:
             self.evaluate(**run.model_dump())
@@ -316,7 +398,9 @@ class Cell:
         if self._data is None:
             with torch.device("meta"):
                 method = METHODS[self.settings.kind](self.settings, self.info)
-            self._data = self.project.crops(self.dataset, method)
+            data = self.project.crops(self.dataset, method)
+            half = self.settings.train_on == "chosen"
+            self._data = data.choosing_half() if half else data
         return self._data
 
     def run(self, seed: int) -> Run:

@@ -311,12 +311,15 @@ class MethodSettings(Strict):
     """What every row of Table 1 has.
 
     title: the row's name. paper_row: the row of the paper's Table 1 it is laid beside, or null.
-    seeds: of its runs. per_dataset: settings that differ for a data set, by its key.
+    train_on: all pictures, as the paper, or the `chosen` half alone (`infoseg.data.store.halves`),
+    so that the other half holds groups that training never saw. seeds: of its runs. per_dataset:
+    settings that differ for a data set, by its key.
     """
 
     kind: str
     title: Title
     paper_row: str | None = None
+    train_on: Literal["all", "chosen"] = "all"
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     per_dataset: dict[str, dict[str, Any]] = {}
 
@@ -333,7 +336,8 @@ class MethodSettings(Strict):
 
 class ClusterSettings(MethodSettings):
     """pixels_per_image: how many pixels, drawn at random, each image gives to k-means (the released
-    code, by an oversight, took one per batch). passes: how often scikit-learn goes over them."""
+    code of Doersch and Isola, by an oversight, took one per batch). passes: how often scikit-learn
+    goes over them."""
 
     pixels_per_image: Positive = 100
     passes: Positive = 20
@@ -613,17 +617,15 @@ def _method_kind(kind: Any) -> type[MethodSettings]:
 class TrainingParams(Strict):
     """How runs use the machine.
 
-    images: share of the images that are trained on, the first by a hash of their names. device:
-    `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the bytes
-    of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on CUDA and
-    on CPUs with bfloat16 arithmetic. compile: torch.compile the training step. recompute: gradient
-    checkpointing in the compared methods' trunk; fits 16 GB cards, same numbers. evaluations: how
-    often, evenly spread, the data set is evaluated during training, beside once before it; at 0
-    never. log_every: steps between rows of history.csv. deterministic: the same seed gives the same
-    bytes; `auto` is so on the CPU, and on CUDA, where it costs time, true is.
+    device: `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the
+    bytes of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on CUDA
+    and on CPUs with bfloat16 arithmetic. compile: torch.compile the training step. recompute:
+    gradient checkpointing in the compared methods' trunk; fits 16 GB cards, same numbers.
+    evaluations: how often, evenly spread, the data set is evaluated during training, beside once
+    before it; at 0 never. log_every: steps between rows of history.csv. deterministic: the same
+    seed gives the same bytes; `auto` is so on the CPU, and on CUDA, where it costs time, true is.
     """
 
-    images: Share = 1
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: Positive = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -646,7 +648,7 @@ class ExecutionParams(Strict):
 
 class Figure4Params(Strict):
     """methods: whose predictions are shown, one row each. panels: pictures of each data set, of
-    those the profile has."""
+    those the profile has, evenly spaced in rank by their PA under the last of the methods."""
 
     methods: list[str]
     panels: dict[str, Annotated[int, Field(ge=1, le=8)]] = Field(min_length=1)
@@ -665,22 +667,25 @@ TABLE2 = ("iic_mi", "dv_hard", "dv_soft", "jsd_hard")
 
 
 class AblationParams(Strict):
-    """Variants of InfoSeg that run on `dataset`: the paper's Table 2, and others for Table 2b.
+    """Variants that run on `dataset`: the paper's Table 2, and others for Table 2b.
 
     table1_rows: methods of Table 1 that belong into Table 2b, and the question each answers; they
-    are not trained a second time.
+    are not trained a second time. content: methods for the table of content or place, and of each
+    the variant that was trained on one half of the pictures.
     """
 
     dataset: str
     variants: list[str] = []
     table1_rows: dict[str, Title] = {}
+    content: dict[str, str] = {}
 
 
 class Variant(Strict):
-    """InfoSeg with something changed. question: the heading it stands under in Table 2b. changes:
-    to the settings of the method `infoseg`, those for the data set included."""
+    """A method with something changed. question: the heading it stands under in Table 2b. of: the
+    method. changes: to its settings, those for the data set included."""
 
     question: Title
+    of: str = "infoseg"
     changes: dict[str, Any]
 
 
@@ -688,12 +693,14 @@ class ProfileParams(Strict):
     """Which runs there are: every data set x method x seed, and the ablations.
 
     inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
-    preparation waits for its own source alone. persons_rule: data sets of persons for which
-    notebook 9 scans selection rules.
+    preparation waits for its own source alone. reported: the pictures that tables are about: `all`,
+    as the paper, or the `half` whose labels no setting was chosen by. persons_rule: data sets of
+    persons for which notebook 9 scans selection rules.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     description: Title
+    reported: Literal["all", "half"] = "all"
     sources: list[str]
     datasets: list[str]
     inputs: dict[str, str]
@@ -743,6 +750,12 @@ class Params(Strict):
             ("profile.ablations.dataset", [profile.ablations.dataset], self.datasets),
             ("profile.ablations.variants", profile.ablations.variants, self.variants),
             ("profile.ablations.table1_rows", list(profile.ablations.table1_rows), methods),
+            ("profile.ablations.content", list(profile.ablations.content), methods),
+            (
+                "profile.ablations.content",
+                list(profile.ablations.content.values()),
+                profile.ablations.variants,
+            ),
         ):
             for name in names:
                 if name not in known:
@@ -832,13 +845,16 @@ class Params(Strict):
         return merge(merge(base, changes), own)
 
     def _variant(self, name: str, dataset: str) -> MethodSettings:
-        default = self._tree("infoseg", dataset)
-        own = {"title": f"InfoSeg, {name}", "paper_row": None}
-        tree = merge(default, self.variants[name].changes) | own
+        variant = self.variants[name]
+        if variant.of not in self.method_names:
+            raise ValueError(f"of: '{variant.of}' is not among {sorted(self.method_names)}")
+        default = self._tree(variant.of, dataset)
+        own = {"title": f"{default['title']}, {name}", "paper_row": None}
+        tree = merge(default, variant.changes) | own
         settings = _method_kind(tree["kind"]).model_validate(tree)
         unchanged = METHOD_SETTINGS[default["kind"]].model_validate(default | own)
         if settings.numbers() == unchanged.numbers():
-            raise ValueError(f"changes nothing of methods.infoseg on {dataset}: leave it out")
+            raise ValueError(f"changes nothing of methods.{variant.of} on {dataset}: leave it out")
         return settings
 
 

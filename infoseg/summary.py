@@ -12,6 +12,7 @@ from infoseg.errors import DataError
 from infoseg.files import find_root, write_whole
 from infoseg.illustrations import ILLUSTRATIONS
 from infoseg.reporting.claims import claims
+from infoseg.reporting.content import content_grid
 from infoseg.reporting.markup import Grid
 from infoseg.reporting.report import (
     ReportContent,
@@ -24,9 +25,11 @@ from infoseg.reporting.table2 import table2_grid, table2b_grid
 from infoseg.reporting.tables import table1_grid
 from infoseg.results import (
     caption,
+    content_frame,
     table1_frame,
     table2_frame,
     table2b_frame,
+    trivial_rows,
 )
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource, Run
 
@@ -39,12 +42,15 @@ RENDERED = (CocoScenesSource, PotsdamScenesSource)
 HEADINGS = (
     "Table 1: all methods",
     "Table 2: measure and assignment",
+    "Content or place",
     "Table 2b: open choices",
 )
 TEXTS = (
     "",
     "The paper's ablations (5.5). JSD with soft assignment is Table 1's InfoSeg. The numbers the "
     "paper prints are of the real COCO-Stuff-3.",
+    "Whether a method goes by what a picture shows or by where in it something lies. Stripes go by "
+    "place alone: what falls as they do when pictures stand on their head has learnt a layout.",
     "What the paper leaves open, one question at a time: the default, and what was tried in its "
     "place. With one seed a difference of a few points may be luck.",
 )
@@ -56,7 +62,8 @@ def report(project: Project) -> Path:
     Raises DataError naming the stage for a figure that is missing.
     """
     profile, params = project.params.profile, project.params
-    frames = table1_frame(project), table2_frame(project), table2b_frame(project)
+    tables = table1_frame(project), table2_frame(project), table2b_frame(project)
+    frames = *tables[:2], content_frame(project), tables[2]
     grids = _grids(project, frames)
     figures = []
     for name, heading, alt, text in ILLUSTRATIONS:
@@ -77,11 +84,11 @@ def report(project: Project) -> Path:
             papers_data=params.papers_data,
             tables=[
                 ReportTable(heading, grid, text)
-                for heading, grid, text, frame in zip(HEADINGS, grids, TEXTS, frames, strict=True)
-                if len(frame)
+                for heading, grid, text in zip(HEADINGS, grids, TEXTS, strict=True)
+                if grid is not None
             ],
             figures=figures,
-            claims=claims(*frames),
+            claims=claims(*tables, shares=class_shares(project)),
             signs=run_signs(project, runs),
             deviations=read_deviations(project.root / DEVIATIONS),
         ),
@@ -89,13 +96,27 @@ def report(project: Project) -> Path:
     )
 
 
-def _grids(project: Project, frames) -> list[Grid]:
-    first, second, third = frames
+def _grids(project: Project, frames) -> list[Grid | None]:
+    first, second, content, third = frames
     return [
         table1_grid(first, caption(project, "table1"), project.params.papers_data),
-        table2_grid(second, caption(project, "table2")),
-        table2b_grid(third, caption(project, "table2b")),
+        table2_grid(second, caption(project, "table2"), trivial_rows(project))
+        if len(second)
+        else None,
+        content_grid(content, caption(project, "content")) if len(content) else None,
+        table2b_grid(third, caption(project, "table2b")) if len(third) else None,
     ]
+
+
+def class_shares(project: Project) -> dict[str, dict[str, float]]:
+    """Shares of the annotated pixels in percent, by title of the data set and class."""
+    shares = {}
+    for dataset in project.params.profile.datasets:
+        meta = project.load(dataset).meta
+        total = max(1, sum(meta.class_pixels))
+        pairs = zip(meta.classes, meta.class_pixels, strict=True)
+        shares[project.params.datasets[dataset].title] = {n: 100 * p / total for n, p in pairs}
+    return shares
 
 
 def _data(project: Project) -> str:
@@ -111,7 +132,16 @@ def _data(project: Project) -> str:
 def run_signs(project: Project, runs: list[Run]) -> list[tuple[str, list[str]]]:
     """Early failure signs of every run, in plain sentences."""
     evaluations = [(run.key, project.evaluation(run)) for run in runs]
-    return [(key, [e["diverged"]] if e["diverged"] else signs(e["last"])) for key, e in evaluations]
+    stripes = {name: project.stripes_pa(name) for name in {run.dataset for run in runs}}
+    return [
+        (
+            key,
+            [e["diverged"]]
+            if e["diverged"]
+            else signs(e["last"], stripes_pa=stripes[e["dataset"]]),
+        )
+        for key, e in evaluations
+    ]
 
 
 # ---- README --------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class Optimisation:
         if params.compile:
             self.loss_of = torch.compile(method.loss)
         self.batches = TrainingBatches(
-            data, settings.batch, settings.flip, self.generator, params.images, settings.crop
+            data, settings.batch, settings.flip, self.generator, settings.crop
         )
         self.step = 0
         self.recent = torch.zeros(params.log_every, device=data.device)

@@ -49,8 +49,9 @@ class Trunk(nn.Module):
         self.layers = nn.Sequential(*modules)
         self.features = channels
 
-    def forward(self, images: Tensor) -> Tensor:
-        images = channels_last(append_sobel(images) if self.sobel else images)
+    def forward(self, images: Tensor, intact: Tensor | None = None) -> Tensor:
+        """intact: the same images before their colours were changed; see `append_sobel`."""
+        images = channels_last(append_sobel(images, intact) if self.sobel else images)
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self.layers(images)
         first, rest = self.layers[:POOLING], self.layers[POOLING:]

@@ -48,12 +48,13 @@ def luma(images: Tensor) -> Tensor:
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
-def append_sobel(images: Tensor) -> Tensor:
-    """Colours and their two Sobel gradients, (B, C, H, W) → (B, C + 2, H, W), as IIC's COCO input.
+def append_sobel(images: Tensor, intact: Tensor | None = None) -> Tensor:
+    """Colours and two Sobel gradients, (B, C, H, W) → (B, C + 2, H, W), as IIC's COCO input.
 
-    The grey image is made of the first three channels; the borders are zero-padded.
+    The gradients are those of the first three channels' grey image, of `intact` where the colours
+    of `images` were changed; the borders are zero-padded.
     """
-    grey = F.pad(luma(images), (1, 1, 1, 1))
+    grey = F.pad(luma(images if intact is None else intact), (1, 1, 1, 1))
     rows = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
     columns = grey[..., :-2] + 2 * grey[..., 1:-1] + grey[..., 2:]
     across = rows[..., :-2] - rows[..., 2:]

@@ -7,7 +7,7 @@ flipped. One gather then reads the batch, already in channels-last order.
 
 from __future__ import annotations
 
-import zlib
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infoseg.data.store import IGNORE, Prepared
+from infoseg.data.store import IGNORE, Prepared, halves
 from infoseg.errors import DataError, ParamsError
 from infoseg.views import NOTHING, Sees, Views
 
@@ -54,9 +54,8 @@ class DeviceData:
             torch.tensor(index[column].to_numpy(), dtype=torch.int64, device=device)
             for column in ("offset", "height", "width")
         )
-        #: Images in an order that depends on their names alone.
-        hashes = torch.tensor([zlib.crc32(str(name).encode()) for name in index["id"]])
-        self.by_hash = hashes.argsort(stable=True).to(device)
+        #: Images that training sees.
+        self.trained = torch.arange(len(index), device=device)
         labelled = torch.tensor(index["labelled"].to_numpy(), dtype=torch.bool)
         self.labelled = labelled.to(device)
         #: Images that evaluation looks at: those with labels.
@@ -64,6 +63,14 @@ class DeviceData:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    def choosing_half(self) -> DeviceData:
+        """The same data, of which training and evaluation see the chosen one of the `halves`."""
+        index, half = self.prepared.index, copy.copy(self)
+        chosen = torch.from_numpy(halves(index["id"].tolist(), index["group"].tolist()))
+        half.trained = chosen.nonzero()[:, 0].to(self.device)
+        half.evaluated = self.evaluated[chosen.to(self.device)[self.evaluated]]
+        return half
 
     def _rows(
         self, items: Tensor, top: Tensor, left: Tensor, size: int, flip: Tensor | None = None
@@ -137,18 +144,12 @@ def _take(values: Tensor, rows: Tensor) -> Tensor:
     return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
 
 
-def training_images(data: DeviceData, share: float) -> tuple[Tensor, Tensor]:
-    """Split the images by a hash of their names: those trained on, and those left out."""
-    count = round(share * len(data))
-    return data.by_hash[:count].sort().values, data.by_hash[count:].sort().values
-
-
 class TrainingBatches:
     """Endless batches of random crops, each epoch in a fresh random order.
 
-    share: of the images, see `training_images`. crop: their side, or None for that of the crops
-    evaluation looks at. The incomplete last batch of an epoch is dropped, so that no batch holds an
-    image twice: a pair of an image with itself would be a false negative in Eq. 8.
+    crop: their side, or None for that of the crops evaluation looks at. The incomplete last batch
+    of an epoch is dropped, so that no batch holds an image twice: a pair of an image with itself
+    would be a false negative in Eq. 8.
     Raises DataError when there are fewer images than a batch needs, ParamsError for a crop larger
     than evaluation's.
     """
@@ -159,14 +160,13 @@ class TrainingBatches:
         batch: int,
         flip: bool,
         generator: torch.Generator,
-        share: float = 1.0,
         crop: int | None = None,
     ):
         if crop and crop > data.size:
             raise ParamsError(
                 f"optimiser.crop is {crop}, larger than the data set's crop, {data.size}"
             )
-        self.images = training_images(data, share)[0]
+        self.images = data.trained
         if len(self.images) < batch:
             raise DataError(
                 f"optimiser.batch is {batch}, but there are only {len(self.images)} images: choose "
@@ -216,6 +216,5 @@ def evaluated_crops(data: DeviceData, batch: int) -> Iterator[Views]:
 
 
 def evaluated_items(data: DeviceData) -> Tensor:
-    """Images that evaluation looks at, or all of them where nothing is labelled."""
-    every = torch.arange(len(data), device=data.device)
-    return data.evaluated if len(data.evaluated) else every
+    """Images that evaluation looks at, or all that training sees where nothing is labelled."""
+    return data.evaluated if len(data.evaluated) else data.trained

@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import KW_ONLY, dataclass
@@ -170,7 +171,6 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     texts = {"id": str, "split": str, "group": str}
     index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
     index = index.astype({"labelled": bool})
-    index["group"] = index.get("group", "")  # none in data prepared before there were groups
     sizes = index["height"] * index["width"]
     if (
         tuple(index.columns) != COLUMNS
@@ -185,6 +185,17 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     images, labels = pixels("images.bin", "u1", meta.channels), pixels("labels.bin", "u1")
     regions = pixels("regions.bin", "<u2") if meta.regions else None
     return Prepared(path, meta, index, images, labels, regions)
+
+
+def halves(ids: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
+    """Split images in two by a hash of their group or, where it is "", of their id.
+
+    Images of one group (frames of a sequence, tiles of a photograph) are alike, so that they stay
+    together. Returns (N,) bool, true for the half that settings are chosen on. Fixed for ever: it
+    depends on these names alone, not on order, seed or count.
+    """
+    names = ids if groups is None else [g or i for i, g in zip(ids, groups, strict=True)]
+    return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in names], dtype=bool)
 
 
 def _load_meta(file: Path) -> Meta:

@@ -72,7 +72,8 @@ class PatchPairs(FeatureClusters):
         images = self.disguise(views.images, generator)
         size = tuple(images.shape[-2:])
         first, second, answers = self.place_pairs(len(images), size, generator)
-        features = self.trunk(images)
+        # As released: gradients of the intact picture, whatever was done to its colours after them.
+        features = self.trunk(images, views.images)
         patches = (cut(features, x, self.patch, size).flatten(0, 1) for x in (first, second))
         losses = self.losses(self.head(*patches, generator).float(), answers.flatten())
         if views.mask is None:

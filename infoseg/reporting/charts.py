@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from infoseg.reporting.figures import known
 from infoseg.reporting.markup import DAGGER
 from infoseg.reporting.style import ACCENT, INK, despine, new_figure, theme
+from infoseg.reporting.tables import measured_part
 
 __all__ = ["seeds_strip", "training_signals"]
 
@@ -124,11 +125,17 @@ def _method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 # ---- seeds ---------------------------------------------------------------------------------------
 
 
-def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+def seeds_strip(
+    evaluations: Sequence[Mapping[str, Any]],
+    trivial: pd.DataFrame,
+    reported: str = "all",
+    title: str = "",
+) -> Figure:
     """PA of every seed, by method, a facet per data set: how much of a difference is luck.
 
-    evaluations: of any runs (`Project.evaluation`), the last weights of each. A dot per seed, a
-    tick at the mean. Dashed: one class everywhere. Dotted: random labels.
+    evaluations: of any runs (`Project.evaluation`), the last weights of each. trivial: PA of
+    one_class and stripes by title of the data set. reported: see `tables.table1`. A dot per seed, a
+    tick at the mean. Dashed: one class everywhere. Dotted: equal stripes.
     Facets have their own scales, for the spread is what they are to show.
     Raises ValueError without an evaluation.
     """
@@ -140,9 +147,7 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
         {
             "dataset": e["dataset_title"],
             "method": e["method_title"] + (DAGGER if e["uses_mask"] else ""),
-            "pa": e["last"]["pa"],
-            "constant": e["last"]["constant_pa"],
-            "random": e["last"]["random_pa"],
+            "pa": measured_part(e["last"], reported)["pa"],
         }
         for e in evaluations
     )
@@ -173,8 +178,8 @@ def seeds_strip(evaluations: Sequence[Mapping[str, Any]], title: str = "") -> Fi
             for place, method in enumerate(methods):
                 if method in means:
                     ax.plot(means[method], place, "|", ms=13, mew=1.5, color=colours[method])
-            ax.axvline(rows["constant"].mean(), color=INK, lw=0.9, ls=(0, (4, 2)), zorder=0)
-            ax.axvline(rows["random"].mean(), color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=0)
+            for name, dashes in (("one_class", (0, (4, 2))), ("stripes", (0, (1, 1.5)))):
+                ax.axvline(trivial.loc[dataset, name], color=INK, lw=0.9, ls=dashes, zorder=0)
             ax.set_title(dataset, fontsize=8)
             ax.set_xlabel("PA (%)")
             ax.set_ylabel("")
@@ -196,7 +201,7 @@ def _strip_legend(figure: Figure, facets: int, masked: bool) -> None:
         Line2D([], [], ls="", marker="o", ms=4.5, color=INK, alpha=0.65, label="one seed"),
         Line2D([], [], ls="", marker="|", ms=9, mew=1.5, color=INK, label="mean of seeds"),
         Line2D([], [], color=INK, lw=0.9, ls=(0, (4, 2)), label="one class everywhere"),
-        Line2D([], [], color=INK, lw=0.9, ls=(0, (1, 1.5)), label="random labels"),
+        Line2D([], [], color=INK, lw=0.9, ls=(0, (1, 1.5)), label="equal stripes"),
     ]
     if masked:
         handles.append(Line2D([], [], ls="", label=f"{DAGGER} sees the annotation mask"))

@@ -11,32 +11,47 @@ import pandas as pd
 
 from infoseg.reporting.markup import DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
-from infoseg.reporting.tables import mean_std, within_images, write_frame, write_text
+from infoseg.reporting.tables import (
+    iou_by_class,
+    mean_groups,
+    mean_std,
+    measured_part,
+    within_images,
+    write_frame,
+    write_text,
+)
 
 Evaluation = dict[str, Any]
 
 COLUMNS = (
-    "measure assignment pa_mean pa_std n_seeds paper_pa pa_best_mean pa_reported_mean "
+    "measure assignment pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa pa_best_mean "
+    "pa_all_mean pa_reported_mean "
     "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
-    "difference diverged"
+    "difference diverged groups"
 ).split()
 COLUMNS_2B = (
-    "question choice variant is_default pa_mean pa_std n_seeds pa_best_mean pa_reported_mean "
+    "question choice variant is_default pa_mean pa_std miou_mean miou_std n_seeds iou "
+    "pa_best_mean pa_all_mean pa_reported_mean "
     "many_to_one_mean permutation_gap_mean within_image_pa_mean within_image_chance_mean "
-    "assignment_entropy_mean clusters_used_mean diverged"
+    "assignment_entropy_mean clusters_used_mean diverged groups"
 ).split()
 
 
-def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def _figures(evaluations: Sequence[Evaluation], reported: str) -> dict[str, Any]:
     """What both tables say of the seeds of one row."""
     whole = [evaluation for evaluation in evaluations if not evaluation["diverged"]]
     last = [evaluation["last"] for evaluation in whole]
+    parts = [measured_part(part, reported) for part in last]
 
     def mean(values: Sequence[float | None]) -> float:
         return mean_std("x", values)["x_mean"]
 
     return {
-        **mean_std("pa", [part["pa"] for part in last]),
+        **mean_std("pa", [part["pa"] for part in parts]),
+        **mean_std("miou", [part["miou"] for part in parts]),
+        "iou": iou_by_class(parts),
+        "groups": mean_groups(parts),
+        "pa_all_mean": mean([part["pa"] for part in last]),
         "n_seeds": len(whole),
         "diverged": len(evaluations) - len(whole),
         "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in whole]),
@@ -52,11 +67,12 @@ def _figures(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 # ---- Table 2 -------------------------------------------------------------------------------------
 
 
-def table2(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
+def table2(evaluations: Sequence[Evaluation], reported: str = "all") -> pd.DataFrame:
     """One row per measure and assignment, in the order they first occur; PA in percent.
 
     evaluations: of InfoSeg and IIC-MI runs on one data set; measure and assignment are read from
-    the settings each was made with. `pa_std` is the sample standard deviation, NaN for one seed.
+    the settings each was made with. reported: see `infoseg.reporting.tables.table1`. `pa_std` is
+    the sample standard deviation, NaN for one seed.
     """
     groups: dict[tuple[str, str], list[Evaluation]] = {}
     for evaluation in evaluations:
@@ -70,7 +86,7 @@ def table2(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     rows = []
     for (measure, assignment), found in groups.items():
         printed = published_table2(measure, assignment)
-        figures = _figures(found)
+        figures = _figures(found, reported)
         difference = math.nan if printed is None else figures["pa_mean"] - printed
         rows.append(
             {"measure": measure, "assignment": assignment, "paper_pa": printed}
@@ -80,33 +96,39 @@ def table2(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def table2_grid(frame: pd.DataFrame, caption: str) -> Grid:
-    """The paper's rows, its numbers beside ours."""
+def table2_grid(frame: pd.DataFrame, caption: str, trivial: pd.DataFrame | None = None) -> Grid:
+    """The paper's rows, its numbers beside ours. trivial: those rows of Table 1, or none."""
     rows = [
         (
             row.measure if row.assignment == "-" else f"{row.measure}, {row.assignment}",
             [
                 cell(row.pa_mean, row.pa_std, diverged=row.diverged),
-                cell(row.pa_best_mean),
+                cell(row.miou_mean, row.miou_std),
                 cell(math.nan if row.paper_pa is None else row.paper_pa),
             ],
         )
         for row in frame.itertuples()
     ]
+    answers: list[tuple[str, Sequence[Cell]]] = [
+        (row.method_title, [cell(row.pa_mean), cell(row.miou_mean), cell(math.nan)])
+        for row in ([] if trivial is None else trivial.itertuples())
+    ]
     seeds = ", ".join(str(n) for n in sorted(set(frame["n_seeds"]))) or "no"
     notes = [
-        f"Pixel accuracy in percent; n = {seeds} seeds per row, mean ± sample standard deviation. "
-        "Best: at the best of the evaluations during training, which labels choose.",
+        f"PA and mIoU in percent; n = {seeds} seeds per row, mean ± sample standard deviation.",
         "The paper's numbers are for COCO-Stuff-3 at its own settings.",
         *([DIVERGED_NOTE] if frame["diverged"].any() else []),
     ]
-    columns = ["Measure and assignment", "PA", "Best", "PA in the paper"]
-    return Grid(columns, [Block(rows)], caption, notes)
+    columns = ["Measure and assignment", "PA", "mIoU", "PA in the paper"]
+    blocks = [Block(rows), *([Block(answers, italic=True)] if answers else [])]
+    return Grid(columns, blocks, caption, notes)
 
 
-def write_table2(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
+def write_table2(
+    frame: pd.DataFrame, folder: Path, caption: str, trivial: pd.DataFrame | None = None
+) -> list[Path]:
     """Write table2.csv, table2.md and table2.tex into `folder`; returns their paths."""
-    return _write(frame, table2_grid(frame, caption), folder, "table2")
+    return _write(frame, table2_grid(frame, caption, trivial), folder, "table2")
 
 
 # ---- Table 2b ------------------------------------------------------------------------------------
@@ -124,7 +146,9 @@ def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict
 
 
 def table2b(
-    default: Sequence[Evaluation], variants: Mapping[str, tuple[str, Sequence[Evaluation]]]
+    default: Sequence[Evaluation],
+    variants: Mapping[str, tuple[str, Sequence[Evaluation]]],
+    reported: str = "all",
 ) -> pd.DataFrame:
     """The open choices: under each question the default, then what was tried instead.
 
@@ -146,12 +170,12 @@ def table2b(
             changed |= new
             tried.append(
                 {"question": question, "choice": _choice(new), "variant": name, "is_default": False}
-                | _figures(runs)
+                | _figures(runs, reported)
             )
         now = {path: _at(settings, path) for path in changed}
         rows.append(
             {"question": question, "choice": _choice(now), "variant": "infoseg", "is_default": True}
-            | _figures(default)
+            | _figures(default, reported)
         )
         rows += tried
     return pd.DataFrame(rows, columns=COLUMNS_2B)

@@ -2,14 +2,14 @@
 
 Every number comes from the last step. `pa_best_mean` alone is chosen with labels, as the numbers
 IIC published are, and stands in the CSV only. So does `pa_start_mean`, the PA of the same method
-before its training (empty where nothing is trained).
+before its training (empty where nothing is trained). Both are of all pictures.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,31 @@ import pandas as pd
 from infoseg.diagnostics import FORMAT
 from infoseg.errors import DataError
 from infoseg.files import write_whole
-from infoseg.reporting.markup import DAGGER, DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import (
+    DAGGER,
+    DIVERGED_NOTE,
+    Block,
+    Cell,
+    Grid,
+    cell,
+    latex,
+    markdown,
+    number,
+)
 from infoseg.reporting.published import published
 from infoseg.settings import Run
 
 NOTE_BREAK = " | "
 """Between the notes of a cell in the CSV."""
 COLUMNS = (
-    "dataset method pa_mean pa_std miou_mean miou_std pa_best_mean n_seeds paper_pa seeds "
-    "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_chosen_mean "
-    "pa_reported_mean pa_reported_std pa_start_mean random_pa stripes_pa difference "
-    "within_image_pa_mean within_image_chance_mean many_to_one_mean diverged dataset_title "
-    "method_title paper_row notes"
+    "dataset method pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa seeds "
+    "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_all_mean pa_chosen_mean "
+    "pa_reported_mean pa_best_mean pa_start_mean difference within_image_pa_mean "
+    "within_image_chance_mean many_to_one_mean diverged dataset_title method_title paper_row notes "
+    "groups"
 ).split()
-TRIVIAL = {
-    "One class everywhere": "constant_pa",
-    "Equal horizontal stripes": "stripes_pa",
-    "A random answer": "random_pa",
-}
-BEST_HEADING = "At the best of the evaluations, the untrained start among them, which labels choose"
+#: Rows that are no method: answers without a look at the picture.
+TRIVIAL = {"one_class": "One class everywhere", "stripes": "Equal horizontal stripes"}
 PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
 
 
@@ -46,14 +52,19 @@ def table1(
     datasets: Sequence[str],
     methods: Sequence[str],
     runs: Sequence[Run] | None = None,
+    trivial: Mapping[str, Mapping[str, Any]] | None = None,
+    reported: str = "all",
 ) -> pd.DataFrame:
     """One row per data set and method, in the given order; percent, except counts and names.
 
     evaluations: what `evaluate` writes, one per run, in any order. datasets, methods: keys. runs:
     the runs the table consists of (`Params.runs()`); others, left over from earlier settings, are
-    not counted. Without it every evaluation counts, and each row needs at least one. `*_std` is the
-    sample standard deviation over seeds, NaN for a single seed. diverged: how many seeds did; they
-    are in no other number.
+    not counted. Without it every evaluation counts, and each row needs at least one. trivial: by
+    data set what `Project.trivial` measured, rows of their own. reported: `all` pictures, or the
+    `half` for reporting, which PA, mIoU, IoU and groups are of then. `*_std` is the sample standard
+    deviation over seeds, NaN for a single seed. diverged: how many seeds did; they are in no other
+    number. groups: right and annotated pixels by group, (G, 2), in the mean over seeds; not in the
+    CSV.
     Raises DataError for a missing run (naming its stages), a repeated one, or another format.
     """
     by_run: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -80,7 +91,13 @@ def table1(
             )
             missing += ["-".join(map(str, k)) for k in absent]
             if not absent:
-                rows.append(_row([by_run[k] for k in keys]))
+                rows.append(_row([by_run[k] for k in keys], reported))
+        if not missing:
+            facts = {"seed": 0, "diverged": "", "uses_mask": False, "notes": [], "paper_row": None}
+            facts |= {"start": None, "dataset": dataset, "dataset_title": rows[-1]["dataset_title"]}
+            for name, last in ((trivial or {}).get(dataset) or {}).items():
+                own = {"method": name, "method_title": TRIVIAL[name], "last": last, "best": last}
+                rows.append(_row([facts | own], reported))
     if missing:
         stages = " ".join(dict.fromkeys(f"evaluate@{name.split('-')[0]}" for name in missing))
         others = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
@@ -91,7 +108,12 @@ def table1(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(everything: list[dict[str, Any]]) -> dict[str, Any]:
+def measured_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
+    """What a table reports of an evaluation: PA, mIoU, IoU and groups of all or of half."""
+    return last if reported == "all" else last["halves"]["reported"]
+
+
+def _row(everything: list[dict[str, Any]], reported: str) -> dict[str, Any]:
     """One row of the table from the evaluations of all its seeds."""
     first = everything[0]
     evaluations = [e for e in everything if not e["diverged"]]
@@ -100,12 +122,16 @@ def _row(everything: list[dict[str, Any]]) -> dict[str, Any]:
     paper_row = first["paper_row"]
     paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
     paper_pa = math.nan if paper_pa is None else paper_pa
-    pa = mean_std("pa", [part["pa"] for part in last])
+    parts = [measured_part(part, reported) for part in last]
+    pa = mean_std("pa", [part["pa"] for part in parts])
     return {
         "dataset": first["dataset"],
         "method": first["method"],
         **pa,
-        **mean_std("miou", [part["miou"] for part in last]),
+        **mean_std("miou", [part["miou"] for part in parts]),
+        "iou": iou_by_class(parts),
+        "groups": mean_groups(parts),
+        "pa_all_mean": _mean([part["pa"] for part in last]),
         "pa_best_mean": _mean([e["best"]["pa"] for e in evaluations]),
         "n_seeds": len(evaluations),
         "paper_pa": paper_pa,
@@ -117,10 +143,8 @@ def _row(everything: list[dict[str, Any]]) -> dict[str, Any]:
         "clusters_used_mean": _mean([part["clusters_used"] for part in last]),
         "uses_mask": any(e["uses_mask"] for e in evaluations),
         "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
-        **mean_std("pa_reported", [half["reported"]["pa"] for half in halves]),
+        "pa_reported_mean": _mean([half["reported"]["pa"] for half in halves]),
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
-        "random_pa": _mean([part["random_pa"] for part in last]),
-        "stripes_pa": _mean([part["stripes_pa"] for part in last]),
         "difference": pa["pa_mean"] - paper_pa,
         "diverged": len(everything) - len(evaluations),
         "dataset_title": first["dataset_title"],
@@ -128,6 +152,18 @@ def _row(everything: list[dict[str, Any]]) -> dict[str, Any]:
         "paper_row": paper_row or "",
         "notes": NOTE_BREAK.join(dict.fromkeys(note for e in everything for note in e["notes"])),
     }
+
+
+def iou_by_class(parts: Sequence[dict[str, Any]]) -> str:
+    """IoU of each class in percent, the mean over seeds, as text: `sky 40.1; road 55.2`."""
+    names = parts[0]["iou"] if parts else []
+    means = {name: _mean([part["iou"][name] for part in parts]) for name in names}
+    return "; ".join(f"{name} {number(value)}" for name, value in means.items())
+
+
+def mean_groups(parts: Sequence[dict[str, Any]]) -> np.ndarray | None:
+    """Right and annotated pixels by group, (G, 2), in the mean over seeds; None without any."""
+    return np.mean([part["groups"] for part in parts], axis=0) if parts else None
 
 
 def within_images(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -155,57 +191,78 @@ def mean_std(name: str, values: Sequence[float | None]) -> dict[str, float]:
 def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> Grid:
     """The paper's shape: rows are methods, columns data sets; our numbers, then the paper's.
 
-    Bold is the best method of a column, ties after rounding included. The paper's numbers stand in
-    a block of their own, so that no number here can be taken for one of the paper's; the difference
-    stands below them with `papers_data` alone, since on other data it means nothing.
+    Bold is the best method of a column, ties after rounding included, where it is above every
+    trivial answer by more than its spread over seeds. The paper's numbers stand in a block of their
+    own, so that no number here can be taken for one of the paper's; the difference stands below
+    them with `papers_data` alone, since on other data it means nothing.
     Raises ValueError without a caption, which has to say what data the numbers come from.
     """
     if not caption.strip():
         raise ValueError("Table 1 needs a caption that says what data its numbers come from")
+    answers = frame[frame["method"].isin(TRIVIAL)].set_index(["dataset", "method"])
+    frame = frame[~frame["method"].isin(TRIVIAL)]
     datasets = list(dict.fromkeys(frame["dataset"]))
     methods = list(dict.fromkeys(frame["method"]))
     at = frame.set_index(["dataset", "method"])
-    best = frame.groupby("dataset")["pa_mean"].max().round(1)
+    floor = answers.groupby("dataset")[["pa_mean", "miou_mean"]].max()
+    best = frame.groupby("dataset")[["pa_mean", "miou_mean"]].max().round(1)
 
-    def measured(dataset: str, method: str) -> Cell:
+    def measured(dataset: str, method: str, name: str) -> Cell:
         row = at.loc[(dataset, method)]
-        bold = bool(round(row["pa_mean"], 1) == best[dataset])
-        return cell(row["pa_mean"], row["pa_std"], bold, int(row["diverged"]))
+        mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+        trivial = floor[f"{name}_mean"].get(dataset, -math.inf)
+        bold = round(mean, 1) == best.loc[dataset, f"{name}_mean"] and mean - std > trivial
+        return cell(mean, std, bool(bold), int(row["diverged"]))
+
+    def both(cells: Callable[[str, str], Cell]) -> list[Cell]:
+        return [cells(dataset, name) for dataset in datasets for name in ("pa", "miou")]
 
     masked = set(frame.loc[frame["uses_mask"], "method"])
     titles = frame.drop_duplicates("method").set_index("method")["method_title"]
-    ours = [
-        (titles[m] + (DAGGER if m in masked else ""), [measured(d, m) for d in datasets])
-        for m in methods
+    blocks = [
+        Block(
+            [
+                (
+                    titles[m] + (DAGGER if m in masked else ""),
+                    both(lambda d, name, m=m: measured(d, m, name)),
+                )
+                for m in methods
+            ]
+        ),
+        Block(
+            [
+                (title, both(lambda d, name, m=m: cell(answers.loc[(d, m), f"{name}_mean"])))
+                for m, title in TRIVIAL.items()
+                if m in answers.index.get_level_values("method")
+            ],
+            italic=True,
+        ),
     ]
-    answers = frame.groupby("dataset")[list(TRIVIAL.values())].mean()
-    trivial = [
-        (title, [cell(answers.loc[d, column]) for d in datasets])
-        for title, column in TRIVIAL.items()
-    ]
-    best_rows = [
-        (titles[m], [cell(at.loc[(d, m), "pa_best_mean"]) for d in datasets]) for m in methods
-    ]
-    blocks = [Block(ours), Block(trivial, italic=True)]
-    blocks.append(Block(best_rows, heading=BEST_HEADING))
     printed = _published_rows(frame, datasets)
     if printed:
         blocks.append(Block(printed, heading=PUBLISHED_HEADING))
     if printed and papers_data:
         rows = [
-            (titles[m], [cell(at.loc[(d, m), "difference"]) for d in datasets])
+            (
+                titles[m],
+                [c for d in datasets for c in (cell(at.loc[(d, m), "difference"]), cell(math.nan))],
+            )
             for m in methods
             if at.loc[(datasets[0], m), "paper_row"]
         ]
         blocks.append(Block(rows, heading="Ours less the paper's"))
     heads = frame.drop_duplicates("dataset")["dataset_title"]
-    notes = ["Pixel accuracy in percent. " + _seeds_note(frame)]
+    notes = [
+        f"PA and mIoU in percent. {_seeds_note(frame)} Bold: the best method, where it is above "
+        "both trivial answers by more than its spread."
+    ]
     if masked:
         notes.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
     if frame["diverged"].any():
         notes.append(DIVERGED_NOTE)
     notes += _data_notes(frame)
-    return Grid(["Method", *heads], blocks, caption.strip(), notes)
+    columns = [f"{head}, {name}" for head in heads for name in ("PA", "mIoU")]
+    return Grid(["Method", *columns], blocks, caption.strip(), notes)
 
 
 def _published_rows(
@@ -216,7 +273,10 @@ def _published_rows(
     values = known.drop_duplicates(["paper_row", "dataset"]).set_index(["paper_row", "dataset"])
     printed = values["paper_pa"].to_dict()
     return [
-        (row, [cell(printed.get((row, d), math.nan)) for d in datasets])
+        (
+            row,
+            [c for d in datasets for c in (cell(printed.get((row, d), math.nan)), cell(math.nan))],
+        )
         for row in dict.fromkeys(frame["paper_row"])
         if row in set(known["paper_row"])
     ]
@@ -256,7 +316,7 @@ def _data_notes(frame: pd.DataFrame) -> list[str]:
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """CSV with numbers rounded to four decimals, lines ending in \\n, empty where unknown."""
-    rounded = frame.round(4)
+    rounded = frame.drop(columns="groups", errors="ignore").round(4)
     write_whole(path, lambda file: rounded.to_csv(file, index=False, lineterminator="\n"))
 
 

@@ -21,7 +21,7 @@ import yaml
 
 from infoseg.runs import Project
 from infoseg.settings import load_params
-from infoseg.training import Trained, train
+from infoseg.training import train
 
 ROOT = Path(__file__).parents[1]
 FIELDS = ["method", "settings", "seed", "step", "seconds", "pa", "miou"]
@@ -32,7 +32,7 @@ def attempt(plan: dict[str, Any], method: str, settings: list[str], seed: int) -
     own = [s if s.startswith("datasets.") else f"methods.{method}.{s}" for s in settings]
     rows: list[dict[str, Any]] = []
 
-    def run(steps: int, evaluations: int) -> Trained:
+    def run(steps: int, evaluations: int = 0) -> None:
         overrides = [f"methods.{method}.optimiser.steps={steps}", *own]
         overrides += [f"training.evaluations={evaluations}"]
         params = load_params(ROOT, plan["profile"], overrides)
@@ -50,12 +50,12 @@ def attempt(plan: dict[str, Any], method: str, settings: list[str], seed: int) -
         trained = train(model, cell.data, cell.training, seed, look)
         for row, step in zip(rows, [r["step"] for r in trained.history if "pa" in r], strict=True):
             row["step"] = step
-        return trained
 
-    run(plan["warm_up"], 0)
-    speed = run(2 * plan["warm_up"], 0).images_per_second
-    batch = load_params(ROOT, plan["profile"], own).method(method, plan["dataset"]).optimiser.batch
-    run(round(plan["seconds"] * speed / batch), plan["evaluations"])
+    run(plan["warm_up"])
+    began = time.process_time()
+    run(5 * plan["warm_up"])
+    step = (time.process_time() - began) / (5 * plan["warm_up"])
+    run(round(plan["seconds"] / step), plan["evaluations"])
     facts = {"method": method, "settings": " ".join(settings), "seed": seed}
     return pd.DataFrame([facts | row for row in rows])[FIELDS].round(2)
 

@@ -21,7 +21,7 @@ Settings come from params.yaml (the demo), or with --profile from infoseg/conf; 
 
   infoseg prepare outdoor                            prepare one data set of the demo
   infoseg train outdoor infoseg --seed 1             train one run
-  infoseg train street infoseg --profile real-images -S methods.infoseg.optimiser.steps=3000
+  infoseg train street infoseg --profile photographs -S methods.infoseg.optimiser.steps=3000
   infoseg train --images ~/holiday --classes 4       train on your own pictures
 """
 
@@ -214,6 +214,7 @@ def _evaluate(project, options: argparse.Namespace) -> None:
     from infoseg.diagnostics import signs
 
     seeds = project.params.method(options.method, options.dataset).seeds
+    stripes = project.trivial(options.dataset)["stripes"]["pa"]
     for seed in seeds if options.seed is None else [options.seed]:
         evaluation = project.evaluate(options.dataset, options.method, seed)
         if evaluation["diverged"]:
@@ -225,14 +226,14 @@ def _evaluate(project, options: argparse.Namespace) -> None:
             f"seed {seed}, step {last['step']}: PA {last['pa']:.1f}, mIoU {last['miou']:.1f} "
             f"({course}best {best['pa']:.1f} at step {best['step']}, chosen with labels)"
         )
-        for sentence in signs(last):
+        for sentence in signs(last, stripes_pa=stripes):
             print(f"sign of failure: {sentence}")
 
 
 def _everything(project) -> Path:
     """All tracked outputs of a profile; returns the report page."""
     from infoseg.illustrations import illustrations
-    from infoseg.results import figure4, table1, table2, table2b
+    from infoseg.results import content, figure4, table1, table2, table2b
     from infoseg.summary import report
 
     profile = project.params.profile
@@ -240,6 +241,7 @@ def _everything(project) -> Path:
     if profile.ablations.variants or profile.ablations.table1_rows:
         table2(project)
         table2b(project)
+    content(project)
     figure4(project)
     illustrations(project)
     return report(project)

@@ -31,8 +31,8 @@ from infoseg.views import Views
 FORMAT = 7
 #: Pictures that every method is shown by, and that an evaluation names from best to worst.
 COUNT = 8
-#: Groups that pictures are resampled by, at most.
-BUCKETS = 200
+#: Groups that pictures are resampled by, at most; odd, since the halves divide hashes by parity.
+BUCKETS = 199
 #: Class id of pixels whose cluster has no class (when there are more clusters than classes).
 UNMATCHED = 254
 

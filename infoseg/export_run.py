@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from infoseg.data.folder import read_about
 from infoseg.data.store import load_prepared, sha256_of
 from infoseg.errors import DataError
 from infoseg.export import (
@@ -146,11 +147,13 @@ def _source(project: Project, dataset: Dataset) -> tuple[str, str]:
     if isinstance(settings, OfficialSource):
         return f"{dataset.title}, the published files", "; ".join(_licences(settings.group))
     assert isinstance(settings, LocalSource)
-    told = _json(project.raw(dataset.source) / "dataset.json") or {}
-    source, licence = told.get("source"), told.get("licence")
+    about = read_about(project.raw(dataset.source))
+    source, licence = about.get("source"), about.get("licence")
+    if licence and (credit := about.get("attribution")):
+        licence = f"{licence} ({credit})"
     return (
         f"{dataset.title}, a folder of pictures" + (f" ({source})" if source else ""),
-        str(licence or "not stated; that of the pictures' owners holds for what is made of them"),
+        licence or "not stated; that of the pictures' owners holds for what is made of them",
     )
 
 

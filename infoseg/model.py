@@ -62,7 +62,8 @@ class BlockC(nn.Module):
     """Residual block of pointwise convolutions (4.2): 1x1 → BN → ReLU → 1x1, plus a 1x1 shortcut.
 
     No normalisation after the sum by default: with a layer norm there, dot products at P = 1024
-    start with a standard deviation of about 18 and Eq. 3 is one-hot before training has begun.
+    start with a standard deviation of about 18, and Eq. 3 close to one-hot. Without, it is about 5,
+    and V is decided but not one-hot: mean largest V 0.83 to 0.85 at K = 3.
     """
 
     def __init__(self, channels: int, features: int, norm: Norm):

@@ -49,9 +49,8 @@ def _where(project: Project) -> str:
 def table1(project: Project) -> pd.DataFrame:
     """Write results/<profile>/tables/table1.{csv,md,tex} from all runs; returns the long form."""
     frame = table1_frame(project)
-    write_table1(
-        frame, project.results / "tables", caption(project, "table1"), project.params.papers_data
-    )
+    about = caption(project, "table1"), project.params.papers_data, project.params.profile.notes
+    write_table1(frame, project.results / "tables", *about)
     return frame
 
 
@@ -166,11 +165,14 @@ def figure4(project: Project) -> list[Path]:
         if dataset not in profile.datasets:
             continue
         stage = f"evaluate@{dataset}"
+        methods = [method for method in profile.figure4.methods if method in profile.methods]
+        for method in methods:
+            project.first_run(dataset, method)  # says so where every seed diverged
         shown = {
             project.params.method(method, dataset).title: read_examples(
                 project.beside(dataset, f"figure4-{method}.npz"), stage
             )
-            for method in profile.figure4.methods
+            for method in methods
         }
         first = next(iter(shown.values()))
         places = np.linspace(0, len(first.images) - 1, min(count, len(first.images)))

@@ -223,6 +223,10 @@ class Project(ProjectData):
                 match = list(result["last"]["match"].values())
                 examples = make_examples(model, crops, match, prepared.meta.classes)
                 write_examples(self.evaluation_path(run).with_suffix(".npz"), examples)
+        # What stands beside the runs was of the former evaluation.
+        for path in self.beside(dataset).glob("*"):
+            if path.name in ("trivial.json", "content.json") or path.match("figure4-*.npz"):
+                path.unlink(missing_ok=True)
         # Last, because its presence says that the evaluation is whole.
         write_json(self.evaluation_path(run), result)
         return result
@@ -238,7 +242,9 @@ class Project(ProjectData):
         pa: dict[str, list[float]] = {}
         for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
-                pa.setdefault(evaluation["method"], []).append(evaluation["last"]["pa"])
+                half = self.params.profile.reported == "half"
+                part = evaluation["last"]["halves"]["reported"] if half else evaluation["last"]
+                pa.setdefault(evaluation["method"], []).append(part["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
         # on the folder of that name.
@@ -255,8 +261,12 @@ class Project(ProjectData):
             write_json(folder / "content.json", self._content_or_place(dataset))
         if dataset not in profile.figure4.panels:
             return
-        runs = {m: self.first_run(dataset, m) for m in profile.figure4.methods}
-        *_, last = runs.values()
+        shown = [method for method in profile.figure4.methods if method in profile.methods]
+        try:
+            runs = {method: self.first_run(dataset, method) for method in shown}
+        except TrainingError:
+            return  # which Figure 4 says
+        last = runs[shown[-1]]
         ranks = [rank["item"] for rank in self.evaluation(last)["last"]["quantiles"]]
         for method, run in runs.items():
             model = self.model(run)
@@ -302,7 +312,10 @@ class Project(ProjectData):
                 found = content_or_place(model, data, training.evaluation_batch, precision)
                 return {"method": method} | found | facts
 
-            for method, half in self.params.profile.ablations.content.items():
+            profile = self.params.profile
+            for method, half in profile.ablations.content.items():
+                if method not in profile.methods:
+                    continue
                 for seed in self.params.method(method, dataset).seeds:
                     evaluations = [
                         self.evaluation(Run(dataset=dataset, method=name, seed=seed))
@@ -485,6 +498,7 @@ class Cell:
         save_weights(self._scratch(seed, ".safetensors"), state, card)
         timing = {
             "seconds": round(trained.seconds, 2),
+            "cpu_seconds": round(trained.cpu_seconds, 2),
             "images_per_second": round(trained.images_per_second, 1),
             "peak_memory_bytes": peak_memory(self.device),
             "resumed_at": trained.resumed_at,

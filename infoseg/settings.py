@@ -694,13 +694,15 @@ class ProfileParams(Strict):
 
     inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
     preparation waits for its own source alone. reported: the pictures that tables are about: `all`,
-    as the paper, or the `half` whose labels no setting was chosen by. persons_rule: data sets of
+    as the paper, or the `half` whose labels no setting was chosen by. notes: what Table 1 has to be
+    read with. persons_rule: data sets of
     persons for which notebook 9 scans selection rules.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     description: Title
     reported: Literal["all", "half"] = "all"
+    notes: list[Title] = []
     sources: list[str]
     datasets: list[str]
     inputs: dict[str, str]
@@ -760,6 +762,13 @@ class Params(Strict):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{place}: '{name}' is not among {sorted(known)}")
+        for method, variant in profile.ablations.content.items():
+            half = self.variants[variant]
+            if (half.of, half.changes.get("train_on")) != (method, "chosen"):
+                raise ValueError(
+                    f"profile.ablations.content.{method}: '{variant}' is not {method} with "
+                    "train_on: chosen"
+                )
         if both := set(self.variants) & set(methods) - {"iic_mi"}:
             raise ValueError(f"variants: '{min(both)}' is the name of a method, too")
         for name, dataset in self.datasets.items():

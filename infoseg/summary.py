@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infoseg.data.folder import read_about
 from infoseg.diagnostics import signs
 from infoseg.errors import DataError
 from infoseg.files import find_root, write_whole
@@ -31,7 +32,7 @@ from infoseg.results import (
     table2b_frame,
     trivial_rows,
 )
-from infoseg.settings import CocoScenesSource, PotsdamScenesSource, Run
+from infoseg.settings import CocoScenesSource, LocalSource, PotsdamScenesSource, Run
 
 if TYPE_CHECKING:
     from infoseg.runs import Project
@@ -72,6 +73,8 @@ def report(project: Project) -> Path:
         path = folder / f"{name}{suffix}"
         if not path.exists():
             raise DataError("not found", file=path, advice="Run stage figures first")
+        if name == "figure4":
+            text += credits(project)
         figures.append(ReportFigure(heading, path, alt, text))
     runs = [*params.runs(), *params.ablations()]
     return write_report(
@@ -96,10 +99,30 @@ def report(project: Project) -> Path:
     )
 
 
+def credits(project: Project) -> str:
+    """Who the photographs are by, as their `dataset.json` says; "" where none says it."""
+    lines = []
+    for dataset in project.params.profile.figure4.panels:
+        settings = project.params.datasets[dataset]
+        if isinstance(project.params.sources[settings.source], LocalSource):
+            about = read_about(project.raw(settings.source))
+            if credit := about.get("attribution") or about.get("source"):
+                licence = about.get("licence", "no licence stated")
+                lines.append(
+                    f"{settings.title}: {credit}" + f", {licence}" * (licence not in credit)
+                )
+    return f" Photographs: {'; '.join(lines)}." if lines else ""
+
+
 def _grids(project: Project, frames) -> list[Grid | None]:
     first, second, content, third = frames
     return [
-        table1_grid(first, caption(project, "table1"), project.params.papers_data),
+        table1_grid(
+            first,
+            caption(project, "table1"),
+            project.params.papers_data,
+            project.params.profile.notes,
+        ),
         table2_grid(second, caption(project, "table2"), trivial_rows(project))
         if len(second)
         else None,

@@ -44,7 +44,8 @@ class Trained:
     history: rows for history.csv (step, loss, figures of an evaluation), without timings, so that
     the same seed gives the same bytes. diverged: when and how the loss stopped being finite, "" if
     it never did; the weights are worth nothing then. resumed_at: steps at which the training went
-    on from a checkpoint. seconds: all that was spent on it.
+    on from a checkpoint. seconds, cpu_seconds: all that was spent on it, by the clock and by the
+    processor.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class Trained:
     images_per_second: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def train(
@@ -72,7 +74,7 @@ def train(
     checkpoint: where a training that was killed goes on from; the bytes are those of one that never
     was. tell: is given the history whenever it has grown.
     """
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     trained = Trained(method.optimiser.steps if method.optimiser else 0)
     with reproducible(params):
         if method.optimiser:
@@ -88,6 +90,7 @@ def train(
             trained.history.append(row)
             tell(trained.history)
     trained.seconds += time.perf_counter() - began
+    trained.cpu_seconds += time.process_time() - busy
     return trained
 
 
@@ -117,12 +120,12 @@ def _optimise(
     method, title, steps = optimisation.method, optimisation.title, optimisation.steps
     params, history = optimisation.params, trained.history
     evaluations = 0 if has_fit(method) else params.evaluations
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     if checkpoint and (state := checkpoint.read()):
         optimisation.restore(state["optimisation"])
         history += state["history"]
         trained.resumed_at = [*state["resumed_at"], optimisation.step]
-        trained.seconds = state["seconds"]
+        trained.seconds, trained.cpu_seconds = state["seconds"]
         tqdm.write(f"{title}: goes on from step {optimisation.step} of {steps}", file=sys.stderr)
     elif params.evaluations:
         if has_fit(method):
@@ -156,7 +159,10 @@ def _optimise(
                         "optimisation": optimisation.state(),
                         "history": history,
                         "resumed_at": trained.resumed_at,
-                        "seconds": trained.seconds + time.perf_counter() - began,
+                        "seconds": (
+                            trained.seconds + time.perf_counter() - began,
+                            trained.cpu_seconds + time.process_time() - busy,
+                        ),
                     }
                 )
     optimisation.keep_average()

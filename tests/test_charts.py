@@ -81,25 +81,24 @@ def test_fifteen_methods_look_different():
     assert len({(str(s["color"]), str(s["ls"])) for s in styles.values()}) == 16
 
 
-def evaluation(dataset: str, method: str, pa: float, classes: int = 4, mask: bool = False) -> dict:
-    iou = {f"class {i}": 1.0 for i in range(classes)}
-    return {
-        "dataset_title": dataset,
-        "method_title": method,
-        "uses_mask": mask,
-        "last": {"pa": pa, "constant_pa": 40.0, "random_pa": 100 / len(iou), "iou": iou},
-    }
+def evaluation(dataset: str, method: str, pa: float, mask: bool = False) -> dict:
+    last = {"pa": pa, "halves": {"reported": {"pa": pa - 7}}}
+    return {"dataset_title": dataset, "method_title": method, "uses_mask": mask, "last": last}
 
 
 RUNS = [
     *(evaluation("Potsdam", "InfoSeg", pa) for pa in (50.0, 56.0, 59.0)),
     evaluation("Potsdam", "IIC", 45.0, mask=True),
-    evaluation("COCO-Persons", "IIC", 60.0, classes=2, mask=True),
+    evaluation("COCO-Persons", "IIC", 60.0, mask=True),
 ]
+TRIVIAL = pd.DataFrame(
+    {"one_class": [40.0, 50.0], "stripes": [44.0, 35.0]}, ["Potsdam", "COCO-Persons"]
+)
 
 
-def test_every_seed_is_a_dot_at_its_method():
-    figure = charts.seeds_strip(RUNS)
+@pytest.mark.parametrize(("reported", "less"), [("all", 0), ("half", 7)])
+def test_every_seed_is_a_dot_at_its_method(reported, less):
+    figure = charts.seeds_strip(RUNS, TRIVIAL, reported)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Potsdam", "COCO-Persons"]
     names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert names == ["InfoSeg", "IIC†"]
@@ -107,32 +106,33 @@ def test_every_seed_is_a_dot_at_its_method():
         np.vstack([c.get_offsets() for c in ax.collections if len(c.get_offsets())]).tolist()
         for ax in figure.axes
     ]
-    assert sorted(dots[0]) == [[45, 1], [50, 0], [56, 0], [59, 0]]
-    assert dots[1] == [[60, 1]]
+    expected = [[45, 1], [50, 0], [56, 0], [59, 0]]
+    assert sorted(dots[0]) == [[pa - less, place] for pa, place in expected]
+    assert dots[1] == [[60 - less, 1]]
 
 
 def test_means_and_baselines():
-    figure = charts.seeds_strip(RUNS)
-    for ax, means, chance in (
-        (figure.axes[0], [[55, 0], [45, 1]], 25),
-        (figure.axes[1], [[60, 1]], 50),
+    figure = charts.seeds_strip(RUNS, TRIVIAL)
+    for ax, means, trivial in (
+        (figure.axes[0], [[55, 0], [45, 1]], [40, 44]),
+        (figure.axes[1], [[60, 1]], [50, 35]),
     ):
         ticks = [line for line in ax.lines if line.get_marker() == "|"]
         assert [line.get_xydata().tolist()[0] for line in ticks] == means
         upright = [line for line in ax.lines if line.get_marker() != "|"]
-        assert [line.get_xdata()[0] for line in upright] == [40, chance]
+        assert [line.get_xdata()[0] for line in upright] == trivial
         low, high = ax.get_xlim()
-        assert low < chance < high
+        assert low < min(trivial) < max(trivial) < high
     labels = [t.get_text() for t in figure.legends[0].texts]
-    assert labels[2:] == ["one class everywhere", "random labels", "† sees the annotation mask"]
+    assert labels[2:] == ["one class everywhere", "equal stripes", "† sees the annotation mask"]
     with pytest.raises(ValueError, match="at least one evaluation"):
-        charts.seeds_strip([])
+        charts.seeds_strip([], TRIVIAL)
 
 
 def test_charts_have_the_same_bytes_twice(tmp_path):
     histories = {"set-infoseg-0": history(), "set-infoseg-1": history(2)}
     for draw in (
         lambda: charts.training_signals(histories),
-        lambda: charts.seeds_strip(RUNS, title="Seeds"),
+        lambda: charts.seeds_strip(RUNS, TRIVIAL, title="Seeds"),
     ):
         same_bytes_twice(draw, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -94,9 +95,30 @@ def test_a_difference_is_decided_beyond_the_spread_of_seeds_only(high, low, verd
     assert Difference(Measured("a", *high), Measured("b", *low)).verdict == verdict
 
 
-def test_a_factor_is_part_of_the_comparison():
-    assert Difference(Measured("a", 60, 1, 3), Measured("b", 50, 1, 3), 1.26).verdict == FAILS
-    assert Difference(Measured("a", 70, 1, 3), Measured("b", 50, 1, 3), 1.26).verdict == HOLDS
+def test_a_difference_is_decided_beyond_twice_its_spread_over_groups_drawn_anew():
+    rng, values = np.random.default_rng(0), []
+    annotated, share = rng.integers(50, 500, 30), rng.uniform(0.1, 0.8, 30)
+    # Hard and easy groups are alike for both.
+    one, other = (
+        np.stack([(share + rise * rng.uniform(0, 1, 30)) * annotated, annotated], 1)
+        for rise in (0.3, 0.1)
+    )
+
+    def compared(value: float, std: float = 0.0, others: np.ndarray | None = other) -> Difference:
+        higher, lower = (65 + value, std, 3, one), (50, 0, 3, others)
+        return Difference(Measured("a", *higher), Measured("b", *lower), 1.3)
+
+    for drawn in rng.integers(30, size=(3000, 30)):
+        (a, n), (b, m) = one[drawn].sum(0), other[drawn].sum(0)
+        values.append(100 * a / n - 130 * b / m)
+    spread = compared(0).over_groups
+    assert spread == pytest.approx(np.std(values), rel=0.08)
+    verdicts = [compared(n * spread).verdict for n in (2.1, 1.9, -1.9, -2.1)]
+    assert verdicts == [HOLDS, OPEN, OPEN, FAILS]
+    assert compared(2.1 * spread, 2.2 * spread).verdict == OPEN
+    assert math.isnan(compared(0, 0, other[:9]).over_groups)
+    words = "a 70.0 ± 2.0 (n = 3) against b 50.0 ± 0.0 (n = 3) times 1.30: +5.0 ± 2.0 over seeds"
+    assert str(compared(5, 2, None)) == words
 
 
 def test_the_gain_holds_only_when_it_is_as_large_as_claimed_over_the_best_here():
@@ -130,8 +152,8 @@ def test_best_everywhere_needs_every_column():
     assert verdict(potsdam[0] | {"pa_mean": 49.5}, potsdam[1], *third) == FAILS
 
 
-def test_another_reading_of_infoseg_is_neither_ours_nor_compared():
-    frame = pd.concat([table1(row(EIGHT, 90)), LEAD])
+def test_another_reading_of_infoseg_is_neither_ours_nor_compared_and_nor_are_trivial_answers():
+    frame = pd.concat([table1(row(EIGHT, 90), row("stripes", 95), row("one_class", 40)), LEAD])
     assert by_source(frame)["Table 1, 5.4"][0] == by_source(LEAD)["Table 1, 5.4"][0]
     assert by_source(table1(row(EIGHT, 90), row("ac", 40)))["Abstract"][0].verdict == NOT_RUN
 
@@ -139,7 +161,7 @@ def test_another_reading_of_infoseg_is_neither_ours_nor_compared():
 def test_without_ablations_nothing_but_table_1_is_judged():
     for extra in ((), (None, None), (table2(), table2b())):
         verdicts = [claim.verdict for claim in claims(LEAD, *extra)]
-        assert verdicts == [HOLDS, HOLDS, *[NOT_RUN] * 5]
+        assert verdicts == [HOLDS, HOLDS, *[NOT_RUN] * 6]
 
 
 def test_table_2_is_judged_row_against_row():
@@ -147,7 +169,7 @@ def test_table_2_is_judged_row_against_row():
     soft, jsd, iic = by_source(LEAD, frame)["Table 2, 5.5"]
     assert (soft.verdict, jsd.verdict, iic.verdict) == (FAILS, OPEN, HOLDS)
     assert soft.text.startswith("Soft") and "(73.8 against 67.3; 55.1 against 53.9)" in soft.text
-    assert "JSD, soft 75.0 ± 2.0 (n = 3) against JSD, hard 62.0 ± 2.0 (n = 3)." in soft.finding
+    assert "JSD, soft 75.0 ± 2.0 (n = 3) against JSD, hard 62.0 ± 2.0 (n = 3): +13" in soft.finding
     assert "73.8 against 60.2" in iic.text
 
 
@@ -178,6 +200,13 @@ def test_block_c_is_judged_against_the_default_of_its_own_question():
     frame.loc[frame["variant"] == "batch_8_jsd", "is_default"] = True
     claim = by_source(LEAD, None, frame)["4.2"][0]
     assert claim.verdict == HOLDS
-    assert claim.finding == "With block C 70.0 ± 2.0 (n = 3) against without 60.0 ± 2.0 (n = 3)."
+    compared = "With block C 70.0 ± 2.0 (n = 3) against without 60.0 ± 2.0 (n = 3)"
+    assert claim.finding == compared + ": +10.0 ± 2.8 over seeds."
     assert by_source(LEAD, None, table2b(default=70))["4.2"][0].verdict == NOT_RUN
     assert by_source(LEAD, None, table2b(without_block_c=70))["4.2"][0].verdict == NOT_RUN
+
+
+def test_water_and_plant_are_added_up_in_the_data():
+    for plant, verdict in ((20.0, HOLDS), (18.0, FAILS)):
+        claim = claims(LEAD, shares={"COCO-Stuff": {"water": 31.5, "plant": plant}})[-1]
+        assert claim.verdict == verdict and f"{31.5 + plant:.1f} percent" in claim.finding

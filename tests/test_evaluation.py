@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,11 +18,14 @@ from hypothesis.extra.numpy import arrays
 
 from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import (
+    BUCKETS,
+    LOOKS,
+    Stripes,
+    by_group,
     by_quantile,
+    content_or_place,
     halves,
     many_to_one_accuracy,
-    random_accuracy,
-    stripes,
     summarise,
     within_image_chance,
 )
@@ -30,6 +34,7 @@ from infoseg.evaluation import (
     evaluate,
     intersection_over_union,
     match_clusters,
+    measure,
     per_image_accuracy,
     pixel_accuracy,
 )
@@ -284,9 +289,11 @@ def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_
     assert found["cluster_usage"] == pytest.approx((total.sum(1) / total.sum()).tolist())
     assert found["constant_pa"] == pytest.approx(100 * total.sum(0).max() / total.sum())
     for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
-        half = part.sum(0)
-        assert found["halves"][name]["images"] == len(part)
-        assert found["halves"][name]["pa"] == pixel_accuracy(half, match_clusters(half))
+        half, expected = found["halves"][name], measure(part, names)
+        right, pixels = np.sum(half["groups"], 0)
+        assert len(half["groups"]) == len(part) and 100 * right / pixels == half["pa"]
+        expected = {key: expected[key] for key in ("images", "pa", "miou", "iou")}
+        assert half == expected | {"groups": half["groups"]}
     json.dumps(found, allow_nan=False)
 
 
@@ -301,6 +308,20 @@ def test_what_does_not_occur_can_be_written_as_json():
         [empty] = [half for half in found["halves"].values() if half["images"] == 0]
         assert empty["miou"] is None
         json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("groups", [5, 2 * BUCKETS])
+def test_pixels_by_group_are_those_of_a_loop(groups):
+    counts = np.random.default_rng(0).integers(0, 9, (4 * groups, 3, 2))  # a cluster has no class
+    names = [f"group {i % groups}" for i in range(len(counts))]
+    match, table = match_clusters(counts.sum(0)), {}
+    for image, name in zip(counts, names, strict=True):
+        key = zlib.crc32(name.encode()) % (BUCKETS if groups > BUCKETS else 2**32)
+        right, pixels = table.get(key, (0, 0))
+        right += sum(image[k, c] for k, c in enumerate(match) if c >= 0)
+        table[key] = [right, pixels + image.sum()]
+    assert by_group(counts, names, match) == [table[key] for key in sorted(table)]
+    assert by_group(counts[:0], [], match) == []
 
 
 # ---- many-to-one, chance, pictures by rank -------------------------------------------------------
@@ -342,25 +363,14 @@ def test_pictures_go_from_the_best_to_the_worst_by_their_own_accuracy():
     assert by_quantile(counts, match, 3) == [(10, 100.0), (6, 60.0), (0, 0.0)]
     everything = by_quantile(counts, match, 99)
     assert [item for item, _ in everything] == [10, 9, 8, 7, 6, 5, 4, 2, 1, 0]
-    part = summarise(counts, [f"image{i}" for i in range(11)], ["a", "b"])
-    assert len(part["quantiles"]) == 8
-    assert part["quantiles"][0]["id"] == "image10" or part["match"]["0"] == "b"
+    assert by_quantile(0 * counts, match, 8) == []
+    names = [f"image{i}" for i in range(11)]
+    part = summarise(counts, names, ["a", "b"])
     assert part["clusters_used"] == 2
-
-
-def test_no_pictures_by_rank_where_nothing_is_annotated():
-    assert by_quantile(np.zeros((3, 2, 2), np.int64), np.array([0, 1]), 8) == []
-
-
-@pytest.mark.parametrize("clusters", [2, 3, 5])
-def test_a_random_answer_is_worth_what_drawn_labels_get(clusters):
-    rng = np.random.default_rng(0)
-    annotation = rng.choice(3, 300_000, p=[0.5, 0.3, 0.2])
-    drawn = rng.integers(0, clusters, len(annotation))
-    confusion = np.bincount(drawn * 3 + annotation, minlength=3 * clusters).reshape(clusters, 3)
-    found = random_accuracy(confusion)
-    assert found == pytest.approx(pixel_accuracy(confusion, match_clusters(confusion)), abs=0.3)
-    assert found == pytest.approx({2: 40.0, 3: 100 / 3, 5: 20.0}[clusters], abs=0.1)
+    # Of the half for reporting alone, under their numbers among all.
+    places = [i for i, here in enumerate(halves(names)) if not here and i != 3]
+    ranks = sorted(places, reverse=part["match"]["0"] == "a")
+    assert [(r["item"], r["id"]) for r in part["quantiles"]] == [(i, names[i]) for i in ranks]
 
 
 @pytest.mark.parametrize("across", [False, True])
@@ -372,6 +382,22 @@ def test_stripes_are_scored_by_the_protocol_itself(across, tmp_path):
     label[:2, :2] = 255
     pictures = [np.zeros((36, 36, 3), np.uint8)] * 2
     data = DeviceData(write_prepared(tmp_path / "p", pictures, [label, label]), 36, CPU)
-    answer = stripes(data, 1)
-    assert answer["stripes_pa"] == pytest.approx(100 / 3 if across else 100, abs=0.5)
-    assert answer["stripes_miou"] == pytest.approx(20 if across else 100, abs=0.5)
+    names = ["image0", "image1"], ["a", "b", "c"]
+    answer, one = (summarise(confusions(Stripes(k), data, 1)[0], *names) for k in (3, 1))
+    assert answer["pa"] == pytest.approx(100 / 3 if across else 100, abs=0.5)
+    assert answer["miou"] == pytest.approx(20 if across else 100, abs=0.5)
+    assert one["pa"] == one["constant_pa"] == answer["constant_pa"]
+
+
+def test_content_keeps_its_accuracy_upside_down_and_place_does_not(tmp_path):
+    """Three bands of class and colour; in the half that settings are chosen on, one class."""
+    band = np.arange(36, dtype=np.uint8)[:, None].repeat(36, 1) // 12
+    labels = [band * (not chosen) for chosen in halves([f"image{i}" for i in range(8)])]
+    prepared = write_prepared(tmp_path / "p", [np.dstack([band] * 3)] * 8, labels)
+    data = DeviceData(prepared, 36, CPU)
+    assert content_or_place(Painted(3), data, 3) == dict.fromkeys(LOOKS, 100)
+    # Shares of rows that stripes get right with the match of the upright pictures.
+    expected = [100, 100 / 3, 100 * 20 / 24, 50, 50]
+    assert [*content_or_place(Stripes(3), data, 3).values()] == pytest.approx(expected)
+    noise = content_or_place(Painted(3), painted_data(tmp_path / "n", 3, 3, count=9)[0], 4)
+    assert noise["upside_down"] == noise["as_it_is"] < 100

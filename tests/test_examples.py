@@ -29,27 +29,22 @@ def data(tmp_path_factory) -> DeviceData:
 def test_ranked_pictures_are_those_the_evaluation_names(data, tmp_path):
     method, classes = build("infoseg").eval(), ["a", "b", "c"]
     found = summarise(confusions(method, data, 4)[0], [f"image{i}" for i in range(11)], classes)
+    items = data.evaluated[[rank["item"] for rank in found["quantiles"]]]
     match = list(found["match"].values())
-    made = make_examples(method, data, match, classes, found["quantiles"])
-    write_examples(tmp_path / "e.npz", made)
-    examples = read_examples(tmp_path / "e.npz", "evaluate")
-    blind, ranked = examples.chosen(by_rank=False), examples.chosen(by_rank=True)
-    assert len(blind.images) == len(ranked.images) == 8
-    assert np.isnan(blind.accuracies).all()
-    items = choose_items(data)
-    assert np.array_equal(blind.annotations, data.annotation(data.centre(items)).numpy())
-    assert (np.diff(ranked.accuracies) <= 0).all()
-    # The accuracy that stands beside a picture is the one that can be counted in it.
-    for prediction, annotation, accuracy in zip(
-        ranked.predictions, ranked.annotations, ranked.accuracies, strict=True
+    write_examples(tmp_path / "e.npz", make_examples(method, data, match, classes, items))
+    ranked = read_examples(tmp_path / "e.npz", "evaluate")
+    # The accuracy that an evaluation names of a picture is the one that can be counted in it.
+    for prediction, annotation, rank in zip(
+        ranked.predictions, ranked.annotations, found["quantiles"], strict=True
     ):
         seen = annotation != 255
-        assert 100 * (prediction == annotation)[seen].mean() == pytest.approx(accuracy)
+        assert 100 * (prediction == annotation)[seen].mean() == pytest.approx(rank["pa"])
 
 
-def test_without_a_ranking_there_are_blind_ones_alone(data):
+def test_by_default_the_pictures_are_those_chosen_blind(data):
     made = make_examples(build("infoseg").eval(), data, None, ["a", "b", "c"])
-    assert len(made.chosen(by_rank=True).images) == 0
+    rows = data.centre(choose_items(data))
+    assert len(rows) == 8 and np.array_equal(made.annotations, data.annotation(rows).numpy())
     assert made.predictions.max() < 3
 
 

@@ -20,7 +20,7 @@ from infoseg.errors import ParamsError
 from infoseg.methods.doersch import doersch_offsets, drop_colours
 from infoseg.methods.isola import diagonal_offsets, far_offsets
 from infoseg.methods.patch_pairs import cut, place
-from infoseg.views import Views
+from infoseg.views import Views, append_sobel
 
 KINDS = ["doersch", "isola"]
 SEEDS = st.integers(0, 2**31)
@@ -194,7 +194,9 @@ def by_hand(method, seen: Views, seed: int) -> tuple[Tensor, list[bool]]:
         images = drop_colours(images, mean, std, generator)
     *centres, answers = method.place_pairs(batch, tuple(size), generator)
     pairs = list(product(range(batch), range(method.pairs_per_image)))
-    whole = F.interpolate(method.trunk(images), size, mode="bilinear", align_corners=False)
+    gradients = append_sobel(seen.images)[:, images.shape[1] :]  # of the intact pictures
+    given = torch.cat([images, gradients], 1) if method.trunk.sobel else images
+    whole = F.interpolate(method.trunk.layers(given), size, mode="bilinear", align_corners=False)
     halves = []
     for which in centres:
         places = [(b, *which[b, i].tolist()) for b, i in pairs]

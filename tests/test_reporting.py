@@ -37,6 +37,7 @@ PRINTED_2 = {
     ("JSD", "Hard Assignment"): 67.3,
     ("JSD", "Soft Assignment"): 73.8,
 }
+NUMBERS = ("PA", "mIoU")
 CAPTION = "Rendered scenes (profile demo), 100% made up: not the paper's data"
 
 
@@ -76,20 +77,23 @@ def table1_latex(frame: pd.DataFrame, caption: str) -> str:
 
 
 def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) -> dict:
+    half = {"pa": pa - 1, "miou": miou - 1, "iou": {"a": pa - 1}, "groups": [[pa - 1, 50]]}
     return {
         "pa": pa,
         "miou": miou,
         "permutation_gap": 3.0,
         "within_image_chance": 50.0,
-        "random_pa": 100 / 3,
-        "stripes_pa": 35.0,
         "many_to_one_pa": pa + 2,
         "constant_pa": 41.0,
         "cluster_usage": list(usage),
         "clusters_used": sum(share > 0.01 for share in usage),
-        "iou": {"a": 1.0, "b": 2.0, "c": 3.0},
-        "halves": {"chosen": {"pa": pa + 1}, "reported": {"pa": pa - 1}},
+        "iou": {"a": pa, "b": 2.0, "c": None},
+        "groups": [[pa, 100]],
+        "halves": {"chosen": {"pa": pa + 1}, "reported": half},
     } | changes
+
+
+TRIVIAL = {"one_class": part(41.0, 20.0), "stripes": part(35.0, 25.0)}
 
 
 def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -> dict:
@@ -131,13 +135,15 @@ def evaluations() -> list[dict]:
 
 @pytest.fixture
 def frame(evaluations) -> pd.DataFrame:
-    return tables.table1(evaluations, ["persons", "stuff3"], ["iic", "ac", "infoseg"])
+    trivial = dict.fromkeys(["persons", "stuff3"], TRIVIAL)
+    return tables.table1(evaluations, list(trivial), ["iic", "ac", "infoseg"], trivial=trivial)
 
 
 def test_table1_has_the_given_order_and_columns(frame):
-    pairs = [(d, m) for d in ("persons", "stuff3") for m in ("iic", "ac", "infoseg")]
+    rows = ("iic", "ac", "infoseg", *tables.TRIVIAL)
+    pairs = [(d, m) for d in ("persons", "stuff3") for m in rows]
     assert list(zip(frame["dataset"], frame["method"], strict=True)) == pairs
-    contract = "dataset,method,pa_mean,pa_std,miou_mean,miou_std,pa_best_mean,n_seeds,paper_pa"
+    contract = "dataset,method,pa_mean,pa_std,miou_mean,miou_std,n_seeds,iou,paper_pa"
     assert list(frame.columns[:9]) == contract.split(",")
 
 
@@ -150,10 +156,19 @@ def test_table1_takes_mean_and_sample_std_over_seeds(frame):
     assert row["pa_best_mean"] == pytest.approx(78.0)
     assert row["pa_chosen_mean"] == pytest.approx(74.0)
     assert row["pa_reported_mean"] == pytest.approx(72.0)
-    assert row["pa_reported_std"] == pytest.approx(3.0)
+    assert row["pa_all_mean"] == pytest.approx(73.0)
+    assert row["iou"] == "a 73.0; b 2.0; c –" and row["groups"].tolist() == [[73, 100]]
     assert (row["n_seeds"], row["seeds"], row["paper_pa"]) == (3, "0 1 2", 73.8)
     assert row["clusters_used_mean"] == 2  # the third holds half a percent
     assert (row["permutation_gap_mean"], row["constant_pa"]) == (3.0, 41.0)
+
+
+def test_table1_of_half_the_pictures(evaluations):
+    frame = tables.table1(evaluations, ["stuff3"], ["infoseg"], None, {"stuff3": TRIVIAL}, "half")
+    columns = ["pa_mean", "pa_std", "pa_all_mean", "miou_mean", "iou"]
+    ours, _, stripes = frame[columns].values.tolist()
+    assert (ours, stripes[0]) == ([72, 3, 73, 39, "a 72.0"], 34)
+    assert frame["groups"][0].tolist() == [[72, 50]]
 
 
 def test_table1_leaves_unknown_numbers_empty(frame):
@@ -161,11 +176,7 @@ def test_table1_leaves_unknown_numbers_empty(frame):
     assert np.isnan(at.loc[("persons", "iic"), "pa_std"])  # one seed
     assert np.isnan(at.loc[("persons", "ac"), "paper_pa"])  # the paper's dash
     assert np.isnan(at.loc[("persons", "ac"), "pa_start_mean"])  # nothing was trained
-    assert at["uses_mask"].groupby("method").all().to_dict() == {
-        "iic": True,
-        "ac": False,
-        "infoseg": False,
-    }
+    assert (frame["uses_mask"] == (frame["method"] == "iic")).all()
 
 
 def test_missing_run_names_the_stages_to_run(evaluations):
@@ -207,23 +218,40 @@ def parsed(text: str) -> list[dict[str, list[str]]]:
 
 
 def test_markdown_reads_back(frame):
-    ours, best, paper = parsed(table1_markdown(frame, CAPTION))
+    heads = [f"{name}, {what}" for name in ("COCO-Persons", "COCO-Stuff-3") for what in NUMBERS]
+    ours, paper = parsed(table1_markdown(frame, CAPTION))
     assert ours == {
-        "": ["COCO-Persons", "COCO-Stuff-3"],
-        "IIC†": ["**55.0**", "60.0"],  # bold: equal to InfoSeg's 55.02 as printed
-        "AC": ["51.0", "50.0"],
-        "InfoSeg": ["**55.0**", "**73.0** ± 3.0"],
-        "*One class everywhere*": ["41.0", "41.0"],
-        "*Equal horizontal stripes*": ["35.0", "35.0"],
-        "*A random answer*": ["33.3", "33.3"],
+        "": heads,
+        "IIC†": ["55.0", "40.0", "60.0", "40.0"],
+        "AC": ["51.0", "40.0", "50.0", "40.0"],
+        "InfoSeg": ["55.0", "40.0", "**73.0** ± 3.0", "**40.0** ± 0.0"],
+        "*One class everywhere*": ["41.0", "20.0"] * 2,
+        "*Equal horizontal stripes*": ["35.0", "25.0"] * 2,
     }
-    assert best["InfoSeg"] == ["60.0", "78.0"] and best["IIC"] == ["60.0", "65.0"]
     assert paper == {
-        "": ["COCO-Persons", "COCO-Stuff-3"],
-        "IIC": ["57.1", "72.3"],
-        "AC": ["–", "72.9"],
-        "InfoSeg": ["69.6", "73.8"],
+        "": heads,
+        "IIC": ["57.1", "–", "72.3", "–"],
+        "AC": ["–", "–", "72.9", "–"],
+        "InfoSeg": ["69.6", "–", "73.8", "–"],
     }
+
+
+@pytest.mark.parametrize(
+    ("iic", "infoseg", "floor", "bold"),
+    [
+        ((68, 70, 72), (70, 73, 76), 69.9, [False, True]),
+        ((68, 70, 72), (70, 73, 76), 70.1, [False, False]),
+        ((70, 72, 74), (64, 72.02, 80), 69.9, [True, False]),  # equal as printed
+        ((60,), (90,), 41.0, [False, False]),  # one seed has no spread
+    ],
+)
+def test_bold_is_the_best_above_trivial_answers_by_more_than_its_spread(iic, infoseg, floor, bold):
+    runs = [evaluation("mine", "iic", i, pa) for i, pa in enumerate(iic)]
+    runs += [evaluation("mine", "infoseg", i, pa) for i, pa in enumerate(infoseg)]
+    trivial = {"mine": {"one_class": part(30.0), "stripes": part(floor)}}
+    frame = tables.table1(runs, ["mine"], ["iic", "infoseg"], trivial=trivial)
+    rows = tables.table1_grid(frame, CAPTION).blocks[0].rows
+    assert [[cell.bold for cell in cells] for _, cells in rows] == [[b, False] for b in bold]
 
 
 def test_the_papers_numbers_stand_apart_and_the_caption_on_top(frame):
@@ -242,9 +270,9 @@ def test_the_papers_numbers_stand_apart_and_the_caption_on_top(frame):
 def test_the_difference_to_the_paper_stands_below_the_papers_own_data_alone(frame):
     assert "Ours less" not in table1_markdown(frame, CAPTION)
     *_, paper, difference = parsed(table1_markdown(frame, CAPTION, papers_data=True))
-    assert paper["InfoSeg"] == ["69.6", "73.8"]
-    assert difference["InfoSeg"] == ["-14.6", "-0.8"]
-    assert difference["AC"] == ["–", "-22.9"]
+    assert paper["InfoSeg"] == ["69.6", "–", "73.8", "–"]
+    assert difference["InfoSeg"] == ["-14.6", "–", "-0.8", "–"]
+    assert difference["AC"] == ["–", "–", "-22.9", "–"]
 
 
 def test_no_block_of_the_paper_for_data_it_does_not_have():
@@ -257,14 +285,15 @@ def test_no_block_of_the_paper_for_data_it_does_not_have():
 def test_one_paper_row_for_two_readings_of_it():
     both = [evaluation(method=m, pa=p) for m, p in (("paired", 40.0), ("infoseg", 70.0))]
     frame = tables.table1(both, ["stuff3"], ["paired", "infoseg"])
-    _, _, paper = parsed(table1_markdown(frame, CAPTION))
-    assert paper == {"": ["COCO-Stuff-3"], "InfoSeg": ["73.8"]}
+    _, paper = parsed(table1_markdown(frame, CAPTION))
+    assert paper == {"": ["COCO-Stuff-3, PA", "COCO-Stuff-3, mIoU"], "InfoSeg": ["73.8", "–"]}
 
 
 def test_latex_is_well_formed(evaluations):
     hostile = [*evaluations, evaluation("mine", "iic"), evaluation("mine", "ac")]
     hostile += [evaluation("mine", "infoseg")]
-    frame = tables.table1(hostile, ["persons", "stuff3", "mine"], ["iic", "ac", "infoseg"])
+    trivial = dict.fromkeys(["persons", "stuff3", "mine"], TRIVIAL)
+    frame = tables.table1(hostile, list(trivial), ["iic", "ac", "infoseg"], trivial=trivial)
     text = table1_latex(frame, CAPTION)
     bare = re.sub(r"\\[{}&%#_$]", "", text)  # escaped characters are no syntax
     assert bare.count("{") == bare.count("}")
@@ -273,13 +302,13 @@ def test_latex_is_well_formed(evaluations):
     assert begins == re.findall(r"\\end\{(\w+)\}", text)[::-1] == ["table", "tabular"]
     rows = [line for line in bare.splitlines() if line.endswith(r"\\")]
     spanning = [line for line in rows if "multicolumn" in line]
-    assert len(spanning) == 2 and not any("&" in line for line in spanning)
+    assert len(spanning) == 1 and not any("&" in line for line in spanning)
     plain = [line for line in rows if line not in spanning]
-    assert [line.count("&") for line in plain] == [3] * (1 + 3 + 3 + 3 + 3)
+    assert [line.count("&") for line in plain] == [6] * (1 + 3 + 2 + 3)
     assert r"My\_100\% \& more" in text
-    assert r"InfoSeg & \textbf{55.0} & \textbf{73.0} $\pm$ 3.0 & \textbf{70.0} \\" in text
+    assert r"InfoSeg & 55.0 & 40.0 & \textbf{73.0} $\pm$ 3.0 & \textbf{40.0} $\pm$ 0.0 &" in text
     assert r"IIC\textsuperscript{\dag} & " in text
-    assert r"AC & -- & 72.9 & -- \\" in text
+    assert r"AC & -- & -- & 72.9 & -- & -- & -- \\" in text
     assert all("%" not in line for line in bare.splitlines()[1:])
 
 
@@ -288,9 +317,9 @@ def test_escaping():
         r"a\_b \& 5\% \textbackslash{}x \{y\} \textasciitilde{}\textasciicircum{}\#\$"
     )
     frame = tables.table1([evaluation("mine", "new")], ["mine"], ["new"])
-    ours, _ = parsed(table1_markdown(frame, CAPTION))
-    assert ours[r"New\|one"] == ["**70.0**"]
-    assert ours[""] == [r"My\_100% & more"]
+    [ours] = parsed(table1_markdown(frame, CAPTION))
+    assert ours[r"New\|one"] == ["70.0", "40.0"]
+    assert ours[""] == [rf"My\_100% & more, {name}" for name in NUMBERS]
 
 
 def test_files_are_rounded_whole_and_the_same_twice(evaluations, tmp_path):
@@ -303,7 +332,7 @@ def test_files_are_rounded_whole_and_the_same_twice(evaluations, tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(p.name for p in first)
     text = first[0].read_bytes().decode()
-    assert "\r" not in text
+    assert "\r" not in text and "groups" not in text
     rows = {(r["dataset"], r["method"]): r for r in csv.DictReader(io.StringIO(text))}
     assert rows["stuff3", "iic"]["pa_mean"] == "66.6667"
     assert rows["stuff3", "iic"]["pa_std"] == rows["persons", "ac"]["paper_pa"] == ""

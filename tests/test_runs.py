@@ -21,12 +21,14 @@ from PIL import Image
 from infoseg import machine, runs
 from infoseg.cli import main
 from infoseg.data.batches import DeviceData
+from infoseg.data.store import halves
+from infoseg.diagnostics import read_examples
 from infoseg.errors import DataError, InfosegError, ParamsError, TrainingError
 from infoseg.files import find_root
 from infoseg.machine import TRAINING_CODE, code_hashes
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.registry import METHODS
-from infoseg.results import figure4
+from infoseg.results import content_frame, figure4
 from infoseg.runs import SCRATCH, Project
 from infoseg.settings import Run, load_params, parse_params
 from infoseg.summary import report
@@ -45,6 +47,9 @@ def tree() -> dict:
     made["sources"]["coco"] |= {"stuff_images": 24, "person_images": 2}
     made["methods"]["infoseg"]["optimiser"] |= {"steps": 8, "batch": 4}
     made["methods"]["infoseg"]["per_dataset"][DATASET]["seeds"] = [0, 1]
+    made["profile"]["figure4"]["methods"] = ["kmeans", "infoseg"]
+    made["profile"]["ablations"]["variants"] += ["kmeans_half"]
+    made["profile"]["ablations"]["content"] = {"kmeans": "kmeans_half"}
     return made
 
 
@@ -113,7 +118,8 @@ def test_the_cells_files_say_what_ran_where_and_how(home, tree):
     assert one["pa"].notna().tolist() == [True, True, False, True]
     assert one["loss"].notna().tolist() == [False, False, True, True]
     timing = json.loads((home / f"build/timing/tiny/{RUN.key}.json").read_text())
-    assert set(timing) == {"seconds", "images_per_second", "peak_memory_bytes", "resumed_at"}
+    names = "seconds cpu_seconds images_per_second peak_memory_bytes resumed_at"
+    assert set(timing) == set(names.split())
 
 
 def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
@@ -125,6 +131,7 @@ def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
     assert all(f"{DATASET}-{name}-0" in timing for name in ("kmeans", "iic_mi", "single"))
     page = (results / "report.html").read_text()
     assert "IIC-MI" in page and "clusters per class = 0" in page
+    assert "Left out of training" in page and "Equal horizontal stripes" in page
     before = (home / f"runs/tiny/{DATASET}/kmeans/0.safetensors").stat().st_mtime_ns
     assert main(["all"]) == 0
     assert (home / f"runs/tiny/{DATASET}/kmeans/0.safetensors").stat().st_mtime_ns == before
@@ -154,7 +161,7 @@ def test_a_data_set_is_copied_to_the_device_once_for_all_methods_and_seeds(home,
 
 def test_the_metrics_of_a_data_set_are_the_means_of_its_methods(home, tree):
     found = project(home, tree).evaluate_all(DATASET)
-    assert len(found) == 6  # K-Means, InfoSeg and IIC-MI twice, one cluster
+    assert len(found) == 7  # K-Means and half of it, InfoSeg and IIC-MI twice, one cluster
     pa = {(one["method"], one["seed"]): one["last"]["pa"] for one in found}
     metrics = json.loads((home / f"results/tiny/metrics/{DATASET}.json").read_text())
     means = {
@@ -164,7 +171,7 @@ def test_the_metrics_of_a_data_set_are_the_means_of_its_methods(home, tree):
     assert metrics == {"pa": means}
 
 
-@pytest.mark.parametrize("profile", ["demo", "paper", "real-images"])
+@pytest.mark.parametrize("profile", ["demo", "paper", "photographs"])
 def test_metrics_are_few_enough_to_be_looked_at(profile):
     assert 1 <= len(load_params(ROOT, profile).profile.methods) <= 12
 
@@ -173,14 +180,31 @@ def test_the_figure_shows_matched_predictions_of_the_same_pictures(home, tree):
     made = project(home, tree)
     ours = made.examples(RUN)
     theirs = made.examples(RUN.model_copy(update={"method": "kmeans"}))
-    ours_blind, theirs_blind = (found.chosen(by_rank=False) for found in (ours, theirs))
-    assert np.array_equal(ours_blind.images, theirs_blind.images)
+    assert np.array_equal(ours.images, theirs.images)
     assert set(np.unique(ours.predictions)) <= {0, 1, 2}
     clusters = made.clusters(RUN)  # what there is before an evaluation
-    assert np.array_equal(clusters.images, ours_blind.images)
+    assert np.array_equal(clusters.images, ours.images)
+    files = (made.beside(DATASET, f"figure4-{method}.npz") for method in ("kmeans", "infoseg"))
+    first, last = (read_examples(file, "evaluate") for file in files)
+    assert np.array_equal(first.images, last.images)
+    right, pixels = last.predictions == last.annotations, last.annotations != 255
+    assert (np.diff(right.sum((1, 2)) / pixels.sum((1, 2))) <= 0).all()  # the best first
     # A data set that the profile does not have is left out.
     more = changed(tree, "profile.figure4.panels.coco_persons", 2)
     assert all(path.exists() for path in figure4(project(home, more)))
+
+
+def test_what_is_trained_on_one_half_is_reported_on_the_other(home, tree):
+    made = project(home, tree)
+    index, trivial = made.load(DATASET).index, made.trivial(DATASET)
+    chosen = np.flatnonzero(halves(index["id"], index["group"]))
+    assert made.cell(DATASET, "kmeans_half").data.trained.tolist() == chosen.tolist()
+    runs = (RUN.model_copy(update={"method": name}) for name in ("kmeans", "kmeans_half"))
+    last = [made.evaluation(run)["last"]["halves"]["reported"]["pa"] for run in runs]
+    kmeans, stripes = content_frame(made)[["as_it_is_mean", "left_out_mean"]].values.tolist()
+    assert kmeans == pytest.approx(last) and math.isnan(stripes[1])
+    assert made.stripes_pa(DATASET) == trivial["stripes"]["pa"]
+    assert trivial["one_class"]["pa"] == trivial["stripes"]["constant_pa"]
 
 
 def test_a_report_without_its_figures_names_the_stages(home, tree):
@@ -375,7 +399,8 @@ def test_a_seed_that_diverges_is_told_and_costs_the_others_nothing(
     assert words in bad["diverged"] and "last" not in bad
     assert good["diverged"] == "" and good["last"]["pa"] > 0
     only = changed(tree, "profile.methods", ["infoseg"])
-    only["profile"]["ablations"]["variants"] = []
+    only["profile"]["ablations"] |= {"variants": [], "content": {}}
+    only["profile"]["figure4"]["methods"] = ["infoseg"]
     project(place, only).evaluate_all(DATASET)
     metrics = json.loads((place / f"results/tiny/metrics/{DATASET}.json").read_text())
     assert metrics == {"pa": {"infoseg": round(good["last"]["pa"], 2)}}

@@ -20,7 +20,6 @@ def examples(predictions: np.ndarray, annotations: np.ndarray, classes: list[str
         images=np.zeros((*annotations.shape, 3), np.uint8),
         predictions=predictions.astype(np.uint8),
         annotations=annotations.astype(np.uint8),
-        accuracies=np.full(len(annotations), np.nan),
         classes=np.array(classes),
     )
 

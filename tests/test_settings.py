@@ -159,6 +159,8 @@ def test_a_value_of_the_wrong_type_or_out_of_range_is_named(path, value):
         ("variants.hard.changes", {"objective": {"assignment": "soft"}}, "changes nothing"),
         ("variants.hard.changes", {"seeds": [7]}, "changes nothing"),
         ("variants.hard.changes", {"seeds": [7, 7], "upsampling": "scores"}, "same seed twice"),
+        ("variants.hard.of", "flickr", "variants.hard: of: 'flickr' is not among"),
+        ("variants.hard", {"question": "x", "of": "kmeans", "changes": {}}, "of methods.kmeans on"),
         ("variants.hard.changes", {"kind": "nothing"}, "kind 'nothing'"),
         ("variants.hard.changes", {"kind": ["iic"]}, "kind '['iic']' is not among"),
         ("variants.kmeans", {"question": "x", "changes": {}}, "the name of a method"),
@@ -193,6 +195,8 @@ def test_methods_that_are_like_each_other_are_named():
         ("profile.ablations.dataset", "flickr"),
         ("profile.ablations.variants", ["flickr"]),
         ("profile.ablations.table1_rows", {"flickr": "What"}),
+        ("profile.ablations.content", {"flickr": "hard"}),
+        ("profile.ablations.content", {"infoseg": "flickr"}),
         ("profile.figures.dataset", "flickr"),
         ("profile.figures.confusion", "flickr"),
         ("datasets.stuff3.source", "flickr"),
@@ -250,7 +254,7 @@ def test_a_method_like_another_has_its_settings_and_changes_of_its_own():
     assert base.objective.tau == 0.5 and params.method("mine", "pictures").seeds == [0]
 
 
-def test_a_variant_is_infoseg_with_its_changes_on_every_data_set():
+def test_a_variant_is_its_method_with_its_changes_on_every_data_set():
     params = parsed(
         "methods.infoseg.per_dataset",
         {"pictures": {"optimiser": {"steps": 77}}, "stuff3": {"objective": {"tau": 5.0}}},
@@ -262,6 +266,9 @@ def test_a_variant_is_infoseg_with_its_changes_on_every_data_set():
         same = {"title": "", "paper_row": None, "objective": None}
         assert hard.numbers() | same == default.numbers() | same
     assert params.method("smooth", "stuff3").objective.tau == 0.1  # over the data set's
+    hard = parsed("variants.hard", {"question": "Q", "of": "kmeans", "changes": {"passes": 7}})
+    hard = hard.method("hard", "stuff3")
+    assert (hard.kind, hard.passes, hard.title) == ("kmeans", 7, "K-Means, hard")
 
 
 def test_runs_are_every_data_set_and_method_and_each_of_its_seeds():
@@ -322,7 +329,7 @@ def test_overrides_replace_single_keys_of_the_file(tmp_path):
         load_params(tmp_path, overrides=["methods.infoseg.objective.taus=0.3"])
 
 
-@pytest.mark.parametrize("profile", ["demo", "paper", "tiny", "folder", "real-images"])
+@pytest.mark.parametrize("profile", ["demo", "paper", "tiny", "folder", "photographs"])
 def test_every_profile_is_valid_and_takes_overrides_of_keys_it_does_not_name(profile):
     overrides = ["methods.iic.turn=3", "methods.kmeans.seeds=[7,8]", "training.recompute=true"]
     tree = compose(profile, overrides)

@@ -39,8 +39,11 @@ def permuted(pixels: np.ndarray, quality: float = 1.0, seed: int = 0) -> np.ndar
     return np.stack([rng.permutation(image) for image in right(pixels, quality)])
 
 
-def test_a_good_answer_has_no_sign():
-    assert signs(part(right(shares(50, 3), 0.9), entropy=0.4)) == []
+def test_a_good_answer_has_no_sign_unless_stripes_are_as_good():
+    found = part(right(shares(50, 3), 0.9), entropy=0.4)
+    assert signs(found) == signs(found, stripes_pa=found["pa"] - 0.1) == []
+    [sign] = signs(found, stripes_pa=99)
+    assert sign == f"no better than horizontal stripes (PA {found['pa']:.1f}, stripes 99.0)"
 
 
 def test_collapse_is_said_in_numbers_and_not_taken_for_permuted_labels():

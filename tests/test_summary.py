@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from helpers import ROOT
 from PIL import Image
 
-from infoseg.diagnostics import FORMAT, summarise
+from infoseg.diagnostics import FORMAT, LOOKS, summarise
 from infoseg.errors import DataError, TrainingError
-from infoseg.illustrations import ILLUSTRATIONS, _whole
-from infoseg.reporting.charts import seeds_strip
+from infoseg.files import write_json
+from infoseg.illustrations import ILLUSTRATIONS, _seeds
 from infoseg.reporting.claims import claims
+from infoseg.reporting.content import content_table, write_content
 from infoseg.reporting.markup import DIVERGED_NOTE
-from infoseg.results import first_run, table1, table1_frame, table2, table2_frame, table2b
+from infoseg.reporting.tables import TRIVIAL
+from infoseg.results import table1, table1_frame, table2, table2_frame, table2b
 from infoseg.runs import Project
 from infoseg.settings import TABLE2, Run, compose, parse_params
 from infoseg.summary import main, readme, report
@@ -21,6 +25,10 @@ from infoseg.summary import main, readme, report
 DATASET = "coco_stuff3"
 #: The mean of nothing, for one, is none.
 pytestmark = pytest.mark.filterwarnings("error:.*(empty slice|invalid value)")
+
+
+class Pictures(list):
+    meta = SimpleNamespace(classes=["sky", "plant", "ground"], class_pixels=[5, 3, 2])
 
 
 class Evaluated(Project):
@@ -34,12 +42,18 @@ class Evaluated(Project):
         tree = compose(profile, [f"methods.infoseg.per_dataset.{DATASET}.seeds=[0,1,2]"])
         methods = ["kmeans", "infoseg", "infoseg_eq8"]
         tree["profile"] |= {"datasets": [DATASET], "methods": methods}
-        tree["profile"]["ablations"] |= changes
+        tree["profile"]["ablations"] |= {"content": {}} | changes
         super().__init__(folder, parse_params(tree, "test"), ROOT)
         self.diverged = set(diverged)
 
     def load(self, dataset):
-        return range(8)  # as many pictures
+        return Pictures(range(8))
+
+    def beside(self, dataset, file):
+        counts = np.random.default_rng(9).integers(1, 9, (8, 3, 3))
+        trivial = summarise(counts, list("abcdefgh"), Pictures.meta.classes)
+        write_json(self.folder / file, dict.fromkeys(TRIVIAL, trivial))
+        return self.folder / file
 
     def evaluation(self, run):
         settings = self.params.method(run.method, run.dataset)
@@ -57,8 +71,8 @@ class Evaluated(Project):
         if diverged:
             return told
         counts = np.random.default_rng(run.seed).integers(1, 9, (8, 3, 3))
-        last = summarise(counts, list("abcdefgh"), ["sky", "plant", "ground"])
-        last |= {"assignment_entropy": 0.5, "stripes_pa": 35.0, "stripes_miou": 20.0}
+        last = summarise(counts, list("abcdefgh"), Pictures.meta.classes)
+        last |= {"assignment_entropy": 0.5}
         return told | {"uses_mask": False, "start": None, "last": last, "best": last}
 
     def mean(self, *seeds: int) -> float:
@@ -116,10 +130,11 @@ def test_seeds_that_diverged_are_marked_and_in_no_mean(tmp_path):
         assert r"--\textsuperscript{\ddag}" in (project.results / f"tables/{name}.tex").read_text()
     page = project.report()
     assert "–‡" in page and "coco_stuff3-infoseg-1: the loss became nan at step 9" in page
-    assert first_run(project, DATASET, "infoseg").seed == 0
-    [strip] = seeds_strip(_whole(project)).axes
+    assert project.first_run(DATASET, "infoseg").seed == 0
+    [strip] = _seeds(project).axes
     titles = [label.get_text() for label in strip.get_yticklabels()]
-    assert titles == ["InfoSeg", "InfoSeg (Eq. 8 as written)"]
+    methods = ("infoseg", "infoseg_eq8")
+    assert titles == [project.params.method(method, DATASET).title for method in methods]
     assert sum(len(dots.get_offsets()) for dots in strip.collections) == 2 + 3
 
 
@@ -129,13 +144,23 @@ def test_a_method_of_which_every_seed_diverged_is_compared_with_nothing(tmp_path
     found = claims(table1_frame(project), table2_frame(project))
     assert not [claim for claim in found if "InfoSeg –" in claim.finding]
     with pytest.raises(TrainingError, match="every seed of infoseg diverged on coco_stuff3"):
-        first_run(project, DATASET, "infoseg")
+        project.first_run(DATASET, "infoseg")
 
 
 @pytest.mark.parametrize("profile", ["tiny", "paper"])
 def test_the_report_warns_of_numbers_that_are_not_of_the_papers_data(tmp_path, profile):
     page = Evaluated(tmp_path, profile=profile, variants=[]).report()
     assert ("cannot be compared" in page) == (profile == "tiny")
+
+
+def test_content_or_place_has_a_row_per_method_with_the_mean_of_its_seeds(tmp_path):
+    looks = dict.fromkeys(LOOKS, 50.0)
+    rows = [{"method": "kmeans", "left_out": value} | looks for value in (40.0, 42.0)]
+    rows.append({"method": "stripes"} | looks | {"upside_down": 30.0})
+    frame = content_table(rows, {"kmeans": "K-Means", "stripes": "Stripes"})
+    text = write_content(frame, tmp_path, "Caption")[1].read_text()
+    assert "| K-Means | " + "50.0 ± 0.0 | " * 5 + "41.0 ± 1.4 |" in text
+    assert "| Stripes | 50.0 | 30.0 | 50.0 | 50.0 | 50.0 | – |" in text
 
 
 MARKED = "# Title\n\n<!-- results:demo -->{}<!-- /results -->\n\nMore.\n"

@@ -25,6 +25,10 @@ SETTINGS = {
 }
 
 
+def measured(pa: float) -> dict:
+    return {"pa": pa, "miou": pa / 2, "iou": {"a": pa, "b": 0.0}, "groups": [[pa, 100], [0, 0]]}
+
+
 def evaluation(pa: float, gap: float = 5.0, **changes) -> dict:
     """changes: dotted paths with __ for the dot."""
     settings = copy.deepcopy(SETTINGS)
@@ -35,8 +39,8 @@ def evaluation(pa: float, gap: float = 5.0, **changes) -> dict:
             place = place[parent]
         place[last] = value
     part = {
-        "pa": pa,
-        "halves": {"reported": {"pa": pa - 1}},
+        **measured(pa),
+        "halves": {"reported": measured(pa - 1)},
         "many_to_one_pa": pa + 3,
         "permutation_gap": gap,
         "within_image_chance": 40.0,
@@ -67,17 +71,23 @@ def test_seeds_of_a_row_are_averaged_beside_the_papers_number():
     assert jsd["pa_std"] == pytest.approx(8**0.5)
     assert jsd["difference"] == pytest.approx(-1.8)
     assert (jsd["pa_best_mean"], jsd["pa_reported_mean"]) == (74.0, 71.0)
+    assert (jsd["miou_mean"], jsd["iou"], jsd["pa_all_mean"]) == (36.0, "a 72.0; b 0.0", 72.0)
+    half = table2(RUNS, "half").to_dict("records")[-1]
+    assert (half["pa_mean"], half["iou"], half["pa_all_mean"]) == (71.0, "a 71.0; b 0.0", 72.0)
+    assert half["groups"].tolist() == [[71, 100], [0, 0]]
 
 
 def test_it_is_written_in_three_forms_with_the_same_bytes_twice(tmp_path):
+    trivial = pd.DataFrame({"method_title": ["Stripes"], "pa_mean": [41.0], "miou_mean": [20.0]})
     written = []
     for folder in ("one", "two"):
-        paths = write_table2(table2(RUNS), tmp_path / folder, "Ablations on test data.")
+        paths = write_table2(table2(RUNS), tmp_path / folder, "Ablations.", trivial)
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     text = (tmp_path / "one/table2.md").read_text()
-    assert "| JSD, Soft Assignment | 72.0 ± 2.8 | 74.0 | 73.8 |" in text
-    assert "| IIC-MI | 50.0 | 52.0 | 60.2 |" in text
+    assert "| JSD, Soft Assignment | 72.0 ± 2.8 | 36.0 ± 1.4 | 73.8 |" in text
+    assert "| IIC-MI | 50.0 | 25.0 | 60.2 |\n" in text and "| *Stripes* | 41.0 | 20.0 | – |" in text
+    assert "groups" not in (tmp_path / "one/table2.csv").read_text()
 
 
 def test_every_question_has_the_default_and_its_variants_by_the_settings_that_differ(tmp_path):

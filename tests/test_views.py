@@ -256,6 +256,8 @@ def test_sobel_gradients_equal_scipys(channels):
     found = append_sobel(images)
     assert found.shape == (2, channels + 2, 9, 13)
     assert torch.equal(found[:, :channels], images)
+    other = torch.cat([1 - images, found[:, channels:]], 1)
+    assert torch.equal(append_sobel(1 - images, images), other)
     grey = np.tensordot(images[:, :3].numpy(), [0.2989, 0.587, 0.114], axes=([1], [0]))
     for b in range(2):
         # SciPy's gradient grows to the right and downwards, IIC's kernel to the left and upwards.

@@ -130,6 +130,17 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
         return [one_line(name) for name in table]  # they are written into tables, figures and XML
 
 
+def read_about(raw: RawFolders) -> dict[str, str]:
+    """Return source, licence and attribution, as far as ``dataset.json`` gives them."""
+    description = places(raw)[0] / "dataset.json"
+    if not description.is_file():
+        return {}
+    with naming(description, "is no description of pictures", 'Expected {"licence": "...", ...}'):
+        content = json.loads(read_bytes(description, 2**24))
+        names = ("source", "licence", "attribution")
+        return {name: one_line(content[name]) for name in names if content.get(name)}
+
+
 def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str, str]:
     """Return the group of every picture by its id; none where `dataset.json` has no groups.
 

@@ -89,9 +89,9 @@ class Difference:
     @property
     def over_groups(self) -> float:
         """Standard deviation of the difference when groups of pictures are drawn anew, with
-        replacement; NaN where they are not known."""
+        replacement; NaN where they are not known, or are one."""
         one, other = self.higher.groups, self.lower.groups
-        if one is None or other is None or len(one) != len(other):
+        if one is None or other is None or len(one) != len(other) or len(one) < 2:
             return math.nan
         shares = np.full(len(one), 1 / len(one))
         draws = np.random.default_rng(0).multinomial(len(one), shares, RESAMPLED)

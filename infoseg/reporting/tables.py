@@ -188,13 +188,15 @@ def mean_std(name: str, values: Sequence[float | None]) -> dict[str, float]:
     return {f"{name}_mean": _mean(numbers), f"{name}_std": std}
 
 
-def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) -> Grid:
+def table1_grid(
+    frame: pd.DataFrame, caption: str, papers_data: bool = False, notes: Sequence[str] = ()
+) -> Grid:
     """The paper's shape: rows are methods, columns data sets; our numbers, then the paper's.
 
     Bold is the best method of a column, ties after rounding included, where it is above every
     trivial answer by more than its spread over seeds. The paper's numbers stand in a block of their
     own, so that no number here can be taken for one of the paper's; the difference stands below
-    them with `papers_data` alone, since on other data it means nothing.
+    them with `papers_data` alone, since on other data it means nothing. notes: the profile's own.
     Raises ValueError without a caption, which has to say what data the numbers come from.
     """
     if not caption.strip():
@@ -238,6 +240,7 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
             italic=True,
         ),
     ]
+    blocks = [block for block in blocks if block.rows]
     printed = _published_rows(frame, datasets)
     if printed:
         blocks.append(Block(printed, heading=PUBLISHED_HEADING))
@@ -252,17 +255,17 @@ def table1_grid(frame: pd.DataFrame, caption: str, papers_data: bool = False) ->
         ]
         blocks.append(Block(rows, heading="Ours less the paper's"))
     heads = frame.drop_duplicates("dataset")["dataset_title"]
-    notes = [
+    lines = [
         f"PA and mIoU in percent. {_seeds_note(frame)} Bold: the best method, where it is above "
         "both trivial answers by more than its spread."
     ]
     if masked:
-        notes.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
+        lines.append(f"{DAGGER} sees which pixels are annotated (not how), as its authors' code.")
     if frame["diverged"].any():
-        notes.append(DIVERGED_NOTE)
-    notes += _data_notes(frame)
+        lines.append(DIVERGED_NOTE)
+    lines += [*notes, *_data_notes(frame)]
     columns = [f"{head}, {name}" for head in heads for name in ("PA", "mIoU")]
-    return Grid(["Method", *columns], blocks, caption.strip(), notes)
+    return Grid(["Method", *columns], blocks, caption.strip(), lines)
 
 
 def _published_rows(
@@ -325,12 +328,16 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_table1(
-    frame: pd.DataFrame, folder: Path, caption: str, papers_data: bool = False
+    frame: pd.DataFrame,
+    folder: Path,
+    caption: str,
+    papers_data: bool = False,
+    notes: Sequence[str] = (),
 ) -> list[Path]:
     """Write table1.csv, table1.md and table1.tex into `folder`; returns their paths."""
     paths = [folder / f"table1.{suffix}" for suffix in ("csv", "md", "tex")]
     # Both texts first: a bad caption must not leave a new CSV beside old tables.
-    grid = table1_grid(frame, caption, papers_data)
+    grid = table1_grid(frame, caption, papers_data, notes)
     texts = markdown(grid), latex(grid, "tab:table1")
     write_frame(frame, paths[0])
     for text, path in zip(texts, paths[1:], strict=True):

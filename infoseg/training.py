@@ -44,8 +44,8 @@ class Trained:
     history: rows for history.csv (step, loss, figures of an evaluation), without timings, so that
     the same seed gives the same bytes. diverged: when and how the loss stopped being finite, "" if
     it never did; the weights are worth nothing then. resumed_at: steps at which the training went
-    on from a checkpoint. seconds, cpu_seconds: all that was spent on it, by the clock and by the
-    processor.
+    on from a checkpoint. seconds: all that was spent on it. cpu_seconds: of the processor, for the
+    steps and the fit after them alone, which is what methods are given alike.
     """
 
     steps: int
@@ -74,15 +74,18 @@ def train(
     checkpoint: where a training that was killed goes on from; the bytes are those of one that never
     was. tell: is given the history whenever it has grown.
     """
-    began, busy = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     trained = Trained(method.optimiser.steps if method.optimiser else 0)
     with reproducible(params):
         if method.optimiser:
             optimisation = Optimisation(method, data, params, seed, title)
             trained.diverged = _optimise(optimisation, trained, evaluate, checkpoint, tell)
             trained.images_per_second = optimisation.images_per_second
+            trained.cpu_seconds = optimisation.cpu_seconds
         if has_fit(method) and not trained.diverged:
+            busy = time.process_time()
             fit(method, data, params.evaluation_batch, seed)
+            trained.cpu_seconds += time.process_time() - busy
         if (not method.optimiser or has_fit(method)) and not trained.diverged:
             row: Row = {"step": trained.steps, "loss": None}
             if params.evaluations:
@@ -90,7 +93,6 @@ def train(
             trained.history.append(row)
             tell(trained.history)
     trained.seconds += time.perf_counter() - began
-    trained.cpu_seconds += time.process_time() - busy
     return trained
 
 
@@ -120,12 +122,12 @@ def _optimise(
     method, title, steps = optimisation.method, optimisation.title, optimisation.steps
     params, history = optimisation.params, trained.history
     evaluations = 0 if has_fit(method) else params.evaluations
-    began, busy = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     if checkpoint and (state := checkpoint.read()):
         optimisation.restore(state["optimisation"])
         history += state["history"]
         trained.resumed_at = [*state["resumed_at"], optimisation.step]
-        trained.seconds, trained.cpu_seconds = state["seconds"]
+        trained.seconds = state["seconds"]
         tqdm.write(f"{title}: goes on from step {optimisation.step} of {steps}", file=sys.stderr)
     elif params.evaluations:
         if has_fit(method):
@@ -159,10 +161,7 @@ def _optimise(
                         "optimisation": optimisation.state(),
                         "history": history,
                         "resumed_at": trained.resumed_at,
-                        "seconds": (
-                            trained.seconds + time.perf_counter() - began,
-                            trained.cpu_seconds + time.process_time() - busy,
-                        ),
+                        "seconds": trained.seconds + time.perf_counter() - began,
                     }
                 )
     optimisation.keep_average()
@@ -205,14 +204,14 @@ class Optimisation:
         )
         self.step = 0
         self.recent = torch.zeros(params.log_every, device=data.device)
-        self.last_finite, self.busy = math.nan, 0.0
+        self.last_finite, self.busy, self.cpu_seconds = math.nan, 0.0, 0.0
 
     def advance(self) -> float | None:
         """Take a step. Returns the mean loss since the last log where one is due, else None.
 
         Raises FloatingPointError, in words for a reader, when one of these losses is not finite.
         """
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         views = next(self.batches)
         self.step += 1
         self.method.begin_step(self.step)
@@ -229,6 +228,7 @@ class Optimisation:
         if place == self.params.log_every - 1 or self.step == self.steps:
             logged = self._read_losses(place + 1)
         self.busy += time.perf_counter() - began
+        self.cpu_seconds += time.process_time() - cpu
         return logged
 
     def _read_losses(self, count: int) -> float:
@@ -264,7 +264,7 @@ class Optimisation:
             "batches": self.batches.state(),
             "recent": self.recent,
             "last_finite": self.last_finite,
-            "busy": self.busy,
+            "busy": (self.busy, self.cpu_seconds),
         }
 
     def restore(self, state: State) -> None:
@@ -277,7 +277,8 @@ class Optimisation:
         restore_random_states(state["random"], self.device)
         self.batches.restore(state["batches"])
         self.recent.copy_(state["recent"])
-        self.last_finite, self.busy = state["last_finite"], state["busy"]
+        self.last_finite = state["last_finite"]
+        self.busy, self.cpu_seconds = state["busy"]
 
 
 def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> str:

@@ -214,7 +214,7 @@ def _evaluate(project, options: argparse.Namespace) -> None:
     from infoseg.diagnostics import signs
 
     seeds = project.params.method(options.method, options.dataset).seeds
-    stripes = project.trivial(options.dataset)["stripes"]["pa"]
+    stripes = project.trivial(options.dataset)["equal stripes"]["pa"]
     for seed in seeds if options.seed is None else [options.seed]:
         evaluation = project.evaluate(options.dataset, options.method, seed)
         if evaluation["diverged"]:

@@ -178,7 +178,7 @@ class Project(ProjectData):
         """`measured` of one class everywhere and of as many equal stripes as there are classes."""
         with reproducible(self.params.training):
             data = self.crops(dataset, Stripes(1))
-            answers = {"one_class": Stripes(1), "stripes": Stripes(data.classes)}
+            answers = {"one class": Stripes(1), "equal stripes": Stripes(data.classes)}
             return {name: self.measured(answer, data) for name, answer in answers.items()}
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class Project(ProjectData):
     def stripes_pa(self, dataset: str) -> float:
         """PA in percent of equal stripes on all labelled pictures."""
         answers = read_json(self.beside(dataset, "trivial.json"), f"evaluate@{dataset}")
-        return answers["stripes"]["pa"]
+        return answers["equal stripes"]["pa"]
 
     def first_run(self, dataset: str, method: str) -> Run:
         """The first seed of a method that did not diverge. Raises TrainingError if all did."""
@@ -328,7 +328,7 @@ class Project(ProjectData):
                     model = self.trained(run, device)[0]
                     rows.append(row(method, model, seed=seed, left_out=left_out))
             classes = len(self.load(dataset).meta.classes)
-            rows.append(row("stripes", Stripes(classes)))
+            rows.append(row("equal stripes", Stripes(classes)))
         return rows
 
     def _stated_now(self, run: Run) -> dict[str, Any]:

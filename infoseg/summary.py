@@ -171,16 +171,15 @@ def run_signs(project: Project, runs: list[Run]) -> list[tuple[str, list[str]]]:
 
 
 def readme(root: Path) -> str:
-    """README.md with the committed Tables 1 and 2 of a profile between `<!-- results:<profile> -->`
-    and `<!-- /results -->`. Raises DataError where these marks are missing."""
+    """README.md with a profile's committed tables (1, 2, content or place) between
+    `<!-- results:<profile> -->` and `<!-- /results -->`. Raises DataError without these marks."""
     path = root / "README.md"
     marks = re.compile(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
     text = path.read_text(encoding="utf-8")
     if not (place := marks.search(text)):
         raise DataError("has no place for results", file=path)
-    tables = [
-        root / "results" / place[2] / "tables" / f"{name}.md" for name in ("table1", "table2")
-    ]
+    folder, names = root / "results" / place[2] / "tables", ("table1", "table2", "content")
+    tables = [folder / f"{name}.md" for name in names]
     for table in tables:
         if not table.exists():
             raise DataError("not found", file=table, advice="Run `make repro` first")

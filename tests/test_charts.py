@@ -92,7 +92,7 @@ RUNS = [
     evaluation("COCO-Persons", "IIC", 60.0, mask=True),
 ]
 TRIVIAL = pd.DataFrame(
-    {"one_class": [40.0, 50.0], "stripes": [44.0, 35.0]}, ["Potsdam", "COCO-Persons"]
+    {"one class": [40.0, 50.0], "equal stripes": [44.0, 35.0]}, ["Potsdam", "COCO-Persons"]
 )
 
 

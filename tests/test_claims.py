@@ -153,7 +153,8 @@ def test_best_everywhere_needs_every_column():
 
 
 def test_another_reading_of_infoseg_is_neither_ours_nor_compared_and_nor_are_trivial_answers():
-    frame = pd.concat([table1(row(EIGHT, 90), row("stripes", 95), row("one_class", 40)), LEAD])
+    others = table1(row(EIGHT, 90), row("equal stripes", 95), row("one class", 40))
+    frame = pd.concat([others, LEAD])
     assert by_source(frame)["Table 1, 5.4"][0] == by_source(LEAD)["Table 1, 5.4"][0]
     assert by_source(table1(row(EIGHT, 90), row("ac", 40)))["Abstract"][0].verdict == NOT_RUN
 

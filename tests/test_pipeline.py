@@ -55,7 +55,7 @@ def test_one_command_leads_from_nothing_to_tables_figures_and_report(clone):
         assert re.search(rf"^  {stage} +\d+ s  done$", clone.first, re.M), stage
     results = clone.path / "results/tiny"
     table = pd.read_csv(results / "tables/table1.csv")
-    assert table["method"].tolist() == ["kmeans", "infoseg", "one_class", "stripes"]
+    assert table["method"].tolist() == ["kmeans", "infoseg", "one class", "equal stripes"]
     assert table["n_seeds"].tolist() == [1, 2, 1, 1]
     assert table["pa_mean"].between(0, 100).all()
     choices = pd.read_csv(results / "tables/table2b.csv")

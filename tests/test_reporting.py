@@ -93,7 +93,7 @@ def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) ->
     } | changes
 
 
-TRIVIAL = {"one_class": part(41.0, 20.0), "stripes": part(35.0, 25.0)}
+TRIVIAL = {"one class": part(41.0, 20.0), "equal stripes": part(35.0, 25.0)}
 
 
 def evaluation(dataset="stuff3", method="infoseg", seed=0, pa=70.0, **changes) -> dict:
@@ -248,7 +248,7 @@ def test_markdown_reads_back(frame):
 def test_bold_is_the_best_above_trivial_answers_by_more_than_its_spread(iic, infoseg, floor, bold):
     runs = [evaluation("mine", "iic", i, pa) for i, pa in enumerate(iic)]
     runs += [evaluation("mine", "infoseg", i, pa) for i, pa in enumerate(infoseg)]
-    trivial = {"mine": {"one_class": part(30.0), "stripes": part(floor)}}
+    trivial = {"mine": {"one class": part(30.0), "equal stripes": part(floor)}}
     frame = tables.table1(runs, ["mine"], ["iic", "infoseg"], trivial=trivial)
     rows = tables.table1_grid(frame, CAPTION).blocks[0].rows
     assert [[cell.bold for cell in cells] for _, cells in rows] == [[b, False] for b in bold]

@@ -203,8 +203,8 @@ def test_what_is_trained_on_one_half_is_reported_on_the_other(home, tree):
     last = [made.evaluation(run)["last"]["halves"]["reported"]["pa"] for run in runs]
     kmeans, stripes = content_frame(made)[["as_it_is_mean", "left_out_mean"]].values.tolist()
     assert kmeans == pytest.approx(last) and math.isnan(stripes[1])
-    assert made.stripes_pa(DATASET) == trivial["stripes"]["pa"]
-    assert trivial["one_class"]["pa"] == trivial["stripes"]["constant_pa"]
+    assert made.stripes_pa(DATASET) == trivial["equal stripes"]["pa"]
+    assert trivial["one class"]["pa"] == trivial["equal stripes"]["constant_pa"]
 
 
 def test_a_report_without_its_figures_names_the_stages(home, tree):

@@ -124,7 +124,7 @@ def test_seeds_that_diverged_are_marked_and_in_no_mean(tmp_path):
         rows = frame.drop_duplicates(key).set_index(key)[columns]
         assert tuple(rows.loc[of]) == infoseg
         assert tuple(rows.loc[none[0]]) == (nothing, 0, none[1])
-    for name in ("table1", "table2", "table2b"):
+    for name in ("table1", "table2", "content", "table2b"):
         text = (project.results / f"tables/{name}.md").read_text()
         assert "| –‡ |" in text and f"{project.mean(0, 2):.1f}‡" in text and DIVERGED_NOTE in text
         assert r"--\textsuperscript{\ddag}" in (project.results / f"tables/{name}.tex").read_text()
@@ -156,8 +156,8 @@ def test_the_report_warns_of_numbers_that_are_not_of_the_papers_data(tmp_path, p
 def test_content_or_place_has_a_row_per_method_with_the_mean_of_its_seeds(tmp_path):
     looks = dict.fromkeys(LOOKS, 50.0)
     rows = [{"method": "kmeans", "left_out": value} | looks for value in (40.0, 42.0)]
-    rows.append({"method": "stripes"} | looks | {"upside_down": 30.0})
-    frame = content_table(rows, {"kmeans": "K-Means", "stripes": "Stripes"})
+    rows.append({"method": "equal stripes"} | looks | {"upside_down": 30.0})
+    frame = content_table(rows, {"kmeans": "K-Means", "equal stripes": "Stripes"})
     text = write_content(frame, tmp_path, "Caption")[1].read_text()
     assert "| K-Means | " + "50.0 ± 0.0 | " * 5 + "41.0 ± 1.4 |" in text
     assert "| Stripes | 50.0 | 30.0 | 50.0 | 50.0 | 50.0 | – |" in text
@@ -166,11 +166,11 @@ def test_content_or_place_has_a_row_per_method_with_the_mean_of_its_seeds(tmp_pa
 MARKED = "# Title\n\n<!-- results:demo -->{}<!-- /results -->\n\nMore.\n"
 
 
-def test_the_readme_has_the_committed_tables_1_and_2_between_its_marks(tmp_path):
+def test_the_readme_has_the_committed_tables_between_its_marks(tmp_path):
     for name in ("table1", "table2", "table2b"):
         (tmp_path / "results/demo/tables").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"results/demo/tables/{name}.md").write_text(f"of {name}\n")
-    expected = MARKED.format("\n\nof table1\n\nof table2\n\n")
+    expected = MARKED.format("\n\nof table1\n\nof table2\n\nof content\n\n")
     for before in ("\n", "\nold\n\nnumbers\n"):
         (tmp_path / "README.md").write_text(MARKED.format(before))
         assert readme(tmp_path) == expected

@@ -133,9 +133,9 @@ def seeds_strip(
 ) -> Figure:
     """PA of every seed, by method, a facet per data set: how much of a difference is luck.
 
-    evaluations: of any runs (`Project.evaluation`), the last weights of each. trivial: PA of
-    one_class and stripes by title of the data set. reported: see `tables.table1`. A dot per seed, a
-    tick at the mean. Dashed: one class everywhere. Dotted: equal stripes.
+    evaluations: of any runs (`Project.evaluation`), the last weights of each. trivial: PA of one
+    class and of equal stripes by title of the data set. reported: see `tables.table1`. A dot per
+    seed, a tick at the mean. Dashed: one class everywhere. Dotted: equal stripes.
     Facets have their own scales, for the spread is what they are to show.
     Raises ValueError without an evaluation.
     """
@@ -178,7 +178,7 @@ def seeds_strip(
             for place, method in enumerate(methods):
                 if method in means:
                     ax.plot(means[method], place, "|", ms=13, mew=1.5, color=colours[method])
-            for name, dashes in (("one_class", (0, (4, 2))), ("stripes", (0, (1, 1.5)))):
+            for name, dashes in (("one class", (0, (4, 2))), ("equal stripes", (0, (1, 1.5)))):
                 ax.axvline(trivial.loc[dataset, name], color=INK, lw=0.9, ls=dashes, zorder=0)
             ax.set_title(dataset, fontsize=8)
             ax.set_xlabel("PA (%)")

@@ -42,8 +42,8 @@ COLUMNS = (
     "within_image_chance_mean many_to_one_mean diverged dataset_title method_title paper_row notes "
     "groups"
 ).split()
-#: Rows that are no method: answers without a look at the picture.
-TRIVIAL = {"one_class": "One class everywhere", "stripes": "Equal horizontal stripes"}
+#: Rows that are no method: answers without a look at the picture. With a space, as no method's key.
+TRIVIAL = {"one class": "One class everywhere", "equal stripes": "Equal horizontal stripes"}
 PUBLISHED_HEADING = "Printed by Harb & Knöbelreiter (2021), Table 1, for the real data sets"
 
 

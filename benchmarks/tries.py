@@ -27,9 +27,10 @@ ROOT = Path(__file__).parents[1]
 FIELDS = ["method", "settings", "seed", "step", "seconds", "pa", "miou"]
 
 
-def attempt(plan: dict[str, Any], method: str, settings: list[str], seed: int) -> pd.DataFrame:
+def attempt(plan: dict[str, Any], method: str, settings: str, seed: int) -> pd.DataFrame:
     """Train once; rows of `FIELDS`, seconds of CPU, PA and mIoU of the choosing half in percent."""
-    own = [s if s.startswith("datasets.") else f"methods.{method}.{s}" for s in settings]
+    texts = settings.split()
+    own = [s if s.startswith("datasets.") else f"methods.{method}.{s}" for s in texts]
     rows: list[dict[str, Any]] = []
 
     def run(steps: int, evaluations: int = 0) -> None:
@@ -56,28 +57,22 @@ def attempt(plan: dict[str, Any], method: str, settings: list[str], seed: int) -
     run(5 * plan["warm_up"])
     step = (time.process_time() - began) / (5 * plan["warm_up"])
     run(round(plan["seconds"] / step), plan["evaluations"])
-    facts = {"method": method, "settings": " ".join(settings), "seed": seed}
+    facts = {"method": method, "settings": settings, "seed": seed}
     return pd.DataFrame([facts | row for row in rows])[FIELDS].round(2)
 
 
 def main(plan_file: str, table_file: str, jobs: str = "") -> None:
     plan, table = yaml.safe_load(Path(plan_file).read_text()), Path(table_file)
-    done = (
-        pd.read_csv(table, keep_default_na=False)
-        if table.exists()
-        else pd.DataFrame([], columns=FIELDS)
-    )
+    if not table.exists():
+        table.write_text(",".join(FIELDS) + "\n")
+    done = pd.read_csv(table, keep_default_na=False)
     there = set(zip(done["method"], done["settings"], done["seed"], strict=True))
     each = [(m, s, n) for m, every in plan["methods"].items() for s in every for n in plan["seeds"]]
     with ProcessPoolExecutor(int(jobs or os.cpu_count() or 1)) as pool:
-        tries = [
-            pool.submit(attempt, plan, m, s.split(), n)
-            for m, s, n in each
-            if (m, s, n) not in there
-        ]
+        tries = [pool.submit(attempt, plan, *one) for one in each if one not in there]
         for future in as_completed(tries):
             rows = future.result()
-            rows.to_csv(table, mode="a", header=not table.exists(), index=False)
+            rows.to_csv(table, mode="a", header=False, index=False)
             print(*rows.iloc[-1], flush=True)
 
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import OBJECTIVE, ROOT
 
 import benchmarks.__main__ as benchmarks
-from benchmarks import student, worker
+from benchmarks import student, tries, worker
 from infoseg.evaluation import evaluate
 from infoseg.losses import ObjectiveSettings, infoseg_loss
 
@@ -83,3 +84,18 @@ def test_every_case_runs(tmp_path):
     subprocess.run([sys.executable, *words], cwd=ROOT, check=True, timeout=600)
     (page,) = tmp_path.glob("*.md")
     assert len(json.loads(page.with_suffix(".json").read_text())) > 12
+
+
+def test_a_try_has_the_seconds_it_is_given_and_is_not_made_twice(tmp_path):
+    plan, table = tmp_path / "plan.yaml", tmp_path / "tries.csv"
+    plan.write_text(
+        "{profile: tiny, dataset: coco_stuff3, seeds: [5], seconds: 1, warm_up: 4, evaluations: 2, "
+        "methods: {infoseg: ['jitter={} optimiser.crop=48']}}"
+    )
+    tries.main(str(plan), str(table), "1")
+    made = table.read_bytes()
+    rows = pd.read_csv(table)
+    assert rows["step"].is_monotonic_increasing and rows["step"][0] == 0 and len(rows) == 3
+    assert rows["seconds"].iloc[-1] > 0 and rows[["pa", "miou"]].notna().to_numpy().all()
+    tries.main(str(plan), str(table), "1")
+    assert table.read_bytes() == made

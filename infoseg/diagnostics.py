@@ -92,9 +92,9 @@ def part_of(
 ) -> dict[str, Any]:
     """PA, mIoU and IoU by class of some images, matched by themselves; part (N,) bool."""
     counts, names = counts[part], [name for name, here in zip(names, part, strict=True) if here]
-    found = measure(counts, classes)
+    measured = measure(counts, classes)
     groups = by_group(counts, names, match_clusters(counts.sum(0)))
-    return {key: found[key] for key in ("images", "pa", "miou", "iou")} | {"groups": groups}
+    return {key: measured[key] for key in ("images", "pa", "miou", "iou")} | {"groups": groups}
 
 
 def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> list[list[int]]:

@@ -109,8 +109,8 @@ def table2_frame(project: Project) -> pd.DataFrame:
     another run of it."""
     variants = [name for name in TABLE2 if name in project.params.profile.ablations.variants]
     methods = [*variants, "infoseg"] if variants else []
-    found = [one for method in methods for one in _rows(project, method)]
-    return frame_table2(found, project.params.profile.reported)
+    evaluations = [one for method in methods for one in _rows(project, method)]
+    return frame_table2(evaluations, project.params.profile.reported)
 
 
 def table2b(project: Project) -> pd.DataFrame:

@@ -309,8 +309,8 @@ class Project(ProjectData):
 
             def row(method: str, model: Method, **facts: Any) -> dict[str, Any]:
                 data = self.crops(dataset, model)
-                found = content_or_place(model, data, training.evaluation_batch, precision)
-                return {"method": method} | found | facts
+                looks = content_or_place(model, data, training.evaluation_batch, precision)
+                return {"method": method} | looks | facts
 
             profile = self.params.profile
             for method, half in profile.ablations.content.items():

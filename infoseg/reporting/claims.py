@@ -351,9 +351,9 @@ def _block_c(table2b: pd.DataFrame | None) -> Claim:
 
 def _common_classes(shares: Mapping[str, Mapping[str, float]]) -> Claim:
     text = "Water and plant make up more than half of COCO-Stuff's pixels."
-    found = shares.get(COLUMN, {})
-    if not {"water", "plant"} <= found.keys():
+    classes = shares.get(COLUMN, {})
+    if not {"water", "plant"} <= classes.keys():
         return _judged(text, "5.2", [], [])
-    both = found["water"] + found["plant"]
+    both = classes["water"] + classes["plant"]
     finding = f"{number(both)} percent of the annotated pixels."
     return Claim(text, "5.2", finding, HOLDS if both > 50 else FAILS)

@@ -184,12 +184,12 @@ def _similarity(inside: Inside):
 
 
 def _signals(project: Project) -> Figure:
-    """Trainings of InfoSeg as it is, of Eq. 8 as written where it is a row, and of IIC."""
+    """Trainings of InfoSeg, with re-matched negatives where they are a row, and of IIC."""
     dataset = project.params.profile.figures.dataset
     shown = [
         run
         for run in project.params.runs()
-        if run.dataset == dataset and run.method in ("infoseg", "infoseg_eq8", "iic")
+        if run.dataset == dataset and run.method in ("infoseg", "infoseg_rematched", "iic")
     ]
     # InfoSeg's own first, whose colour stands for it.
     shown.sort(key=lambda run: run.method != "infoseg")

@@ -536,7 +536,7 @@ class ObjectiveSettings(Strict):
     score_factor: PositiveFloat = 0.14
     measure: Literal["jsd", "dv"] = "jsd"
     assignment: Literal["soft", "hard"] = "soft"
-    marginal: Marginal = "rematched"
+    marginal: Marginal = "paired"
     negatives: Literal["derangement", "all_pairs"] = "derangement"
     gradient_through_v: bool = True
 

@@ -57,7 +57,7 @@ def test_old_histories_and_fitted_methods_leave_rows_out():
 
 
 def test_seeds_share_a_colour_and_methods_do_not():
-    keys = ["set-iic-0", "set-infoseg-0", "set-infoseg-1", "set-infoseg_eq8-0"]
+    keys = ["set-iic-0", "set-infoseg-0", "set-infoseg-1", "set-infoseg_rematched-0"]
     histories = {key: history(i + 1) for i, key in enumerate(keys)}
     titles = {"infoseg": "InfoSeg"}
     figure = charts.training_signals(histories, method_titles=titles)
@@ -66,7 +66,7 @@ def test_seeds_share_a_colour_and_methods_do_not():
     assert colours[1] == colours[2] == charts.ACCENT and len(set(colours)) == 3
     assert drawn[2].get_linewidth() < drawn[1].get_linewidth() == drawn[3].get_linewidth()
     legend = figure.legends[0]
-    assert [t.get_text() for t in legend.texts] == ["iic", "InfoSeg", "infoseg_eq8"]
+    assert [t.get_text() for t in legend.texts] == ["iic", "InfoSeg", "infoseg_rematched"]
     assert [h.get_color() for h in legend.legend_handles] == [colours[0], colours[1], colours[3]]
 
 

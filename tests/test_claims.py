@@ -20,7 +20,7 @@ from infoseg.reporting.claims import (
 )
 
 TITLES = {"iic": "IIC", "ac": "AC", "inmars": "InMARS", "infoseg": "InfoSeg"}
-EIGHT = "infoseg_eq8"
+EIGHT = "infoseg_rematched"
 
 
 def row(method: str, pa: float, std: float = 1.0, n: int = 3, dataset: str = "COCO-Stuff") -> dict:

@@ -40,7 +40,7 @@ class Evaluated(Project):
 
     def __init__(self, folder, diverged=(), profile="tiny", **changes):
         tree = compose(profile, [f"methods.infoseg.per_dataset.{DATASET}.seeds=[0,1,2]"])
-        methods = ["kmeans", "infoseg", "infoseg_eq8"]
+        methods = ["kmeans", "infoseg", "infoseg_rematched"]
         tree["profile"] |= {"datasets": [DATASET], "methods": methods}
         tree["profile"]["ablations"] |= {"content": {}} | changes
         super().__init__(folder, parse_params(tree, "test"), ROOT)
@@ -107,8 +107,8 @@ def test_table_2_is_the_papers_and_table_2b_has_the_others_with_all_their_seeds(
 
 
 def test_a_row_of_table_1_stands_in_table_2b_where_the_profile_has_it(tmp_path):
-    project = Evaluated(tmp_path, variants=[], table1_rows={"infoseg_eq8": "S(x′)", "iic": "Loss"})
-    assert table2b(project)["variant"].tolist() == ["infoseg", "infoseg_eq8"]
+    project = Evaluated(tmp_path, variants=[], table1_rows={"infoseg_rematched": "S(x′)", "iic": "Loss"})
+    assert table2b(project)["variant"].tolist() == ["infoseg", "infoseg_rematched"]
     assert table2(project).empty
 
 
@@ -133,7 +133,7 @@ def test_seeds_that_diverged_are_marked_and_in_no_mean(tmp_path):
     assert project.first_run(DATASET, "infoseg").seed == 0
     [strip] = _seeds(project).axes
     titles = [label.get_text() for label in strip.get_yticklabels()]
-    methods = ("infoseg", "infoseg_eq8")
+    methods = ("infoseg", "infoseg_rematched")
     assert titles == [project.params.method(method, DATASET).title for method in methods]
     assert sum(len(dots.get_offsets()) for dots in strip.collections) == 2 + 3
 

@@ -178,8 +178,8 @@ def readme(root: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if not (place := marks.search(text)):
         raise DataError("has no place for results", file=path)
-    folder, names = root / "results" / place[2] / "tables", ("table1", "table2", "content")
-    tables = [folder / f"{name}.md" for name in names]
+    folder = root / "results" / place[2] / "tables"
+    tables = [folder / "table1.md", folder / "table2.md", *folder.glob("content.md")]
     for table in tables:
         if not table.exists():
             raise DataError("not found", file=table, advice="Run `make repro` first")

@@ -107,7 +107,8 @@ def test_table_2_is_the_papers_and_table_2b_has_the_others_with_all_their_seeds(
 
 
 def test_a_row_of_table_1_stands_in_table_2b_where_the_profile_has_it(tmp_path):
-    project = Evaluated(tmp_path, variants=[], table1_rows={"infoseg_rematched": "S(x′)", "iic": "Loss"})
+    rows = {"infoseg_rematched": "S(x′)", "iic": "Loss"}
+    project = Evaluated(tmp_path, variants=[], table1_rows=rows)
     assert table2b(project)["variant"].tolist() == ["infoseg", "infoseg_rematched"]
     assert table2(project).empty
 

@@ -31,6 +31,8 @@ from infoseg.views import Views
 FORMAT = 7
 #: Pictures that every method is shown by, and that an evaluation names from best to worst.
 COUNT = 8
+#: A picture shows a class that has this share of its pixels.
+SEEN = 0.05
 #: Groups that pictures are resampled by, at most; odd, since the halves divide hashes by parity.
 BUCKETS = 199
 #: Class id of pixels whose cluster has no class (when there are more clusters than classes).
@@ -62,39 +64,35 @@ def summarise(
     classes: Sequence[str],
     groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """`measure`, and what its numbers have to be read with; counts (N, K, C) per image.
+    """`figures` of all images, of either half, and images to show; counts (N, K, C) per image.
 
-    constant_pa: of one class everywhere. halves: `part_of` the images that settings are chosen on
-    and of those they are reported on, each half matched by itself. groups: `by_group` of all.
-    quantiles: images of the half for reporting from the best segmented to the worst.
+    halves: `figures` of the images that settings are chosen on and of those they are reported on,
+    each half matched by itself. quantiles: images of the latter from the best to the worst.
     """
-    first = halves(ids, groups)
-    shown = np.flatnonzero(~first) if not first.all() else np.arange(len(ids))
-    names = [g or i for i, g in zip(ids, groups or [""] * len(ids), strict=True)]
+    chosen = halves(ids, groups)
+    names = np.array([g or i for i, g in zip(ids, groups or [""] * len(ids), strict=True)])
+    shown = np.flatnonzero(~chosen) if not chosen.all() else np.arange(len(ids))
+    ranks = by_quantile(counts[shown], match_clusters(counts.sum(0)), COUNT)
+    items = [(int(shown[place]), pa) for place, pa in ranks]
+    parts = {"chosen": chosen, "reported": ~chosen}
+    return figures(counts, names, classes) | {
+        "quantiles": [{"item": item, "id": str(ids[item]), "pa": pa} for item, pa in items],
+        "halves": {name: figures(counts[p], names[p], classes) for name, p in parts.items()},
+    }
+
+
+def figures(counts: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """`measure`, and what its numbers have to be read with; names (N,) of the images' groups.
+
+    constant_pa: of one class everywhere.
+    """
     total = counts.sum(0)
-    match = match_clusters(total)
-    ranks = [(shown[i], pa) for i, pa in by_quantile(counts[shown], match, COUNT)]
     return measure(counts, classes) | {
         "within_image_chance": within_image_chance(counts),
         "many_to_one_pa": many_to_one_accuracy(total),
         "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
-        "groups": by_group(counts, names, match),
-        "quantiles": [{"item": int(i), "id": str(ids[i]), "pa": pa} for i, pa in ranks],
-        "halves": {
-            "chosen": part_of(counts, names, classes, first),
-            "reported": part_of(counts, names, classes, ~first),
-        },
+        "groups": by_group(counts, names, match_clusters(total)),
     }
-
-
-def part_of(
-    counts: np.ndarray, names: Sequence[str], classes: Sequence[str], part: np.ndarray
-) -> dict[str, Any]:
-    """PA, mIoU and IoU by class of some images, matched by themselves; part (N,) bool."""
-    counts, names = counts[part], [name for name, here in zip(names, part, strict=True) if here]
-    measured = measure(counts, classes)
-    groups = by_group(counts, names, match_clusters(counts.sum(0)))
-    return {key: measured[key] for key in ("images", "pa", "miou", "iou")} | {"groups": groups}
 
 
 def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> list[list[int]]:
@@ -104,7 +102,7 @@ def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> lis
     For resampling: pictures of one group are alike, so that groups are drawn, and not pictures.
     """
     right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
-    hashes = [zlib.crc32(name.encode()) for name in names]
+    hashes = [zlib.crc32(str(name).encode()) for name in names]
     if len(set(hashes)) > BUCKETS:
         hashes = [value % BUCKETS for value in hashes]
     _, group = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True)
@@ -119,11 +117,15 @@ def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tu
 
     counts (N, K, C) per image; match: of the data set. Returns (position, PA in percent) of up to
     `pictures` images, best first, the worst last. Only images at least half as annotated as the
-    median one take part, so that nobody is shown for a handful of pixels; ties keep their order.
+    median one take part, so that nobody is shown for a handful of pixels, and of those the ones
+    that show two classes, if any do; ties keep their order.
     """
     annotated = counts.sum((1, 2))
     right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
-    part = np.flatnonzero(annotated >= max(1, np.median(annotated) / 2))
+    enough = annotated >= max(1, np.median(annotated) / 2)
+    shares = counts.sum(1) / np.maximum(1, annotated)[:, None]
+    several = enough & ((shares >= SEEN).sum(1) >= 2)
+    part = np.flatnonzero(several if several.any() else enough)
     accuracy = 100 * right[part] / annotated[part]
     ranked = np.argsort(-accuracy, kind="stable")
     places = np.linspace(0, len(ranked) - 1, min(pictures, len(ranked))).round().astype(int)
@@ -308,8 +310,8 @@ class Examples:
 def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
     """Images worth showing, (count,) indices: drawn with a fixed seed, blind to any result.
 
-    Preferred are images at least half annotated with two classes of 5 % or more in the centre
-    crop; an image of one flat label shows nothing.
+    Preferred are images at least half annotated that show two classes; one flat label shows
+    nothing.
     """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(data.evaluated), generator=generator)[:400]
@@ -318,7 +320,7 @@ def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
     shares = torch.zeros(len(items), 256, device=data.device)
     ones = torch.ones_like(annotation, dtype=torch.float32)
     shares.scatter_add_(1, annotation, ones / annotation.shape[1])
-    good = (shares[:, IGNORE] <= 0.5) & ((shares[:, :IGNORE] >= 0.05).sum(1) >= 2)
+    good = (shares[:, IGNORE] <= 0.5) & ((shares[:, :IGNORE] >= SEEN).sum(1) >= 2)
     # A stable sort keeps the random order among the good ones and among the others.
     return items[(~good).int().argsort(stable=True)][:count]
 

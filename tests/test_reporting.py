@@ -77,8 +77,7 @@ def table1_latex(frame: pd.DataFrame, caption: str) -> str:
 
 
 def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) -> dict:
-    half = {"pa": pa - 1, "miou": miou - 1, "iou": {"a": pa - 1}, "groups": [[pa - 1, 50]]}
-    return {
+    whole = {
         "pa": pa,
         "miou": miou,
         "permutation_gap": 3.0,
@@ -89,8 +88,9 @@ def part(pa: float, miou: float = 40.0, usage=(0.6, 0.395, 0.005), **changes) ->
         "clusters_used": sum(share > 0.01 for share in usage),
         "iou": {"a": pa, "b": 2.0, "c": None},
         "groups": [[pa, 100]],
-        "halves": {"chosen": {"pa": pa + 1}, "reported": half},
-    } | changes
+    }
+    half = whole | {"pa": pa - 1, "miou": miou - 1, "iou": {"a": pa - 1}, "groups": [[pa - 1, 50]]}
+    return whole | {"halves": {"chosen": {"pa": pa + 1}, "reported": half}} | changes
 
 
 TRIVIAL = {"one class": part(41.0, 20.0), "equal stripes": part(35.0, 25.0)}

@@ -40,13 +40,13 @@ def evaluation(pa: float, gap: float = 5.0, **changes) -> dict:
         place[last] = value
     part = {
         **measured(pa),
-        "halves": {"reported": measured(pa - 1)},
         "many_to_one_pa": pa + 3,
         "permutation_gap": gap,
         "within_image_chance": 40.0,
         "assignment_entropy": 0.5,
         "clusters_used": 3,
     }
+    part["halves"] = {"reported": part | measured(pa - 1)}
     made_with = {"settings": settings}
     return {"made_with": made_with, "last": part, "best": {"pa": pa + 2}, "diverged": ""}
 

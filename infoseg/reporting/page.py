@@ -173,8 +173,9 @@ TEMPLATE = (
 {% if c.claims %}
 <section id="claims">
 <h2>{{ headings.claims }}</h2>
-<p>“Not decided” means that the difference is within the spread over seeds, or that one side of the
-comparison is a single seed. Verdicts are about {{ verdicts_about }}.</p>
+<p>“Not decided” means that the difference is within its spread over seeds or over groups of
+pictures, or that one side of the comparison is a single seed. Verdicts are about
+{{ verdicts_about }}.</p>
 <ul class="claims">
 {% for claim in c.claims %}
 <li>

@@ -158,7 +158,7 @@ def _summary(content: ReportContent) -> list[str]:
     said = {
         HOLDS: "held",
         FAILS: "did not hold",
-        OPEN: "could not be decided (one seed, or a difference within the spread over seeds)",
+        OPEN: "could not be decided (one seed, or a difference within its spread)",
         NOT_RUN: "were not run",
     }
     found = [f"{counts[verdict]} {words}" for verdict, words in said.items() if counts[verdict]]

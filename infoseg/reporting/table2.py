@@ -56,11 +56,11 @@ def _figures(evaluations: Sequence[Evaluation], reported: str) -> dict[str, Any]
         "diverged": len(evaluations) - len(whole),
         "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in whole]),
         "pa_reported_mean": mean([part["halves"]["reported"]["pa"] for part in last]),
-        "many_to_one_mean": mean([part["many_to_one_pa"] for part in last]),
-        "permutation_gap_mean": mean([part["permutation_gap"] for part in last]),
-        **within_images(last),
+        "many_to_one_mean": mean([part["many_to_one_pa"] for part in parts]),
+        "permutation_gap_mean": mean([part["permutation_gap"] for part in parts]),
+        **within_images(parts),
         "assignment_entropy_mean": mean([part["assignment_entropy"] for part in last]),
-        "clusters_used_mean": mean([part["clusters_used"] for part in last]),
+        "clusters_used_mean": mean([part["clusters_used"] for part in parts]),
     }
 
 

@@ -262,6 +262,8 @@ class Project(ProjectData):
         if dataset not in profile.figure4.panels:
             return
         shown = [method for method in profile.figure4.methods if method in profile.methods]
+        if not shown:
+            return
         try:
             runs = {method: self.first_run(dataset, method) for method in shown}
         except TrainingError:

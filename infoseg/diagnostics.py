@@ -81,6 +81,11 @@ def summarise(
     }
 
 
+def reported_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
+    """What is reported of an evaluation: `all` pictures, or the `half` for reporting."""
+    return last if reported == "all" else last["halves"]["reported"]
+
+
 def figures(counts: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
     """`measure`, and what its numbers have to be read with; names (N,) of the images' groups.
 

@@ -18,8 +18,7 @@ from infoseg.reporting.charts import seeds_strip, training_signals
 from infoseg.reporting.figures import confusion_heatmap
 from infoseg.reporting.network_figures import colour_segmentation, figure1, figure2
 from infoseg.reporting.style import save_figure
-from infoseg.reporting.tables import TRIVIAL
-from infoseg.results import table1_frame
+from infoseg.results import trivial_frame
 from infoseg.settings import Run
 
 if TYPE_CHECKING:
@@ -150,8 +149,7 @@ def _seeds(project: Project) -> Figure:
     """Runs of Table 1 that did not diverge, beside the trivial answers."""
     evaluations = [project.evaluation(run) for run in project.params.runs()]
     whole = [evaluation for evaluation in evaluations if not evaluation["diverged"]]
-    frame = table1_frame(project)
-    answers = frame[frame["method"].isin(TRIVIAL)]
+    answers = trivial_frame(project, project.params.profile.datasets)
     trivial = answers.pivot(index="dataset_title", columns="method", values="pa_mean")
     return seeds_strip(whole, trivial, project.params.profile.reported)
 

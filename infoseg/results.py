@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from infoseg.reporting.figures import figure4 as draw_figure4
 from infoseg.reporting.table2 import table2 as frame_table2
 from infoseg.reporting.table2 import table2b as frame_table2b
 from infoseg.reporting.table2 import write_table2, write_table2b
-from infoseg.reporting.tables import TRIVIAL, write_table1
+from infoseg.reporting.tables import TRIVIAL, trivial_rows, write_table1
 from infoseg.reporting.tables import table1 as frame_table1
 from infoseg.settings import TABLE2, Run
 
@@ -92,16 +93,19 @@ def table2(project: Project) -> pd.DataFrame:
     """Write results/<profile>/tables/table2.{csv,md,tex}, and its PA where DVC shows metrics;
     returns the long form."""
     frame = table2_frame(project)
-    write_table2(
-        frame, project.results / "tables", caption(project, "table2"), trivial_rows(project)
-    )
+    trivial = trivial_frame(project, [project.params.profile.ablations.dataset])
+    write_table2(frame, project.results / "tables", caption(project, "table2"), trivial)
     return frame
 
 
-def trivial_rows(project: Project) -> pd.DataFrame:
-    """The trivial answers' rows of Table 1 on the data set of the ablations."""
-    frame, dataset = table1_frame(project), project.params.profile.ablations.dataset
-    return frame[frame["method"].isin(TRIVIAL) & (frame["dataset"] == dataset)]
+def trivial_frame(project: Project, datasets: Sequence[str]) -> pd.DataFrame:
+    """The trivial answers' rows of Table 1 on these data sets."""
+    rows = []
+    for dataset in datasets:
+        title = project.params.datasets[dataset].title
+        answers = _beside(project, dataset, "trivial.json")
+        rows += trivial_rows(dataset, title, answers, project.params.profile.reported)
+    return pd.DataFrame(rows)
 
 
 def table2_frame(project: Project) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from infoseg.diagnostics import (
     content_or_place,
     make_examples,
     read_examples,
+    reported_part,
     summarise,
     write_examples,
 )
@@ -242,8 +243,7 @@ class Project(ProjectData):
         pa: dict[str, list[float]] = {}
         for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
-                half = self.params.profile.reported == "half"
-                part = evaluation["last"]["halves"]["reported"] if half else evaluation["last"]
+                part = reported_part(evaluation["last"], self.params.profile.reported)
                 pa.setdefault(evaluation["method"], []).append(part["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency

@@ -30,7 +30,7 @@ from infoseg.results import (
     table1_frame,
     table2_frame,
     table2b_frame,
-    trivial_rows,
+    trivial_frame,
 )
 from infoseg.settings import CocoScenesSource, LocalSource, PotsdamScenesSource, Run
 
@@ -123,7 +123,11 @@ def _grids(project: Project, frames) -> list[Grid | None]:
             project.params.papers_data,
             project.params.profile.notes,
         ),
-        table2_grid(second, caption(project, "table2"), trivial_rows(project))
+        table2_grid(
+            second,
+            caption(project, "table2"),
+            trivial_frame(project, [project.params.profile.ablations.dataset]),
+        )
         if len(second)
         else None,
         content_grid(content, caption(project, "content")) if len(content) else None,

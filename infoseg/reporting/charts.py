@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from infoseg.diagnostics import reported_part
 from infoseg.reporting.figures import known
 from infoseg.reporting.markup import DAGGER
 from infoseg.reporting.style import ACCENT, INK, despine, new_figure, theme
-from infoseg.reporting.tables import measured_part
 
 __all__ = ["seeds_strip", "training_signals"]
 
@@ -147,7 +147,7 @@ def seeds_strip(
         {
             "dataset": e["dataset_title"],
             "method": e["method_title"] + (DAGGER if e["uses_mask"] else ""),
-            "pa": measured_part(e["last"], reported)["pa"],
+            "pa": reported_part(e["last"], reported)["pa"],
         }
         for e in evaluations
     )

@@ -11,15 +11,7 @@ import pandas as pd
 
 from infoseg.reporting.markup import DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
 from infoseg.reporting.published import published_table2
-from infoseg.reporting.tables import (
-    iou_by_class,
-    mean_groups,
-    mean_std,
-    measured_part,
-    within_images,
-    write_frame,
-    write_text,
-)
+from infoseg.reporting.tables import mean_std, over_seeds, write_frame, write_text
 
 Evaluation = dict[str, Any]
 
@@ -35,33 +27,6 @@ COLUMNS_2B = (
     "many_to_one_mean permutation_gap_mean within_image_pa_mean within_image_chance_mean "
     "assignment_entropy_mean clusters_used_mean diverged groups"
 ).split()
-
-
-def _figures(evaluations: Sequence[Evaluation], reported: str) -> dict[str, Any]:
-    """What both tables say of the seeds of one row."""
-    whole = [evaluation for evaluation in evaluations if not evaluation["diverged"]]
-    last = [evaluation["last"] for evaluation in whole]
-    parts = [measured_part(part, reported) for part in last]
-
-    def mean(values: Sequence[float | None]) -> float:
-        return mean_std("x", values)["x_mean"]
-
-    return {
-        **mean_std("pa", [part["pa"] for part in parts]),
-        **mean_std("miou", [part["miou"] for part in parts]),
-        "iou": iou_by_class(parts),
-        "groups": mean_groups(parts),
-        "pa_all_mean": mean([part["pa"] for part in last]),
-        "n_seeds": len(whole),
-        "diverged": len(evaluations) - len(whole),
-        "pa_best_mean": mean([evaluation["best"]["pa"] for evaluation in whole]),
-        "pa_reported_mean": mean([part["halves"]["reported"]["pa"] for part in last]),
-        "many_to_one_mean": mean([part["many_to_one_pa"] for part in parts]),
-        "permutation_gap_mean": mean([part["permutation_gap"] for part in parts]),
-        **within_images(parts),
-        "assignment_entropy_mean": mean([part["assignment_entropy"] for part in last]),
-        "clusters_used_mean": mean([part["clusters_used"] for part in parts]),
-    }
 
 
 # ---- Table 2 -------------------------------------------------------------------------------------
@@ -86,7 +51,7 @@ def table2(evaluations: Sequence[Evaluation], reported: str = "all") -> pd.DataF
     rows = []
     for (measure, assignment), found in groups.items():
         printed = published_table2(measure, assignment)
-        figures = _figures(found, reported)
+        figures = over_seeds(found, reported)
         difference = math.nan if printed is None else figures["pa_mean"] - printed
         rows.append(
             {"measure": measure, "assignment": assignment, "paper_pa": printed}
@@ -170,15 +135,21 @@ def table2b(
             changed |= new
             tried.append(
                 {"question": question, "choice": _choice(new), "variant": name, "is_default": False}
-                | _figures(runs, reported)
+                | _with_entropy(runs, reported)
             )
         now = {path: _at(settings, path) for path in changed}
         rows.append(
             {"question": question, "choice": _choice(now), "variant": "infoseg", "is_default": True}
-            | _figures(default, reported)
+            | _with_entropy(default, reported)
         )
         rows += tried
     return pd.DataFrame(rows, columns=COLUMNS_2B)
+
+
+def _with_entropy(evaluations: Sequence[Evaluation], reported: str) -> dict[str, Any]:
+    entropies = [e["last"]["assignment_entropy"] for e in evaluations if not e["diverged"]]
+    entropy = mean_std("assignment_entropy", entropies)["assignment_entropy_mean"]
+    return over_seeds(evaluations, reported) | {"assignment_entropy_mean": entropy}
 
 
 def _at(tree: Any, path: str) -> Any:

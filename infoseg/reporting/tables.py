@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infoseg.diagnostics import FORMAT
+from infoseg.diagnostics import FORMAT, reported_part
 from infoseg.errors import DataError
 from infoseg.files import write_whole
 from infoseg.reporting.markup import (
@@ -92,12 +92,9 @@ def table1(
             missing += ["-".join(map(str, k)) for k in absent]
             if not absent:
                 rows.append(_row([by_run[k] for k in keys], reported))
-        if not missing:
-            facts = {"seed": 0, "diverged": "", "uses_mask": False, "notes": [], "paper_row": None}
-            facts |= {"start": None, "dataset": dataset, "dataset_title": rows[-1]["dataset_title"]}
-            for name, last in ((trivial or {}).get(dataset) or {}).items():
-                own = {"method": name, "method_title": TRIVIAL[name], "last": last, "best": last}
-                rows.append(_row([facts | own], reported))
+        if not missing and trivial:
+            title = rows[-1]["dataset_title"]
+            rows += trivial_rows(dataset, title, trivial[dataset], reported)
     if missing:
         stages = " ".join(dict.fromkeys(f"evaluate@{name.split('-')[0]}" for name in missing))
         others = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
@@ -108,9 +105,39 @@ def table1(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def measured_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
-    """What a table reports of an evaluation: PA, mIoU, IoU and groups of all or of half."""
-    return last if reported == "all" else last["halves"]["reported"]
+def trivial_rows(
+    dataset: str, title: str, trivial: Mapping[str, Mapping[str, Any]], reported: str
+) -> list[dict[str, Any]]:
+    """Rows of the trivial answers on one data set; trivial: what `Project.trivial` measured."""
+    facts = {"seed": 0, "diverged": "", "uses_mask": False, "notes": [], "paper_row": None}
+    facts |= {"start": None, "dataset": dataset, "dataset_title": title}
+    own = [
+        {"method": name, "method_title": TRIVIAL[name], "last": last, "best": last}
+        for name, last in trivial.items()
+    ]
+    return [_row([facts | answer], reported) for answer in own]
+
+
+def over_seeds(everything: Sequence[dict[str, Any]], reported: str) -> dict[str, Any]:
+    """What every table says of one row, from the evaluations of all its seeds."""
+    evaluations = [e for e in everything if not e["diverged"]]
+    last = [e["last"] for e in evaluations]
+    parts = [reported_part(part, reported) for part in last]
+    return {
+        **mean_std("pa", [part["pa"] for part in parts]),
+        **mean_std("miou", [part["miou"] for part in parts]),
+        "iou": iou_by_class(parts),
+        "groups": mean_groups(parts),
+        "n_seeds": len(evaluations),
+        "diverged": len(everything) - len(evaluations),
+        "pa_all_mean": _mean([part["pa"] for part in last]),
+        "pa_reported_mean": _mean([part["halves"]["reported"]["pa"] for part in last]),
+        "pa_best_mean": _mean([e["best"]["pa"] for e in evaluations]),
+        "many_to_one_mean": _mean([part["many_to_one_pa"] for part in parts]),
+        "permutation_gap_mean": _mean([part["permutation_gap"] for part in parts]),
+        **within_images(parts),
+        "clusters_used_mean": _mean([part["clusters_used"] for part in parts]),
+    }
 
 
 def _row(everything: list[dict[str, Any]], reported: str) -> dict[str, Any]:
@@ -118,35 +145,21 @@ def _row(everything: list[dict[str, Any]], reported: str) -> dict[str, Any]:
     first = everything[0]
     evaluations = [e for e in everything if not e["diverged"]]
     last = [e["last"] for e in evaluations]
-    halves = [part["halves"] for part in last]
     paper_row = first["paper_row"]
     paper_pa = published(paper_row, first["dataset_title"]) if paper_row else None
     paper_pa = math.nan if paper_pa is None else paper_pa
-    parts = [measured_part(part, reported) for part in last]
-    pa = mean_std("pa", [part["pa"] for part in parts])
-    return {
+    row = over_seeds(everything, reported)
+    constant = [reported_part(part, reported)["constant_pa"] for part in last]
+    return row | {
         "dataset": first["dataset"],
         "method": first["method"],
-        **pa,
-        **mean_std("miou", [part["miou"] for part in parts]),
-        "iou": iou_by_class(parts),
-        "groups": mean_groups(parts),
-        "pa_all_mean": _mean([part["pa"] for part in last]),
-        "pa_best_mean": _mean([e["best"]["pa"] for e in evaluations]),
-        "n_seeds": len(evaluations),
         "paper_pa": paper_pa,
+        "difference": row["pa_mean"] - paper_pa,
         "seeds": " ".join(str(e["seed"]) for e in evaluations),
-        "permutation_gap_mean": _mean([part["permutation_gap"] for part in parts]),
-        **within_images(parts),
-        "many_to_one_mean": _mean([part["many_to_one_pa"] for part in parts]),
-        "constant_pa": _mean([part["constant_pa"] for part in parts]),
-        "clusters_used_mean": _mean([part["clusters_used"] for part in parts]),
+        "constant_pa": _mean(constant),
         "uses_mask": any(e["uses_mask"] for e in evaluations),
-        "pa_chosen_mean": _mean([half["chosen"]["pa"] for half in halves]),
-        "pa_reported_mean": _mean([half["reported"]["pa"] for half in halves]),
+        "pa_chosen_mean": _mean([part["halves"]["chosen"]["pa"] for part in last]),
         "pa_start_mean": _mean([(e["start"] or {}).get("pa") for e in evaluations]),
-        "difference": pa["pa_mean"] - paper_pa,
-        "diverged": len(everything) - len(evaluations),
         "dataset_title": first["dataset_title"],
         "method_title": first["method_title"],
         "paper_row": paper_row or "",

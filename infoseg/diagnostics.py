@@ -24,6 +24,7 @@ from infoseg.evaluation import (
     pixel_accuracy,
 )
 from infoseg.files import write_whole
+from infoseg.machine import autocast
 from infoseg.methods.base import Method
 from infoseg.views import Views
 
@@ -337,17 +338,20 @@ def make_examples(
     match: Sequence[str | None] | None,
     classes: Sequence[str],
     items: Tensor | None = None,
+    precision: torch.dtype | None = None,
 ) -> Examples:
     """Segment the images `items`, by default those of `choose_items`.
 
     match: class name of each cluster, None where it has none; without a match predictions are
-    cluster numbers.
+    cluster numbers. precision: that of the evaluation, so that labels are those it measured.
     """
     items = choose_items(data) if items is None else items
     rows = data.centre(items)
     views = data.views(rows, items, mask=False)
     ids = list(range(method.clusters)) if match is None else class_ids(match, classes)
-    labels = torch.tensor(ids, dtype=torch.uint8)[method.segment(views).cpu()]
+    with autocast(data.device, precision):
+        clusters = method.segment(views).cpu()
+    labels = torch.tensor(ids, dtype=torch.uint8)[clusters]
     images = (views.images.permute(0, 2, 3, 1) * 255).round().byte()
     return Examples(
         images=images.cpu().numpy(),

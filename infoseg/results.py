@@ -66,7 +66,7 @@ def table1_frame(project: Project) -> pd.DataFrame:
 
 
 def _beside(project: Project, dataset: str, file: str) -> Any:
-    return read_json(project.beside(dataset, file), f"evaluate@{dataset}")
+    return read_json(project.made_beside(dataset, file), f"evaluate@{dataset}")
 
 
 def timings(project: Project) -> Path:
@@ -174,7 +174,7 @@ def figure4(project: Project) -> list[Path]:
             project.first_run(dataset, method)  # says so where every seed diverged
         shown = {
             project.params.method(method, dataset).title: read_examples(
-                project.beside(dataset, f"figure4-{method}.npz"), stage
+                project.made_beside(dataset, f"figure4-{method}.npz"), stage
             )
             for method in methods
         }

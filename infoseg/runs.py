@@ -176,11 +176,14 @@ class Project(ProjectData):
         return summary | {"assignment_entropy": entropy}
 
     def trivial(self, dataset: str) -> dict[str, dict[str, Any]]:
-        """`measured` of one class everywhere and of as many equal stripes as there are classes."""
+        """`measured` of one class everywhere and of as many equal stripes as there are classes,
+        which is written beside the data set's evaluations."""
         with reproducible(self.params.training):
             data = self.crops(dataset, Stripes(1))
             answers = {"one class": Stripes(1), "equal stripes": Stripes(data.classes)}
-            return {name: self.measured(answer, data) for name, answer in answers.items()}
+            trivial = {name: self.measured(answer, data) for name, answer in answers.items()}
+        write_json(self.beside(dataset, "trivial.json"), trivial)
+        return trivial
 
     def evaluate(self, dataset: str, method: str, seed: int) -> dict[str, Any]:
         """Evaluate a run's weights; what the tables are made of.
@@ -222,14 +225,15 @@ class Project(ProjectData):
                 result["last"] = {"step": card.step} | self.measured(model, crops)
                 result |= _course(self.history(run), result["last"])
                 match = list(result["last"]["match"].values())
-                examples = make_examples(model, crops, match, prepared.meta.classes)
+                precision = choose_precision(self.params.training.precision, device)
+                classes = prepared.meta.classes
+                examples = make_examples(model, crops, match, classes, precision=precision)
                 write_examples(self.evaluation_path(run).with_suffix(".npz"), examples)
-        # What stands beside the runs was of the former evaluation.
-        for path in self.beside(dataset).glob("*"):
-            if path.name in ("trivial.json", "content.json") or path.match("figure4-*.npz"):
-                path.unlink(missing_ok=True)
-        # Last, because its presence says that the evaluation is whole.
+        # After the pictures, because its presence says that the evaluation is whole.
         write_json(self.evaluation_path(run), result)
+        # They are of the former evaluation.
+        for path in [self.beside(dataset, "content.json"), *self.beside(dataset).glob("figure4-*")]:
+            path.unlink(missing_ok=True)
         return result
 
     def evaluate_all(self, dataset: str) -> list[dict[str, Any]]:
@@ -256,7 +260,7 @@ class Project(ProjectData):
         """Write what stands beside the runs of a data set that were evaluated: trivial.json,
         content.json and, for Figure 4, the same pictures by each of its methods."""
         profile, folder = self.params.profile, self.beside(dataset)
-        write_json(folder / "trivial.json", self.trivial(dataset))
+        self.trivial(dataset)
         if dataset == profile.ablations.dataset and profile.ablations.content:
             write_json(folder / "content.json", self._content_or_place(dataset))
         if dataset not in profile.figure4.panels:
@@ -277,19 +281,27 @@ class Project(ProjectData):
             items = data.evaluated[torch.tensor(ranks, dtype=torch.int64, device=data.device)]
             with reproducible(self.params.training, run.seed):
                 classes = data.prepared.meta.classes
-                examples = make_examples(model, data, match, classes, items)
+                precision = choose_precision(self.params.training.precision, data.device)
+                examples = make_examples(model, data, match, classes, items, precision)
             write_examples(folder / f"figure4-{method}.npz", examples)
 
     def beside(self, dataset: str, file: str = "") -> Path:
-        """Where `write_beside` writes. Makes a missing file where that is allowed."""
-        path = self.runs / "evaluations" / dataset / file
-        if file and not path.exists() and self.make_missing:
+        """Where `write_beside` writes."""
+        return self.runs / "evaluations" / dataset / file
+
+    def made_beside(self, dataset: str, file: str) -> Path:
+        """A file of `write_beside`; made where that is allowed and it is missing, or older than the
+        data."""
+        path, data = self.beside(dataset, file), self.prepared(dataset) / "meta.json"
+        if self.make_missing and not (
+            path.exists() and data.exists() and path.stat().st_mtime >= data.stat().st_mtime
+        ):
             self.write_beside(dataset)
         return path
 
     def stripes_pa(self, dataset: str) -> float:
         """PA in percent of equal stripes on all labelled pictures."""
-        answers = read_json(self.beside(dataset, "trivial.json"), f"evaluate@{dataset}")
+        answers = read_json(self.made_beside(dataset, "trivial.json"), f"evaluate@{dataset}")
         return answers["equal stripes"]["pa"]
 
     def first_run(self, dataset: str, method: str) -> Run:

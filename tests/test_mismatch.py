@@ -68,8 +68,9 @@ def test_a_run_with_overrides_has_a_folder_of_its_own(home, capsys):
     folder = capsys.readouterr().out.strip()
     assert "/runs/tiny+" in folder and weights(home).read_bytes() == before
     assert main(["evaluate", DATASET, "infoseg", "-S", TAU]) == 0
-    told = [json.loads(path.read_text()) for path in home.glob("runs/tiny+*/evaluations/*/*.json")]
-    assert [one["made_with"]["settings"]["objective"]["tau"] for one in told] == [1.6, 1.6]
+    files = home.glob("runs/tiny+*/evaluations/*/infoseg-*.json")
+    evaluations = [json.loads(path.read_text()) for path in files]
+    assert [e["made_with"]["settings"]["objective"]["tau"] for e in evaluations] == [1.6, 1.6]
     assert len(list((home / "prepared").iterdir())) == 1, "tau changes no prepared data"
     assert main(["evaluate", DATASET, "infoseg"]) == 0
     made_with = json.loads(evaluation(home).read_text())["made_with"]

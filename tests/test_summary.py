@@ -49,7 +49,7 @@ class Evaluated(Project):
     def load(self, dataset):
         return Pictures(range(8))
 
-    def beside(self, dataset, file):
+    def made_beside(self, dataset, file):
         counts = np.random.default_rng(9).integers(1, 9, (8, 3, 3))
         trivial = summarise(counts, list("abcdefgh"), Pictures.meta.classes)
         write_json(self.folder / file, dict.fromkeys(TRIVIAL, trivial))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from infoseg.reporting.markup import Block, Grid, cell, latex, markdown
-from infoseg.reporting.tables import mean_std, write_frame, write_text
+from infoseg.reporting.markup import Block, Grid, cell
+from infoseg.reporting.tables import mean_std, write_table
 
 #: Columns of the table, by what `infoseg.diagnostics.content_or_place` measures.
 LOOKS = {
@@ -57,9 +57,4 @@ def content_grid(frame: pd.DataFrame, caption: str) -> Grid:
 
 def write_content(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
     """Write content.csv, content.md and content.tex into `folder`; returns their paths."""
-    grid = content_grid(frame, caption)
-    paths = [folder / f"content.{suffix}" for suffix in ("csv", "md", "tex")]
-    write_frame(frame, paths[0])
-    for text, path in zip((markdown(grid), latex(grid, "tab:content")), paths[1:], strict=True):
-        write_text(text, path)
-    return paths
+    return write_table(frame, content_grid(frame, caption), folder, "content")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from infoseg.reporting.markup import DIVERGED_NOTE, Block, Cell, Grid, cell, latex, markdown
+from infoseg.reporting.markup import DIVERGED_NOTE, Block, Cell, Grid, cell
 from infoseg.reporting.published import published_table2
-from infoseg.reporting.tables import mean_std, over_seeds, write_frame, write_text
+from infoseg.reporting.tables import mean_std, over_seeds, write_table
 
 Evaluation = dict[str, Any]
 
@@ -93,7 +93,7 @@ def write_table2(
     frame: pd.DataFrame, folder: Path, caption: str, trivial: pd.DataFrame | None = None
 ) -> list[Path]:
     """Write table2.csv, table2.md and table2.tex into `folder`; returns their paths."""
-    return _write(frame, table2_grid(frame, caption, trivial), folder, "table2")
+    return write_table(frame, table2_grid(frame, caption, trivial), folder, "table2")
 
 
 # ---- Table 2b ------------------------------------------------------------------------------------
@@ -204,13 +204,4 @@ def table2b_grid(frame: pd.DataFrame, caption: str) -> Grid:
 
 def write_table2b(frame: pd.DataFrame, folder: Path, caption: str) -> list[Path]:
     """Write table2b.csv, table2b.md and table2b.tex into `folder`; returns their paths."""
-    return _write(frame, table2b_grid(frame, caption), folder, "table2b")
-
-
-def _write(frame: pd.DataFrame, grid: Grid, folder: Path, name: str) -> list[Path]:
-    paths = [folder / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
-    texts = markdown(grid), latex(grid, f"tab:{name}")
-    write_frame(frame, paths[0])
-    for text, path in zip(texts, paths[1:], strict=True):
-        write_text(text, path)
-    return paths
+    return write_table(frame, table2b_grid(frame, caption), folder, "table2b")

@@ -336,10 +336,6 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     write_whole(path, lambda file: rounded.to_csv(file, index=False, lineterminator="\n"))
 
 
-def write_text(text: str, path: Path) -> None:
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
-
-
 def write_table1(
     frame: pd.DataFrame,
     folder: Path,
@@ -348,11 +344,14 @@ def write_table1(
     notes: Sequence[str] = (),
 ) -> list[Path]:
     """Write table1.csv, table1.md and table1.tex into `folder`; returns their paths."""
-    paths = [folder / f"table1.{suffix}" for suffix in ("csv", "md", "tex")]
-    # Both texts first: a bad caption must not leave a new CSV beside old tables.
-    grid = table1_grid(frame, caption, papers_data, notes)
-    texts = markdown(grid), latex(grid, "tab:table1")
+    return write_table(frame, table1_grid(frame, caption, papers_data, notes), folder, "table1")
+
+
+def write_table(frame: pd.DataFrame, grid: Grid, folder: Path, name: str) -> list[Path]:
+    """Write a table as <name>.csv, <name>.md and <name>.tex into `folder`; returns their paths."""
+    paths = [folder / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+    texts = markdown(grid), latex(grid, f"tab:{name}")
     write_frame(frame, paths[0])
     for text, path in zip(texts, paths[1:], strict=True):
-        write_text(text, path)
+        write_whole(path, lambda file, text=text: file.write_text(text, "utf-8", newline="\n"))
     return paths

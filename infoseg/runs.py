@@ -328,7 +328,7 @@ class Project(ProjectData):
 
             profile = self.params.profile
             for method, half in profile.ablations.content.items():
-                if method not in profile.methods:
+                if method not in profile.methods or half not in profile.ablations.variants:
                     continue
                 for seed in self.params.method(method, dataset).seeds:
                     evaluations = [

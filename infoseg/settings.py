@@ -671,7 +671,7 @@ class AblationParams(Strict):
 
     table1_rows: methods of Table 1 that belong into Table 2b, and the question each answers; they
     are not trained a second time. content: methods for the table of content or place, and of each
-    the variant that was trained on one half of the pictures.
+    the variant that was trained on one half of the pictures; those that do not run are left out.
     """
 
     dataset: str
@@ -753,11 +753,7 @@ class Params(Strict):
             ("profile.ablations.variants", profile.ablations.variants, self.variants),
             ("profile.ablations.table1_rows", list(profile.ablations.table1_rows), methods),
             ("profile.ablations.content", list(profile.ablations.content), methods),
-            (
-                "profile.ablations.content",
-                list(profile.ablations.content.values()),
-                profile.ablations.variants,
-            ),
+            ("profile.ablations.content", list(profile.ablations.content.values()), self.variants),
         ):
             for name in names:
                 if name not in known:

@@ -362,3 +362,10 @@ def test_settings_do_not_load_torch():
         "load_params(Path(), 'demo'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("profile", ["demo", "tiny"])
+def test_a_profile_can_be_narrowed_to_one_method(profile):
+    narrowed = ["profile.methods=[infoseg]", "profile.ablations.variants=[]"]
+    params = load_params(ROOT, profile, narrowed)
+    assert {run.method for run in params.runs()} == {"infoseg"} and not params.ablations()

@@ -144,17 +144,18 @@ def _permute_positions(weights: Tensor, generator: torch.Generator | None) -> Te
 def infoseg_loss(
     local: Tensor,
     glob: Tensor,
-    settings: ObjectiveSettings,
+    settings: ObjectiveSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Minus the estimator of Eq. 8 (or its DV form) in the objective of Eq. 6.
 
-    local (B, P, U, V), glob (B, K, P), B at least 2. Returns a scalar in nats, at least
-    float32; never below 0 under `jsd`. Images of a batch must be in random order: the
-    derangement pairs each with its successor, which in a randomly ordered batch is a random cyclic
-    derangement.
+    local (B, P, U, V), glob (B, K, P), B at least 2. settings: None for the defaults. Returns a
+    scalar in nats, at least float32; never below 0 under `jsd`. Images of a batch must be in random
+    order: the derangement pairs each with its successor, which in a randomly ordered batch is a
+    random cyclic derangement.
     Raises ValueError when the batch holds fewer than two images, since there is no pair then.
     """
+    settings = settings or ObjectiveSettings()
     batch = local.shape[0]
     if batch < 2:
         raise ValueError(f"Eq. 8 pairs every image with another one: batch is {batch}, at least 2")

@@ -99,9 +99,9 @@ class BlockD(nn.Module):
 class Network(nn.Module):
     """Images to local and global features (Figure 3).
 
-    channels: of the input, 3 (RGB) or 4 (RGB and infrared). classes: K. mean, std: per channel, in
-    the units of the images (0 to 1); used by
-    `standardise: dataset`.
+    channels: of the input, 3 (RGB) or 4 (RGB and infrared). classes: K. settings: None for the
+    defaults. mean, std: per channel, in the units of the images (0 to 1); used by `standardise:
+    dataset`; None leaves the images as they are.
     """
 
     #: Downsampling rate d of the local features (5.1).
@@ -109,20 +109,21 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        classes: int,
-        settings: NetworkSettings,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        channels: int = 3,
+        classes: int = 3,
+        settings: NetworkSettings | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
     ):
         super().__init__()
+        settings = settings or NetworkSettings()
         self.classes = classes
         self.standardise = settings.standardise
         self.grey = settings.input == "grey"
         whole = settings.standardise == "dataset"
         # Buffers, so that weights carry the colours they were trained with to new pictures.
-        self.register_buffer("mean", torch.tensor(mean if whole else [0.0] * channels))
-        self.register_buffer("std", torch.tensor(std if whole else [1.0] * channels))
+        self.register_buffer("mean", torch.tensor(mean if mean and whole else [0.0] * channels))
+        self.register_buffer("std", torch.tensor(std if std and whole else [1.0] * channels))
         features = settings.features
         self.block_a, a = _convolutions(
             BLOCK_A[settings.block_a], channels - 2 * self.grey, settings.width

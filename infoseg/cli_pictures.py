@@ -20,7 +20,8 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
         "Segment a picture, or every picture of a folder, with trained weights. Writes into OUT:\n"
         "NAME.png (cluster index with a palette) and NAME_overlay.png of every picture,\n"
         "contact_sheet.png, index.html (one file to look at or send) and signals.json.\n"
-        "A picture that cannot be read is left out with a warning, and the exit status is 1.",
+        "A picture that cannot be read is left out with a warning, and the exit status is 1.\n"
+        "OUT may not hold other files: label maps made by hand are never overwritten.",
     )
     segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
     segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
@@ -44,6 +45,9 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="measure with label maps named like the pictures: 8-bit PNGs of class numbers, 255 "
         "where unknown",
+    )
+    segment.add_argument(
+        "--json", action="store_true", help="write coco.json, too: clusters as COCO's run lengths"
     )
     segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     export = add_command(
@@ -90,7 +94,10 @@ def add_own_pictures(train: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FOLDER", help="label maps to measure with afterwards"
     )
     own.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="default: runs/own/<name of the folder>"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="default: runs/own/<name>, or infoseg-runs/<name> outside a clone",
     )
     own.add_argument("--steps", type=int, metavar="N", help="optimisation steps")
 
@@ -129,6 +136,7 @@ def run_segment(options: argparse.Namespace) -> int:
         options.shorter_side,
         options.device,
         options.labels,
+        options.json,
         tell=lambda text: print(text, flush=True),
     )
     for sentence in sentences(done):

@@ -23,16 +23,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from infoseg import __version__
 from infoseg.errors import DataError
 from infoseg.files import write_whole
 from infoseg.methods.base import Method
-from infoseg.weights import Card, load_weights
+from infoseg.weights import Card, load_weights, save_weights
 
 #: Of what an exported file says beside a run's weights; another one is refused.
 EXPORT_FORMAT = 1
 #: What `infoseg segment` uses unless told otherwise: InfoSeg as the demo trains it.
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
 _AGAIN = "Copy or download it again, or export the run again"
+#: The Hugging Face Hub's names of licences, by how a card's own text begins.
+_HUB_LICENCES = {"MIT": "mit", "CC BY 4.0": "cc-by-4.0", "CC BY-SA 4.0": "cc-by-sa-4.0"}
 
 
 class Export(BaseModel):
@@ -161,13 +164,26 @@ def export_weights(source: Path, to: Path, export: Export) -> Path:
 
     Raises DataError for weights that cannot be read, or that are the file to be written.
     """
-    if to.suffix != ".safetensors":
-        raise DataError("does not end in .safetensors", file=to, advice="Give the file such a name")
     if to.exists() and os.path.samefile(source, to):
         raise DataError("is the run's own file", file=to, advice="Choose another name with --to")
     method, card = load_weights(source, torch.device("cpu"))
-    tensors = {name: value.contiguous() for name, value in method.state_dict().items()}
-    text = model_card(export, card, sum(value.numel() for value in tensors.values()))
+    numbers = sum(value.numel() for value in method.state_dict().values())
+    return write_weights(Weights(method, card, export, model_card(export, card, numbers)), to)
+
+
+def write_weights(weights: Weights, to: Path) -> Path:
+    """Write weights as `read_weights` read them; exported ones with their model card beside them.
+
+    Raises DataError unless `to` ends in .safetensors.
+    """
+    if to.suffix != ".safetensors":
+        raise DataError("does not end in .safetensors", file=to, advice="Give the file such a name")
+    card, export, text = weights.card, weights.export, weights.text
+    state = weights.method.state_dict()
+    if export is None:
+        save_weights(to, state, card)
+        return to
+    tensors = {name: value.cpu().contiguous() for name, value in state.items()}
     # How this machine made them is of no use elsewhere.
     own = {"training", "prepared", "data", "fingerprint", "history"}
     told = card.model_dump(exclude=own) | {
@@ -191,12 +207,25 @@ def card_path(weights: Path) -> Path:
 
 
 def model_card(export: Export, card: Card, numbers: int) -> str:
-    """The model card as Markdown: data, licence, settings, measured accuracy, limits."""
+    """The model card as Markdown: data, licence, settings, measured accuracy, limits.
+
+    The front matter is the Hugging Face Hub's. Its `license` is `other` where the card's own text
+    names more than one of the known licences, or none.
+    """
+    known = [name for name in _HUB_LICENCES if export.licence.startswith(name)]
+    hub = _HUB_LICENCES[known[0]] if known and ";" not in export.licence else "other"
     settings = {k: v for k, v in card.settings.items() if k not in ("per_dataset", "paper_row")}
     counted = "" if export.images is None else f", {export.images:,} images"
     if export.labelled is not None:
         counted += f" ({export.labelled:,} labelled; training sees no label)"
     lines = [
+        "---",
+        f"license: {hub}",
+        "library_name: infoseg",
+        "pipeline_tag: image-segmentation",
+        f"tags: [unsupervised, semantic-segmentation, mutual-information, {card.settings['kind']}]",
+        "---",
+        "",
         f"# {export.title}",
         "",
         f"Unsupervised semantic segmentation into {card.clusters} clusters, trained without labels "
@@ -236,7 +265,8 @@ def model_card(export: Export, card: Card, numbers: int) -> str:
     lines += [f"- {signal}" for signal in export.signals]
     lines += ["", "## Limits", "", *(f"- {limit}" for limit in export.limits)]
     lines += ["", "## Settings", "", "```json", json.dumps(settings, indent=1), "```", ""]
-    lines.append(f"Trained by commit {export.commit or 'unknown (no git checkout)'}.")
+    commit = export.commit or "unknown (no git checkout)"
+    lines.append(f"Trained by commit {commit}; exported by infoseg {__version__}.")
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ from infoseg.export import (
     as_percent,
     export_weights,
 )
+from infoseg.files import in_clone
 from infoseg.machine import git_commit
 from infoseg.runs import Project
 from infoseg.settings import (
@@ -108,7 +109,8 @@ def describe_run(project: Project, run: Run) -> Export:
         pa={seed: as_percent(found) for seed, found in evaluations.items()} if own else {},
         miou=own["last"]["miou"] if own else None,
         constant_pa=own["last"]["constant_pa"] if own else None,
-        commit=git_commit(project.root),
+        # Outside a clone of this repository a commit would be another project's.
+        commit=git_commit(project.root) if in_clone(project.root) else None,
         signals=[],
         limits=limits,
     )

@@ -27,6 +27,11 @@ def find_root(start: Path | None = None) -> Path:
     )
 
 
+def in_clone(root: Path) -> bool:
+    """Whether a folder is a clone of this repository: other projects have a params.yaml, too."""
+    return (root / "params.yaml").exists() and (root / "infoseg" / "conf").is_dir()
+
+
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
     """What the system says against writing `path`, or below it, becomes a StorageError naming it.

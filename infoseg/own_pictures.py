@@ -7,8 +7,11 @@ profile's.
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +28,7 @@ from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import export_weights
 from infoseg.export_run import describe_run
-from infoseg.files import find_root, make_folder, write_json
+from infoseg.files import find_root, in_clone, make_folder, write_json
 from infoseg.machine import autocast, choose_device, choose_precision, reproducible
 from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
@@ -33,12 +36,14 @@ from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
 from infoseg.runs import Project
-from infoseg.segmentation import SMALLEST
+from infoseg.segmentation import SMALLEST, Picture, Segmenter, existing, pixels_of
 from infoseg.segmented import duration
 from infoseg.selection import agreement
 from infoseg.settings import JitterSettings, MethodSettings, Run, load_params
 from infoseg.training import Optimisation
 from infoseg.views import Views, colour_jitter
+
+LOG = logging.getLogger(__name__)
 
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.
@@ -55,15 +60,18 @@ def train_on_folder(
     steps: int | None = None,
     seeds: Sequence[int] = (0,),
     overrides: Sequence[str] = (),
+    minutes: float | None = None,
     tell: Callable[[str], None] = print,
 ) -> str:
     """Train InfoSeg on a folder of pictures; returns the command that segments with the weights.
 
     classes: K, 2 to 27. out: for weights.safetensors, its model card, signals.json and everything
-    in between; default runs/own/<name> in the repository. labels: folder of label maps named like
-    the pictures, to measure with; training never sees them. steps: of optimisation; None for the
-    profile's. seeds: several are compared without labels, and the one the others agree with most is
-    kept. overrides: of the profile's settings, Hydra's syntax. tell: is given what is going on.
+    in between; default runs/own/<name> in the repository, infoseg-runs/<name> elsewhere. labels:
+    folder of label maps named like the pictures, to measure with; training never sees them. steps:
+    of optimisation; None for the profile's. seeds: several are compared without labels, and the one
+    the others agree with most is kept. overrides: of the profile's settings, Hydra's syntax.
+    minutes: as many steps as take that long here, in place of `steps`. tell: is given what is going
+    on.
 
     Raises ParamsError for settings that make no sense, DataError for pictures that cannot be used.
     """
@@ -76,7 +84,8 @@ def train_on_folder(
     files = find_pictures(images)
     if len(files) < 2:
         raise _too_few(images, len(files))
-    out = (out or root / "runs" / "own" / _name(images)).resolve()
+    place = root / "runs" / "own" if in_clone(root) else root / "infoseg-runs"
+    out = (out or place / _name(images)).resolve()
     described = _described(images, files, labels)
     profile = load_params(root, "folder", [*described, *overrides])
     project = Project(out, profile, root)
@@ -90,9 +99,12 @@ def train_on_folder(
     fitted = fitting(prepared, classes, settings, profile.datasets[DATASET].crop, steps)
     given = [*described, *fitted, *overrides]
     project = Project(out, load_params(root, "folder", given), root, make_missing=True)
-    settings = project.params.method(METHOD, DATASET)
-    optimiser = settings.optimiser
-    seconds = optimiser.steps * _seconds_per_step(project)
+    per_step = _seconds_per_step(project)
+    if minutes is not None:
+        given.append(f"methods.{METHOD}.optimiser.steps={max(1, round(60 * minutes / per_step))}")
+        project.params = load_params(root, "folder", given)
+    optimiser = project.params.method(METHOD, DATASET).optimiser
+    seconds = optimiser.steps * per_step
     count = len(prepared)
     if count < FEW:
         tell(
@@ -128,6 +140,45 @@ def train_on_folder(
     return f"now: {shlex.join(words)}"
 
 
+def fit(
+    pictures: str | os.PathLike[str] | Sequence[Picture],
+    classes: int = 4,
+    minutes: float = 3,
+    random_state: int = 0,
+    steps: int | None = None,
+) -> Segmenter:
+    """Train InfoSeg on a folder, or a list, of pictures; files of the training are temporary.
+
+    classes: K, 2 to 27. minutes: of training, a number of steps that depends on the machine and its
+    load. steps: their number in place of minutes; on one machine, the same weights every time.
+    random_state: the seed. Raises ParamsError and DataError as `train_on_folder`.
+    """
+    if not minutes > 0:
+        raise ParamsError(f"minutes is {minutes}; it must be above 0")
+    with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:
+        out = Path(scratch) / "out"
+        if isinstance(pictures, str | os.PathLike):
+            folder = Path(pictures).expanduser()
+        else:
+            folder = _as_folder(pictures, Path(scratch) / "pictures")
+        how = {"steps": steps} if steps is not None else {"minutes": minutes}
+        train_on_folder(folder, classes, out, seeds=(random_state,), tell=LOG.info, **how)
+        return Segmenter(out / "weights.safetensors")
+
+
+def _as_folder(pictures: Sequence[Picture], folder: Path) -> Path:
+    """A folder of links to those pictures that are files, and of the others as PNGs."""
+    make_folder(folder)
+    for number, picture in enumerate(pictures):
+        if isinstance(picture, str | os.PathLike):
+            file = existing(picture)
+            # What a file is its content says; a folder is searched by endings.
+            (folder / f"{number:06d}-{file.stem}.png").symlink_to(file)
+        else:
+            Image.fromarray(pixels_of(picture, 3)).save(folder / f"{number:06d}.png")
+    return folder
+
+
 def example_pictures(count: int = 24) -> Path:
     """A folder of rendered scenes as PNGs, to try it out with: build/notebooks/pictures."""
     project = Project.open("tiny")
@@ -139,11 +190,12 @@ def example_pictures(count: int = 24) -> Path:
 
 
 def _repository() -> Path:
-    """The repository worked in or, outside of one, that of this package."""
+    """The clone worked in or, outside of one, the present folder."""
     try:
-        return find_root()
+        root = find_root()
     except InfosegError:
-        return find_root(Path(__file__).parent)
+        return Path.cwd()
+    return root if in_clone(root) else Path.cwd()
 
 
 def _check_classes(classes: int | None) -> int:

@@ -1,34 +1,40 @@
-"""Segment pictures from disk with trained weights, at their own size."""
+"""Segment pictures with trained weights, at their own size: `Segmenter`, and folders of files."""
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from infoseg.data.pictures import find_pictures, picture_size, read_picture, resized
+from infoseg.data.store import sha256_of
 from infoseg.data.superpixels import region_count, superpixels
-from infoseg.errors import DataError, visible
-from infoseg.export import Weights, read_weights
-from infoseg.files import write_json, write_whole
+from infoseg.errors import DataError, InfosegError, visible
+from infoseg.export import Weights, read_weights, write_weights
+from infoseg.files import storing, write_json, write_whole
+from infoseg.losses import class_probabilities
 from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method
+from infoseg.methods.infoseg import InfoSeg
 from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
 from infoseg.segmentation_page import write_contact_sheet, write_page
 from infoseg.segmented import Segmented, counted, duration, signals
 from infoseg.selection import agreement
 from infoseg.settings import SuperpixelSettings
-from infoseg.tiling import LARGEST, device_of, segment_tiled
+from infoseg.tiling import LARGEST, device_of, enlarged, infoseg_scores, segment_tiled
 from infoseg.views import Views
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
@@ -39,6 +45,95 @@ FLIPPED = 24
 THUMBNAIL, SHOWN = 320, 60
 #: Pixels above which one picture takes long enough to say how long, and too long to do it twice.
 WORTH_TELLING = 2000**2
+#: What `segment_files` writes beside label maps and overlays.
+PAGES = ("contact_sheet.png", "index.html", "signals.json", "coco.json")
+#: In an output folder: SHA-256 and name of every label map and overlay written there.
+LISTING = ".segmented"
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A file, a Pillow image, or pixels (H, W, C) uint8."""
+
+
+class Segmenter:
+    """Trained weights, ready for pictures.
+
+    path: of the weights; None for those that come with infoseg. device: auto, cpu, cuda or cuda:N.
+    Raises DataError for a missing, damaged or foreign file.
+
+    clusters: K. names: of the clusters, with the class where labels said which. card: the model
+    card as Markdown, "" for a run's weights that were not exported. shorter_side: pixels that a
+    picture's shorter side is brought down to before it is segmented; set it to None for every
+    picture's own size.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, device: str = "auto"):
+        file = None if path is None else Path(path)
+        self._weights = weights = read_weights(file, choose_device(device))
+        self.clusters: int = weights.method.clusters
+        self.names: list[str] = weights.cluster_names()
+        self.card: str = weights.text
+        self.shorter_side: int | None = weights.shorter_side
+
+    def segment(self, picture: Picture) -> np.ndarray:
+        """Return the cluster of every pixel, (H, W) uint8.
+
+        A file is turned upright as its EXIF orientation says, a Pillow image is taken as it is.
+        Raises DataError for what is no picture.
+        """
+        weights = self._weights
+        pixels = pixels_of(picture, weights.card.channels)
+        return segment_picture(weights.method, pixels, self.shorter_side, weights.card.superpixels)
+
+    def probabilities(self, picture: Picture) -> np.ndarray:
+        """Return the class probabilities V of Eq. 3 at the picture's size, (K, H, W) float32.
+
+        V has a position every 4 pixels of the size that is segmented, and is brought up bilinearly;
+        so near borders its arg max may differ from `segment`, which brings up labels. Raises
+        InfosegError for another method's weights.
+        """
+        method = self._weights.method
+        if not isinstance(method, InfoSeg):
+            kind = self._weights.card.settings["kind"]
+            raise InfosegError(
+                f"these weights are of {kind}: only InfoSeg has Eq. 3's probabilities"
+            )
+        pixels = pixels_of(picture, self._weights.card.channels)
+        scores = infoseg_scores(method, _working(pixels, self.shorter_side))
+        v = class_probabilities(scores.flatten(1), method.objective.tau).view_as(scores)
+        return enlarged(v, pixels.shape[:2]).numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the weights to a .safetensors file, and their model card beside it."""
+        return write_weights(self._weights, Path(path))
+
+
+def pixels_of(picture: Picture, channels: int) -> np.ndarray:
+    """Pixels (H, W, channels) uint8 of a picture. Raises DataError for what is none."""
+    if isinstance(picture, str | os.PathLike):
+        return read_picture(existing(picture), channels)
+    deep = isinstance(picture, Image.Image) and picture.mode[0] in "IF"  # `convert` would clip it
+    if isinstance(picture, Image.Image) and not deep:
+        picture = picture.convert("RGB")
+    pixels = np.asarray(picture)
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim != 3
+        or pixels.shape[2] != channels
+        or not pixels.size
+    ):
+        raise DataError(
+            f"a picture is a file, a Pillow image of 8 bits or an array (H, W, {channels}) uint8, "
+            f"not {pixels.dtype} of shape {pixels.shape}"
+        )
+    return pixels
+
+
+def existing(picture: str | os.PathLike[str]) -> Path:
+    """The absolute path of a picture. Raises DataError where there is no such file."""
+    file = Path(picture).expanduser().resolve()
+    if not file.is_file():
+        raise DataError("there is no such file", file=file, advice="Check the path of the picture")
+    return file
 
 
 def working_size(height: int, width: int, shorter_side: int | None) -> tuple[int, int]:
@@ -65,9 +160,9 @@ def segment_picture(
     needs them.
     """
     height, width = picture.shape[:2]
-    small = resized(picture, working_size(height, width, shorter_side))
-    pixels = torch.from_numpy(np.require(small, requirements="CW")).permute(2, 0, 1)
+    pixels = _working(picture, shorter_side)
     if method.sees.regions:
+        small = pixels.permute(1, 2, 0).numpy()
         ids = superpixels(small, regions)
         device = device_of(method)
         on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
@@ -82,6 +177,12 @@ def segment_picture(
     return full[0, 0].numpy()
 
 
+def _working(picture: np.ndarray, shorter_side: int | None) -> Tensor:
+    """A picture (H, W, C) uint8 at the size it is segmented at, (C, h, w) uint8."""
+    small = resized(picture, working_size(*picture.shape[:2], shorter_side))
+    return torch.from_numpy(np.require(small, requirements="CW")).permute(2, 0, 1)
+
+
 def segment_files(
     source: Path,
     out: Path,
@@ -89,6 +190,7 @@ def segment_files(
     shorter_side: int | None = None,
     device: str = "auto",
     labels: Path | None = None,
+    rle: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Segmented:
     """Segment a picture, or all pictures of a folder.
@@ -96,10 +198,12 @@ def segment_files(
     Writes NAME.png (cluster index, palette) and NAME_overlay.png for each, contact_sheet.png,
     index.html and signals.json. weights: None for those that come with the repository.
     shorter_side: None for the one the weights were trained at, 0 for every picture's own size.
-    labels: folder of index PNGs to evaluate with. tell: is given the estimate of the time it takes.
+    labels: folder of index PNGs to evaluate with. rle: write coco.json, too: run lengths of every
+    cluster of every picture, as COCO has them. tell: is given the estimate of the time it takes.
 
     A picture that cannot be read is left out, with a warning. Raises DataError naming the file for
-    weights or labels that cannot be used, or if no picture can be.
+    weights or labels that cannot be used, if no picture can be, or for a file in `out` that is not
+    as an earlier call wrote it.
     """
     began = time.perf_counter()
     keep_freed_memory()
@@ -108,6 +212,7 @@ def segment_files(
     if out.resolve() in {source.resolve(), source.resolve().parent}:
         raise DataError("is where the pictures are", file=out, advice="Choose another OUT folder")
     _check_names(files)
+    _check_output(out)
     if read.method.clusters > MAX_CLASSES:
         raise DataError(
             f"has {read.method.clusters} clusters, and there are colours for {MAX_CLASSES}",
@@ -121,7 +226,7 @@ def segment_files(
     annotations = Labels(labels, [f.stem for f in files], read.method.clusters) if labels else None
     if len(files) > 1 or any(math.prod(picture_size(file)) > WORTH_TELLING for file in files):
         tell(f"{counted(len(files))}, about {duration(run.estimate(files))}")
-    run.all(files, annotations)
+    run.all(files, annotations, rle)
     if not result.done:
         raise DataError(
             f"none of its {len(result.left_out)} pictures can be used",
@@ -134,7 +239,24 @@ def segment_files(
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, read)
     write_json(out / "signals.json", signals(result))
+    if rle:
+        write_json(out / "coco.json", run.coco)
     return result
+
+
+def _check_output(out: Path) -> None:
+    """Raise DataError for a file that is not as `segment_files` wrote it: it may be hand-made."""
+    listing = out / LISTING
+    listed = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    for file in sorted(out.iterdir()) if out.is_dir() else ():
+        if file.name.startswith(".") or file.is_dir() or (listed and file.name in PAGES):
+            continue
+        if f"{sha256_of(file)}  {file.name}" not in listed:
+            raise DataError(
+                "is not as `infoseg segment` wrote it, and could be overwritten",
+                file=file,
+                advice="Move it elsewhere, or choose another OUT folder",
+            )
 
 
 def _check_names(files: Sequence[Path]) -> None:
@@ -172,6 +294,10 @@ class _Run:
     def __init__(self, read: Weights, side: int | None, out: Path, result: Segmented):
         self.read, self.side, self.out, self.result = read, side, out, result
         self.counts = np.zeros(read.method.clusters, np.int64)
+        categories = [{"id": k, "name": name} for k, name in enumerate(result.names)]
+        self.coco: dict[str, list[dict[str, Any]]] = {
+            "images": [], "categories": categories, "annotations": [],
+        }  # fmt: skip
 
     def labels_of(self, picture: np.ndarray) -> np.ndarray:
         return segment_picture(self.read.method, picture, self.side, self.read.card.superpixels)
@@ -218,7 +344,7 @@ class _Run:
         sizes = {file: working_size(*picture_size(file), self.side) for file in chosen}
         return {file for file, size in sizes.items() if math.prod(size) <= WORTH_TELLING}
 
-    def all(self, files: Sequence[Path], annotations: Labels | None) -> None:
+    def all(self, files: Sequence[Path], annotations: Labels | None, rle: bool) -> None:
         flipped, shown = self.flipped(files), _spread(len(files), SHOWN)
         clusters = self.read.method.clusters
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -236,6 +362,8 @@ class _Run:
             labels = self.labels_of(picture)
             self.counts += np.bincount(labels.ravel(), minlength=clusters)
             overlay = self.write(file.stem, picture, labels)
+            if rle:
+                self.add_rle(file.name, labels)
             if file in flipped:
                 mirrored = self.labels_of(picture[:, ::-1])[:, ::-1]
                 step = max(1, min(labels.shape) // 256)  # enough to compare, and small to keep
@@ -259,8 +387,36 @@ class _Run:
         index.putpalette(png_palette())
         overlay = _overlay(picture, labels)
         for image, file in ((index, f"{name}.png"), (overlay, f"{name}_overlay.png")):
-            write_whole(self.out / file, lambda path, image=image: image.save(path, format="PNG"))
+
+            def save(path: Path, image: Image.Image = image, file: str = file) -> None:
+                image.save(path, format="PNG")
+                # Listed before it has its name, so that a kill leaves no file that is not.
+                with storing(path), (self.out / LISTING).open("a", encoding="utf-8") as listing:
+                    listing.write(f"{sha256_of(path)}  {file}\n")
+
+            write_whole(self.out / file, save)
         return overlay
+
+    def add_rle(self, file: str, labels: np.ndarray) -> None:
+        """Add a picture's labels (H, W) to `coco`; a category's id is its cluster."""
+        from pycocotools import mask  # deferred: only needed here
+
+        height, width = labels.shape
+        image = len(self.coco["images"]) + 1
+        row = {"id": image, "file_name": file, "height": height, "width": width}
+        self.coco["images"].append(row)
+        for cluster in np.unique(labels).tolist():
+            code = mask.encode(np.asfortranarray(labels == cluster, np.uint8))
+            annotation = {
+                "id": len(self.coco["annotations"]) + 1,
+                "image_id": image,
+                "category_id": cluster,
+                "segmentation": {"size": [height, width], "counts": code["counts"].decode()},
+                "area": int(mask.area(code)),
+                "bbox": mask.toBbox(code).tolist(),
+                "iscrowd": 0,
+            }
+            self.coco["annotations"].append(annotation)
 
 
 def _overlay(picture: np.ndarray, labels: np.ndarray) -> Image.Image:

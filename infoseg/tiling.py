@@ -92,7 +92,11 @@ def segment_tiled(
     if max(height, width) <= tile + 2 * margin:
         return method.segment(Views(_image(method, picture)))[0].byte().cpu().numpy()
     if type(method) is InfoSeg and margin >= _reach(method.network):
-        return _segment_infoseg(method, picture, tile, margin)
+        scores = infoseg_scores(method, picture, tile, margin)
+        if method.upsampling == "scores":
+            return enlarged(scores, (height, width)).argmax(0).byte().numpy()
+        labels = scores.argmax(0)[None, None].float()
+        return F.interpolate(labels, (height, width), mode="nearest")[0, 0].byte().numpy()
     labels = np.empty((height, width), np.uint8)
     for part in tiles(height, width, tile, margin):
         found = method.segment(Views(_image(method, picture[:, *part.window])))[0].byte()
@@ -126,9 +130,24 @@ def _reach(network: Network) -> int:
     return reach if step <= 32 else 10**9  # coarser maps do not begin where tiles do
 
 
-def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -> np.ndarray:
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (K, U, V) at another size (H, W), bilinear: (K, H, W)."""
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+@torch.no_grad()
+def infoseg_scores(
+    method: InfoSeg, picture: Tensor, tile: int = TILE, margin: int = MARGIN
+) -> Tensor:
+    """Class scores <L_ij, H_k> of a picture, (C, H, W) uint8 on the CPU → (K, U, V) float32.
+
+    In one piece where the picture is no larger than a tile with its margins, or where a position
+    sees beyond a margin.
+    """
     network = method.network
     height, width = picture.shape[1:]
+    if max(height, width) <= tile + 2 * margin or margin < _reach(network):
+        return method.scores(_image(method, picture))[0].float().cpu()
     normalise = _normaliser(network, picture)
     parts = list(tiles(height, width, tile, margin))
 
@@ -158,11 +177,7 @@ def _segment_infoseg(method: InfoSeg, picture: Tensor, tile: int, margin: int) -
         y, x = part.top // network.stride, part.left // network.stride
         whole[:, y : y + own.shape[2], x : x + own.shape[3]] = own[0].float().cpu()
     bar.close()
-    if method.upsampling == "scores":
-        whole = F.interpolate(whole[None], (height, width), mode="bilinear", align_corners=False)
-        return whole[0].argmax(0).byte().numpy()
-    labels = whole.argmax(0)[None, None].float()
-    return F.interpolate(labels, (height, width), mode="nearest")[0, 0].byte().numpy()
+    return whole
 
 
 def _own(maps: Tensor, part: Tile, step: int) -> Tensor:

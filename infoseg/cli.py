@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from infoseg import cli_data, cli_pictures
+from infoseg import __version__, cli_data, cli_pictures
 from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
 from infoseg.files import read_json
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=COMMON,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"infoseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
@@ -119,6 +120,20 @@ def _parser() -> argparse.ArgumentParser:
         "Print the settings as YAML, after validation:\n"
         "infoseg params --profile demo > params.yaml is what the repository holds.",
     )
+    add(
+        "list",
+        "list data sets, methods and profiles",
+        [],
+        "List the data sets and methods of the settings, and the profiles there are.",
+    )
+    completion = cli_data.add_command(
+        commands,
+        "completion",
+        "print a script that completes these commands in a shell",
+        [],
+        'Print a script for a shell: eval "$(infoseg completion bash)". Needs shtab.',
+    )
+    completion.add_argument("shell", choices=["bash", "zsh"])
     cli_data.add_commands(commands, common)
     cli_pictures.add_commands(commands, common)
     return parser
@@ -129,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return _run(options)
+        return _run(options, parser)
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1
@@ -144,7 +159,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.command == "completion":
+        try:
+            import shtab
+        except ImportError:
+            raise InfosegError("completion needs shtab: `pip install shtab`") from None
+        print(shtab.complete(parser, options.shell))
+        return 0
     if options.command == "segment":
         return cli_pictures.run_segment(options)
     if options.command == "train":
@@ -155,8 +177,16 @@ def _run(options: argparse.Namespace) -> int:
     from infoseg.files import find_root
     from infoseg.settings import compose, load_params
 
-    root = find_root()
+    try:
+        root = find_root()
+    except InfosegError:
+        if options.command not in ("list", "params"):
+            raise
+        root, options.profile = Path.cwd(), options.profile or "demo"
     params = load_params(root, options.profile, options.overrides)
+    if options.command == "list":
+        print(cli_data.listed(params))
+        return 0
     if options.command == "params":
         if options.profile:  # as DVC would write it: `infoseg params --profile demo > params.yaml`
             tree = compose(options.profile, options.overrides)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from infoseg.errors import DataError, InfosegError, visible
 
 if TYPE_CHECKING:
     from infoseg.data.store import Prepared
     from infoseg.runs import Project
+    from infoseg.settings import Params
 
 
 def add_command(commands, name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
@@ -40,6 +43,34 @@ def add_commands(commands, common: argparse.ArgumentParser) -> None:
     )
     data.add_argument("verb", nargs="?", choices=["fetch"])
     data.add_argument("sources", nargs="*", help="keys under `sources`; default: the profile's")
+
+
+def listed(params: Params) -> str:
+    """Return tables of the data sets, the methods and the profiles, as text."""
+    from infoseg.settings import CONF  # deferred, as all that costs time
+
+    first = params.profile.datasets[0]
+    datasets = [("data set", "title", "clusters", "crop in px")]
+    datasets += [(key, d.title, d.clusters, d.crop) for key, d in params.datasets.items()]
+    methods = [("method", "title", "seeds", "steps")]
+    for key in params.method_names:
+        settings = params.method(key, first)
+        optimiser = getattr(settings, "optimiser", None)
+        seeds = len(settings.seeds) if key in params.profile.methods else ""
+        methods.append((key, settings.title, seeds, optimiser.steps if optimiser else ""))
+    profiles = [("profile", "description")]
+    for file in sorted((CONF / "profile").glob("*.yaml")):
+        profiles.append((file.stem, yaml.safe_load(file.read_text())["profile"]["description"]))
+    return "\n\n".join(map(_table, (datasets, methods, profiles)))
+
+
+def _table(rows: list[tuple[Any, ...]]) -> str:
+    """Rows as lines of aligned columns."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(f"{cell!s:{w}}" for cell, w in zip(row, widths, strict=True)) for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def run_with_project(options: argparse.Namespace, project: Project) -> int:

@@ -239,6 +239,7 @@ def segment_files(
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, read)
     write_json(out / "signals.json", signals(result))
+    (out / "coco.json").unlink(missing_ok=True)  # of other weights
     if rle:
         write_json(out / "coco.json", run.coco)
     return result
@@ -247,9 +248,9 @@ def segment_files(
 def _check_output(out: Path) -> None:
     """Raise DataError for a file that is not as `segment_files` wrote it: it may be hand-made."""
     listing = out / LISTING
-    listed = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    listed = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
     for file in sorted(out.iterdir()) if out.is_dir() else ():
-        if file.name.startswith(".") or file.is_dir() or (listed and file.name in PAGES):
+        if file.name.startswith(".") or not file.is_file() or (listed and file.name in PAGES):
             continue
         if f"{sha256_of(file)}  {file.name}" not in listed:
             raise DataError(

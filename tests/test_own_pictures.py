@@ -400,7 +400,7 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
     assert "Not measured" in read.text and "- Without labels: clusters" in read.text
-    assert read.text.startswith("# InfoSeg, Eq. 8 (paired negatives) on mixed, seed 0")
+    assert "\n# InfoSeg, Eq. 8 (paired negatives) on mixed, seed 0\n" in read.text
     assert {"flip_agreement", "usage_entropy"} <= set(
         json.loads((tmp_path / "out/signals.json").read_text())
     )

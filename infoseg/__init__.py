@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,8 +44,14 @@ def fit(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Segmenter":
-        return import_module("infoseg.segmentation").Segmenter
-    if name in __all__:
-        return import_module(f"infoseg.{name}")
-    raise AttributeError(f"module 'infoseg' has no attribute {name!r}")
+    if name == "losses":
+        import infoseg.losses as value
+    elif name == "model":
+        import infoseg.model as value
+    elif name == "settings":
+        import infoseg.settings as value
+    elif name == "Segmenter":
+        from infoseg.segmentation import Segmenter as value
+    else:
+        raise AttributeError(f"module 'infoseg' has no attribute {name!r}")
+    return value

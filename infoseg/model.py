@@ -120,10 +120,10 @@ class Network(nn.Module):
         self.classes = classes
         self.standardise = settings.standardise
         self.grey = settings.input == "grey"
-        whole = settings.standardise == "dataset"
+        whole = settings.standardise == "dataset" and mean is not None and std is not None
         # Buffers, so that weights carry the colours they were trained with to new pictures.
-        self.register_buffer("mean", torch.tensor(mean if mean and whole else [0.0] * channels))
-        self.register_buffer("std", torch.tensor(std if std and whole else [1.0] * channels))
+        self.register_buffer("mean", torch.tensor(mean if whole else [0.0] * channels))
+        self.register_buffer("std", torch.tensor(std if whole else [1.0] * channels))
         features = settings.features
         self.block_a, a = _convolutions(
             BLOCK_A[settings.block_a], channels - 2 * self.grey, settings.width

@@ -67,7 +67,7 @@ class Segmenter:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, device: str = "auto"):
-        file = None if path is None else Path(path)
+        file = None if path is None else Path(path).expanduser()
         self._weights = weights = read_weights(file, choose_device(device))
         self.clusters: int = weights.method.clusters
         self.names: list[str] = weights.cluster_names()
@@ -103,8 +103,8 @@ class Segmenter:
         return enlarged(v, pixels.shape[:2]).numpy()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the weights to a .safetensors file, and their model card beside it."""
-        return write_weights(self._weights, Path(path))
+        """Write the weights to a .safetensors file, and its model card beside it."""
+        return write_weights(self._weights, Path(path).expanduser())
 
 
 def pixels_of(picture: Picture, channels: int) -> np.ndarray:

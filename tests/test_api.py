@@ -23,6 +23,7 @@ from test_segmentation import picture, weights
 import infoseg as api
 from infoseg.cli import main
 from infoseg.errors import DataError, InfosegError
+from infoseg.export import card_path
 from infoseg.segmentation import segment_files
 from infoseg.tiling import infoseg_scores
 
@@ -30,8 +31,8 @@ from infoseg.tiling import infoseg_scores
 def test_losses_and_network_have_defaults():
     local, glob = api.model.Network()(torch.rand(2, 3, 32, 32))
     assert (local.shape, glob.shape) == ((2, 1024, 8, 8), (2, 3, 1024))
-    explicit = api.losses.infoseg_loss(local, glob, api.settings.ObjectiveSettings())
-    assert api.losses.infoseg_loss(local, glob) == explicit
+    loss = api.losses.infoseg_loss
+    assert loss(local, glob) == loss(local, glob, api.settings.ObjectiveSettings())
 
 
 def test_probabilities_sum_to_one_and_agree_with_the_labels(tmp_path):
@@ -72,13 +73,13 @@ def test_fitted_saved_and_loaded_segments_alike(tmp_path):
     Image.fromarray(scene(50, 60, 3)).save(tmp_path / "a.png")
     shown = [scene(50, 60, 1), Image.fromarray(scene(50, 60, 2)), tmp_path / "a.png"]
     fitted, again = (api.fit(shown, classes=2, random_state=1, steps=3) for _ in range(2))
-    loaded = api.load(fitted.save(tmp_path / "w.safetensors"))
+    written = fitted.save(tmp_path / "w.safetensors")
+    loaded = api.load(written)
     assert loaded.clusters == 2 and loaded.names == ["cluster 0", "cluster 1"]
     for one in shown:
         assert (fitted.segment(one) == loaded.segment(one)).all()
         assert (fitted.probabilities(one) == again.probabilities(one)).all()
-    copy = loaded.save(tmp_path / "v.safetensors")
-    assert copy.read_bytes() == (tmp_path / "w.safetensors").read_bytes()
+    assert loaded.save(tmp_path / "v.safetensors").read_bytes() == written.read_bytes()
     _, front, text = loaded.card.split("---\n", 2)
     assert text.startswith("\n# InfoSeg, re-matched negatives on pictures, seed 1")
     facts = [yaml.safe_load(front)[k] for k in ("license", "library_name", "pipeline_tag")]
@@ -143,8 +144,7 @@ def test_version_list_and_completion(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """A folder outside any repository, beside a folder named infoseg, and a way to run Python there
-    that knows the package from a wheel alone."""
+    """Python with a wheel, in a folder outside any repository that holds one named infoseg."""
     pytest.importorskip("setuptools")
     place = tmp_path_factory.mktemp("elsewhere")
     source, target, work = place / "source", place / "site", place / "work"
@@ -152,12 +152,10 @@ def elsewhere(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(source, work / "infoseg")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
     def python(*words: str, path: str = str(target), cwd=work) -> str:
-        own = environment | ({"PYTHONPATH": path} if path else {})
-        how = {"cwd": cwd, "env": own, "capture_output": True, "text": True}
-        done = subprocess.run([sys.executable, *words], **how)
+        how = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True}
+        done = subprocess.run([sys.executable, *words], cwd=cwd, **how)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -181,13 +179,12 @@ def test_the_lines_of_the_readme_run_beside_a_clone(elsewhere):
 
 def test_the_wheel_trains_outside_any_repository(elsewhere):
     python, work, _ = elsewhere
-    folder = pictures(work / "mine", 3)
-    words = ["train", "--images", "mine", "--classes", "3", "--steps", "20"]
-    said = python("-m", "infoseg", *words)
+    pictures(work / "mine", 3)
+    said = python("-m", "infoseg", *"train --images mine --classes 3 --steps 20".split())
     made = work / "infoseg-runs/mine/weights.safetensors"
     assert f"--weights {made}" in said
-    assert "commit unknown" in made.with_name("weights.safetensors.md").read_text()
-    python("-m", "infoseg", "segment", str(folder), "out", "--weights", str(made))
+    assert "commit unknown" in card_path(made).read_text()
+    python("-m", "infoseg", "segment", "mine", "out", "--weights", str(made))
     assert len(list((work / "out").glob("*_overlay.png"))) == 3
 
 

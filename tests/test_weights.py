@@ -250,7 +250,7 @@ def test_a_run_of_a_project_is_exported(tmp_path, project, monkeypatch):
     assert read.export.cluster_names == ["sky", "plant", "ground"]
     assert read.export.commit == "c0ffee"
     assert "Pixel accuracy of these weights: 50.0 %" in read.text
-    assert "scenes drawn by" in read.text and "MIT" in read.text
+    assert "scenes drawn by" in read.text and "\nlicense: mit\n" in read.text
     assert "expect little on photographs" in read.text
     assert "coco_stuff3" in read.card.dataset
     Image.fromarray(picture(120, 100)).save(tmp_path / "one.png")

@@ -52,7 +52,14 @@ from infoseg.methods.registry import METHODS
 from infoseg.project_data import ProjectData
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
-from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights
+from infoseg.weights import (
+    WEIGHTS_FORMAT,
+    Card,
+    load_weights,
+    read_card,
+    save_weights,
+    start_from,
+)
 
 #: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in
 #: temporary copies.
@@ -418,6 +425,9 @@ class Cell:
             "machine": facts(self.training, self.device),
             "data": data_hashes(self.prepared.meta),
         }
+        self.start = getattr(self.settings, "start", None)
+        if self.start:
+            self._decides["start"] = sha256_of(Path(self.start))
 
     @property
     def data(self) -> DeviceData:
@@ -458,7 +468,10 @@ class Cell:
     def build(self, seed: int) -> Method:
         """The method as its run begins: the same seed gives the same weights."""
         seed_everything(seed)
-        return METHODS[self.settings.kind](self.settings, self.info).to(self.device)
+        model = METHODS[self.settings.kind](self.settings, self.info)
+        if self.start:
+            start_from(model, Path(self.start))
+        return model.to(self.device)
 
     def checkpoint(self, seed: int) -> Checkpoint:
         seconds = self.project.params.execution.checkpoint_seconds

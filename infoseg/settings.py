@@ -547,7 +547,8 @@ class InfoSegSettings(MethodSettings):
     upsampling"); `scores` interpolates the class scores bilinearly before the arg max.
     clusters_per_class: K as a multiple of the data set's; above 1, clusters left over by the
     one-to-one match have no class; at 0, K is 1, and what is left is Local Deep InfoMax with one
-    global feature."""
+    global feature. start: a file of weights whose blocks A, B and C (and D, where K is the same)
+    training starts from, or null for the paper's random start."""
 
     kind: Literal["infoseg"] = "infoseg"
     title: Title = "InfoSeg"
@@ -558,6 +559,7 @@ class InfoSegSettings(MethodSettings):
     jitter: JitterSettings | None = None
     upsampling: Literal["labels", "scores"] = "labels"
     clusters_per_class: NonNegative = 1
+    start: str | None = None
 
     @model_validator(mode="after")
     def _gradient_exists(self) -> InfoSegSettings:

@@ -21,6 +21,8 @@ from infoseg.methods.registry import METHODS
 from infoseg.settings import SuperpixelSettings
 
 WEIGHTS_FORMAT = 5
+#: Statistics of a data set's colours among a network's tensors.
+_COLOURS = ("network.mean", "network.std")
 
 
 class Card(BaseModel):
@@ -90,6 +92,29 @@ def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
         method = card.build()
         method.load_state_dict(state)
     return method.to(device).eval(), card
+
+
+def start_from(method: Method, path: Path) -> None:
+    """Copy a file's weights into a method as far as they have its names and shapes.
+
+    The statistics of colour stay the method's own: features are of standardised pictures. Raises
+    DataError for a file that cannot be read, or one of another network or number of bands.
+    """
+    state = method.state_dict()
+    given = load_weights(path, torch.device("cpu"))[0].state_dict()
+    fitting = {
+        name: value
+        for name, value in given.items()
+        if name in state and state[name].shape == value.shape and name not in _COLOURS
+    }
+    missing = [n for n in state if n not in fitting and n not in _COLOURS and ".block_d." not in n]
+    if missing:
+        raise DataError(
+            f"is of another network or number of bands: {missing[0]} differs",
+            file=path,
+            advice="Start from weights of the same network, or from none",
+        )
+    method.load_state_dict(state | fitting)
 
 
 def _card(path: Path, metadata: dict[str, str]) -> Card:

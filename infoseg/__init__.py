@@ -36,11 +36,13 @@ def fit(
     minutes: float = 3,
     random_state: int = 0,
     steps: int | None = None,
+    starts: int = 3,
+    start: str | None = None,
 ) -> Segmenter:
     """Train InfoSeg on a folder, or a list, of pictures. See `infoseg.own_pictures.fit`."""
     from infoseg import own_pictures
 
-    return own_pictures.fit(pictures, classes, minutes, random_state, steps)
+    return own_pictures.fit(pictures, classes, minutes, random_state, steps, starts, start)
 
 
 def __getattr__(name: str) -> Any:

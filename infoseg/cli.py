@@ -76,12 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         "--seed, all seeds of the settings. A training that was killed goes on where it was.\n"
         "With --restarts, train that many seeds from --seed on and name the one that agrees best\n"
         "with the others.\n\n"
-        "With --images FOLDER --classes K, train InfoSeg on your own pictures, export the weights\n"
-        "and print the command that segments them.",
+        "With --images FOLDER --classes K, train InfoSeg on your own pictures, segment them, and\n"
+        "say whether that came out well.",
     )
     cli_pictures.add_run_arguments(train, optional=True)
     train.add_argument(
-        "--restarts", type=int, default=1, metavar="N", help="seeds to train, from --seed on"
+        "--restarts",
+        type=int,
+        metavar="N",
+        help="seeds to train, from --seed on; default: 1, or 3 with --images",
     )
     cli_pictures.add_own_pictures(train)
     add(
@@ -222,7 +225,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _train(project, options: argparse.Namespace) -> None:
-    if options.restarts > 1:
+    if (options.restarts or 1) > 1:
         from infoseg.restarts import train_restarts
 
         first = options.seed or 0

@@ -80,8 +80,9 @@ def check_run(options: argparse.Namespace) -> None:
             "train what? Name a data set and a method (infoseg train outdoor infoseg), or your "
             "own pictures (infoseg train --images FOLDER --classes K)"
         )
-    for name in ("classes", "labels", "out", "steps"):
+    for name in ("classes", "labels", "out", "steps", "minutes", "start"):
         if getattr(options, name) is not None:
+            name = "from" if name == "start" else name
             raise ParamsError(f"--{name} goes with --images; other settings are changed with -S")
 
 
@@ -99,7 +100,18 @@ def add_own_pictures(train: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="default: runs/own/<name>, or infoseg-runs/<name> outside a clone",
     )
-    own.add_argument("--steps", type=int, metavar="N", help="optimisation steps")
+    own.add_argument(
+        "--minutes", type=float, metavar="M", help="of training, all starts together; default: 3"
+    )
+    own.add_argument(
+        "--steps", type=int, metavar="N", help="of every start in place of minutes: the same again"
+    )
+    own.add_argument(
+        "--from",
+        dest="start",
+        metavar="FILE",
+        help="weights to start from, or `shipped`; default: a random start, as the paper",
+    )
 
 
 def train_own(options: argparse.Namespace) -> int:
@@ -108,26 +120,32 @@ def train_own(options: argparse.Namespace) -> int:
         raise ParamsError(f"--images and the data set '{options.dataset}': choose one of them")
     if options.profile not in (None, "folder"):
         raise ParamsError("--images is for the profile 'folder': leave --profile out")
-    from infoseg.own_pictures import train_on_folder
+    if options.steps is not None and options.minutes is not None:
+        raise ParamsError("--steps and --minutes: choose one of them")
+    from infoseg.own_pictures import STARTS, train_on_folder
 
-    print(
-        train_on_folder(
-            options.images,
-            options.classes,
-            out=options.out,
-            labels=options.labels,
-            steps=options.steps,
-            seeds=range(options.seed or 0, (options.seed or 0) + options.restarts),
-            overrides=options.overrides,
-            tell=lambda text: print(text, flush=True),
-        )
+    first, starts = options.seed or 0, STARTS if options.restarts is None else options.restarts
+    train_on_folder(
+        options.images,
+        options.classes,
+        out=options.out,
+        labels=options.labels,
+        steps=options.steps,
+        minutes=options.minutes,
+        seeds=range(first, first + starts),
+        start=options.start,
+        overrides=options.overrides,
+        tell=_tell,
     )
     return 0
 
 
+def _tell(text: str) -> None:
+    print(text, flush=True)
+
+
 def run_segment(options: argparse.Namespace) -> int:
-    from infoseg.segmentation import segment_files
-    from infoseg.segmented import counted, sentences
+    from infoseg.segmentation import counted, report, segment_files
 
     done = segment_files(
         options.input,
@@ -137,17 +155,9 @@ def run_segment(options: argparse.Namespace) -> int:
         options.device,
         options.labels,
         options.json,
-        tell=lambda text: print(text, flush=True),
+        tell=_tell,
     )
-    for sentence in sentences(done):
-        print(sentence)
-    if done.evaluation:
-        found = done.evaluation
-        print(
-            f"With labels: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} "
-            f"(one constant answer: PA {found['constant_pa']:.1f})"
-        )
-    print(f"{counted(len(done.done))} segmented; look at {options.output / 'index.html'}")
+    report(done, options.output, _tell)
     if done.left_out:
         print(f"infoseg: {counted(len(done.left_out))} left out", file=sys.stderr)
     return 1 if done.left_out else 0

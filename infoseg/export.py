@@ -45,7 +45,9 @@ class Export(BaseModel):
     for the side of the training's crops. cluster_names: the class each cluster was matched to with
     labels, or None without. data, licence: what it was trained on, and whose terms hold. pa: pixel
     accuracy in percent by seed, of this run and of its sisters. commit: of the code that trained
-    it. signals: what was seen without labels, in sentences.
+    it. signals: what was seen without labels, in sentences. start_agreement: of this start with
+    others, see `infoseg.verdict.Signals`. started_from: name of the weights that training started
+    from; None for a random start.
     """
 
     format: int
@@ -62,6 +64,8 @@ class Export(BaseModel):
     commit: str | None
     signals: list[str]
     limits: list[str]
+    start_agreement: float | None = None
+    started_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,7 @@ def write_weights(weights: Weights, to: Path) -> Path:
     # How this machine made them is of no use elsewhere.
     own = {"training", "prepared", "data", "fingerprint", "history"}
     told = card.model_dump(exclude=own) | {
+        "settings": {k: v for k, v in card.settings.items() if k != "start"},
         "export": export.model_dump(),
         "model_card": text,
         "sha256": _digest(tensors),
@@ -214,7 +219,8 @@ def model_card(export: Export, card: Card, numbers: int) -> str:
     """
     known = [name for name in _HUB_LICENCES if export.licence.startswith(name)]
     hub = _HUB_LICENCES[known[0]] if known and ";" not in export.licence else "other"
-    settings = {k: v for k, v in card.settings.items() if k not in ("per_dataset", "paper_row")}
+    left_out = ("per_dataset", "paper_row", "start")  # the last is a path of one machine
+    settings = {k: v for k, v in card.settings.items() if k not in left_out}
     counted = "" if export.images is None else f", {export.images:,} images"
     if export.labelled is not None:
         counted += f" ({export.labelled:,} labelled; training sees no label)"
@@ -231,6 +237,11 @@ def model_card(export: Export, card: Card, numbers: int) -> str:
         f"Unsupervised semantic segmentation into {card.clusters} clusters, trained without labels "
         f"by `{card.method}` of the InfoSeg reproduction, {card.step:,} steps, seed {card.seed}; "
         f"{numbers:,} numbers in float32.",
+        *(
+            [f"Training started from other weights: {export.started_from}."]
+            if export.started_from
+            else []
+        ),
         "",
         "## Data",
         "",

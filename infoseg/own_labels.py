@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Labels:
                 advice="Name label maps after the pictures, with the ending .png",
             )
         self.names = read_classes(folder.parent / "dataset.json", folder.name)
-        self.counts: dict[str, np.ndarray] = {}
+        self.counts: dict[str, dict[str, np.ndarray]] = {}
         self.annotations: dict[str, np.ndarray] = {}
 
     def check(self, name: str, size: tuple[int, int]) -> None:
@@ -47,22 +47,36 @@ class Labels:
             check_classes(labels, len(self.names), self.maps[name])
         self.annotations[name] = labels
 
-    def add(self, name: str, clusters: np.ndarray) -> None:
-        """Count a picture's pixels by cluster (H, W) and annotated class."""
-        labels = self.annotations.pop(name, None)
-        if labels is None:
-            return
+    def add(self, name: str, answers: Mapping[str, np.ndarray]) -> None:
+        """Count a picture's pixels by annotated class and by the cluster (H, W) of each answer."""
+        labels = self.annotations.pop(name)
         known = labels != IGNORE
-        pairs = clusters[known].astype(np.int64) * 256 + labels[known]
-        self.counts[name] = np.bincount(pairs, minlength=self.clusters * 256).reshape(-1, 256)
+        classes = labels[known].astype(np.int64)
+        for answer, clusters in answers.items():
+            pairs = clusters[known].astype(np.int64) * 256 + classes
+            counts = np.bincount(pairs, minlength=self.clusters * 256).reshape(-1, 256)
+            self.counts.setdefault(answer, {})[name] = counts
 
-    def summary(self) -> dict[str, Any] | None:
-        """All figures of `infoseg.evaluation.summarise`; None if no pixel was annotated."""
-        if not self.counts:
-            return None
-        counts = np.stack(list(self.counts.values()))
-        seen = np.flatnonzero(counts.sum((0, 1)))
-        if not len(seen):
-            return None
-        names = self.names or [f"class {c}" for c in range(int(seen.max()) + 1)]
-        return summarise(counts[..., : len(names)], list(self.counts), names)
+    def summary(self) -> tuple[dict[str, tuple[float, float]], dict[str, str | None]]:
+        """PA and mIoU in percent of every answer and of one class, and InfoSeg's match.
+
+        Clusters are matched with classes once for all pictures. Empty if no pixel was annotated.
+        """
+        found = {}
+        match: dict[str, str | None] = {}
+        for answer, counts_of in self.counts.items():
+            counts = np.stack(list(counts_of.values()))
+            seen = np.flatnonzero(counts.sum((0, 1)))
+            if not len(seen):
+                return {}, {}
+            names = self.names or [f"class {c}" for c in range(int(seen.max()) + 1)]
+            summary = summarise(counts[..., : len(names)], list(counts_of), names)
+            if not found:
+                match = summary["match"]
+                whole = np.zeros_like(counts)
+                whole[:, 0] = counts.sum(1)
+                constant = summarise(whole[..., : len(names)], list(counts_of), names)
+            found[answer] = summary["pa"], summary["miou"]
+        if found:
+            found["one class"] = constant["pa"], constant["miou"]
+        return found, match

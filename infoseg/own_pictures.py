@@ -21,35 +21,44 @@ import numpy as np
 import torch
 from PIL import Image
 
-from infoseg.data.batches import centre_crops, evaluated_items
-from infoseg.data.pictures import find_pictures, has_infrared
+from infoseg.data.pictures import find_pictures, has_infrared, picture_size
 from infoseg.data.prepare import available_cores, prepare
 from infoseg.data.store import Prepared, load_prepared
 from infoseg.errors import DataError, InfosegError, ParamsError
-from infoseg.export import export_weights
+from infoseg.export import DEFAULT_WEIGHTS, export_weights, read_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, in_clone, make_folder, write_json
-from infoseg.machine import autocast, choose_device, choose_precision, reproducible
+from infoseg.machine import choose_device, reproducible
 from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
 from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
 from infoseg.runs import Project
-from infoseg.segmentation import SMALLEST, Picture, Segmenter, existing, pixels_of
-from infoseg.segmented import duration
-from infoseg.selection import agreement
-from infoseg.settings import JitterSettings, MethodSettings, Run, load_params
+from infoseg.segmentation import (
+    SMALLEST,
+    Picture,
+    Segmenter,
+    duration,
+    existing,
+    pixels_of,
+    report,
+    segment_files,
+    segment_picture,
+)
+from infoseg.settings import MethodSettings, Run, load_params
 from infoseg.training import Optimisation
-from infoseg.views import Views, colour_jitter
+from infoseg.verdict import LOOKED_AT, look, spread, verdict
 
 LOG = logging.getLogger(__name__)
 
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.
 FEW = 20
-#: IIC's strengths, for the agreement between a picture and its jittered view.
-JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
+#: Of `--from`: the weights that come with infoseg.
+SHIPPED = "shipped"
+#: Independent starts, and minutes for all of them together, unless something else is asked for.
+STARTS, MINUTES = 3, 3.0
 
 
 def train_on_folder(
@@ -58,112 +67,122 @@ def train_on_folder(
     out: Path | None = None,
     labels: Path | None = None,
     steps: int | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = range(STARTS),
     overrides: Sequence[str] = (),
     minutes: float | None = None,
+    start: str | None = None,
+    segment: bool = True,
     tell: Callable[[str], None] = print,
-) -> str:
-    """Train InfoSeg on a folder of pictures; returns the command that segments with the weights.
+) -> Path:
+    """Train InfoSeg on a folder of pictures and segment them; returns the weights' file.
 
-    classes: K, 2 to 27. out: for weights.safetensors, its model card, signals.json and everything
-    in between; default runs/own/<name> in the repository, infoseg-runs/<name> elsewhere. labels:
-    folder of label maps named like the pictures, to measure with; training never sees them. steps:
-    of optimisation; None for the profile's. seeds: several are compared without labels, and the one
-    the others agree with most is kept. overrides: of the profile's settings, Hydra's syntax.
-    minutes: as many steps as take that long here, in place of `steps`. tell: is given what is going
-    on.
+    classes: K, 2 to 27. out: for weights.safetensors, its model card, signals.json, segmented/ and
+    everything in between; default runs/own/<name> in the repository, infoseg-runs/<name> elsewhere.
+    labels: folder of label maps named like the pictures, to measure with; training never sees them.
+    minutes: of training, all starts together, which is resolved to a number of steps; default 3.
+    steps: of every start, in place of minutes; on one machine, the same weights every time. seeds:
+    one for each start; of several, the one that the others agree with most is kept. start: weights
+    to start from, a file or "shipped"; None for a random start, as the paper. overrides: of the
+    profile's settings, Hydra's syntax. segment: write segmented/, label maps and a page. tell: is
+    given what is going on.
 
     Raises ParamsError for settings that make no sense, DataError for pictures that cannot be used.
     """
     classes = _check_classes(classes)
-    if steps is not None and steps < 1:
-        raise ParamsError(f"--steps is {steps}; it must be at least 1")
+    _check_length(steps, minutes)
     if 1 < len(seeds) < 3:
         raise ParamsError("--restarts: two are too few to choose among, 3 or more")
+    origin = _start(start)
     root = _repository()
     files = find_pictures(images)
     if len(files) < 2:
         raise _too_few(images, len(files))
+    _check_labels(labels, files)
     place = root / "runs" / "own" if in_clone(root) else root / "infoseg-runs"
     out = (out or place / _name(images)).resolve()
-    described = _described(images, files, labels)
+    described = _described(images, files)
+    if origin:
+        described.append(f"methods.{METHOD}.start={_quoted(str(origin))}")
     profile = load_params(root, "folder", [*described, *overrides])
     project = Project(out, profile, root)
     # Anew every time: the folder may hold other pictures than before.
     prepare(profile.datasets[DATASET], [images], project.prepared(DATASET), DATASET)
     prepared = load_prepared(project.prepared(DATASET))
-    if len(prepared) < 2:
-        raise _too_few(images, len(prepared))
-
-    settings = profile.method(METHOD, DATASET)
-    fitted = fitting(prepared, classes, settings, profile.datasets[DATASET].crop, steps)
-    given = [*described, *fitted, *overrides]
-    project = Project(out, load_params(root, "folder", given), root, make_missing=True)
-    per_step = _seconds_per_step(project)
-    if minutes is not None:
-        given.append(f"methods.{METHOD}.optimiser.steps={max(1, round(60 * minutes / per_step))}")
-        project.params = load_params(root, "folder", given)
-    optimiser = project.params.method(METHOD, DATASET).optimiser
-    seconds = optimiser.steps * per_step
     count = len(prepared)
+    if count < 2:
+        raise _too_few(images, count)
     if count < FEW:
         tell(
             f"{count} pictures are few: what all of them share, and what only one shows, may be "
             f"told apart in place of classes. {FEW} or more are better; large ones can be cut up."
         )
-    device = choose_device(project.params.training.device)
-    side = optimiser.crop or project.params.datasets[DATASET].crop
+
+    settings = profile.method(METHOD, DATASET)
+    given = [*described, *fitting(prepared, classes, settings, profile.datasets[DATASET].crop)]
+    given += overrides
+    project = Project(out, load_params(root, "folder", given), root, make_missing=True)
+    per_step = _seconds_per_step(project)
+    if steps is minutes is None and any(f"{METHOD}.optimiser.steps" in o for o in overrides):
+        steps = project.params.method(METHOD, DATASET).optimiser.steps
+    if steps is None:
+        steps = max(1, round(60 * (minutes or MINUTES) / per_step / len(seeds)))
+    given.append(f"methods.{METHOD}.optimiser.steps={steps}")
+    project.params = load_params(root, "folder", given)
+    optimiser = project.params.method(METHOD, DATASET).optimiser
     bands = " of RGB and infrared" if prepared.meta.channels == 4 else ""
-    many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     tell(
-        f"{count} pictures{bands}, {classes} classes: {optimiser.steps} steps of "
-        f"{optimiser.batch} crops of {side} px{many} on {device}, "
-        f"about {duration(seconds * len(seeds))}"
+        f"{count} pictures{bands}, {classes} classes: {len(seeds)} start{'s' * (len(seeds) > 1)} "
+        f"of {steps} steps (the same again: --steps {steps}), {optimiser.batch} crops of "
+        f"{optimiser.crop} px each, on {choose_device(project.params.training.device)}, "
+        f"about {duration(steps * per_step * len(seeds))}"
     )
-    run, agreements = _train(project, seeds)
-    if labels:
-        for seed in seeds:
-            found = project.evaluate(DATASET, METHOD, seed)["last"]
-            tell(f"seed {seed}: PA {found['pa']:.1f}, mIoU {found['miou']:.1f} with the labels")
-    signals = _signals(project, run, out, agreements)
-    for sentence in signals:
-        tell(sentence)
-    weights = export_weights(
-        project.weights_path(run),
-        out / "weights.safetensors",
-        describe_run(project, run).model_copy(update={"signals": signals}),
-    )
+    run, agreement = _train(project, seeds)
+    weights = _export(project, run, out, agreement, start)
     tell(f"weights and model card: {weights}")
-    words = ["infoseg", "segment", str(images), str(out / "segmented"), "--weights", str(weights)]
-    if labels:
-        words += ["--labels", str(labels)]
-    return f"now: {shlex.join(words)}"
+    if segment:
+        done = segment_files(images, out / "segmented", weights, labels=labels, tell=tell)
+        report(done, out / "segmented", tell)
+    words = ["infoseg", "segment", "OTHER_PICTURES", "OUT", "--weights", str(weights)]
+    tell(f"for other pictures: {shlex.join(words)}")
+    return weights
 
 
 def fit(
     pictures: str | os.PathLike[str] | Sequence[Picture],
     classes: int = 4,
-    minutes: float = 3,
+    minutes: float = MINUTES,
     random_state: int = 0,
     steps: int | None = None,
+    starts: int = STARTS,
+    start: str | None = None,
 ) -> Segmenter:
     """Train InfoSeg on a folder, or a list, of pictures; files of the training are temporary.
 
-    classes: K, 2 to 27. minutes: of training, a number of steps that depends on the machine and its
-    load. steps: their number in place of minutes; on one machine, the same weights every time.
-    random_state: the seed. Raises ParamsError and DataError as `train_on_folder`.
+    classes: K, 2 to 27. minutes: of training, resolved to a number of steps that depends on the
+    machine and its load. steps: of every start, in place of minutes; on one machine, the same
+    weights every time. random_state: the first start's seed. starts: independent ones, 1 or at
+    least 3, of which the one that the others agree with most is kept. start: weights to start from,
+    a file or "shipped". Raises ParamsError and DataError as `train_on_folder`.
     """
-    if not minutes > 0:
-        raise ParamsError(f"minutes is {minutes}; it must be above 0")
+    _check_length(steps, minutes)
     with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:
         out = Path(scratch) / "out"
         if isinstance(pictures, str | os.PathLike):
             folder = Path(pictures).expanduser()
         else:
             folder = _as_folder(pictures, Path(scratch) / "pictures")
-        how = {"steps": steps} if steps is not None else {"minutes": minutes}
-        train_on_folder(folder, classes, out, seeds=(random_state,), tell=LOG.info, **how)
-        return Segmenter(out / "weights.safetensors")
+        weights = train_on_folder(
+            folder,
+            classes,
+            out,
+            steps=steps,
+            seeds=range(random_state, random_state + starts),
+            minutes=minutes,
+            start=start,
+            segment=False,
+            tell=LOG.info,
+        )
+        return Segmenter(weights)
 
 
 def _as_folder(pictures: Sequence[Picture], folder: Path) -> Path:
@@ -196,6 +215,36 @@ def _repository() -> Path:
     except InfosegError:
         return Path.cwd()
     return root if in_clone(root) else Path.cwd()
+
+
+def _check_length(steps: int | None, minutes: float | None) -> None:
+    if steps is not None and steps < 1:
+        raise ParamsError(f"--steps is {steps}; it must be at least 1")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ParamsError(f"--minutes is {minutes}; it must be above 0")
+
+
+def _start(start: str | None) -> Path | None:
+    """The file that training starts from. Raises DataError for one that cannot be read."""
+    if start is None:
+        return None
+    path = DEFAULT_WEIGHTS if start == SHIPPED else Path(start).expanduser().resolve()
+    read_weights(path, torch.device("cpu"))
+    return path
+
+
+def _check_labels(folder: Path | None, files: Sequence[Path]) -> None:
+    """Raise DataError for label maps that cannot be measured with: before training, not after."""
+    if folder is None:
+        return
+    labels = Labels(folder, [file.stem for file in files], 1)
+    for file in files:
+        try:
+            size = picture_size(file)
+        except DataError:  # it is left out later
+            continue
+        labels.check(file.stem, size)
+        labels.annotations.clear()
 
 
 def _check_classes(classes: int | None) -> int:
@@ -231,10 +280,10 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
 
 
-def _described(images: Path, files: Sequence[Path], labels: Path | None) -> list[str]:
+def _described(images: Path, files: Sequence[Path]) -> list[str]:
     """Return overrides of the profile that say which pictures these are.
 
-    Infrared is kept where all pictures have it. Raises DataError for labels of none of them.
+    Infrared is kept where all pictures have it.
     """
     if (images / "images").is_dir():  # which the reader would take for the folder of pictures
         raise DataError(
@@ -242,17 +291,13 @@ def _described(images: Path, files: Sequence[Path], labels: Path | None) -> list
             file=images,
             advice="Name that one, or rename it",
         )
-    overrides = [
+    return [
         f"training.threads={available_cores()}",
         f"sources.{DATASET}.path={_quoted(str(images.resolve()))}",
         f"datasets.{DATASET}.title={_quoted(_name(images))}",
         f"datasets.{DATASET}.channels={4 if all(map(_is_infrared, files)) else 3}",
         f"datasets.{DATASET}.on_bad_input=skip",
     ]
-    if labels:
-        Labels(labels, [file.stem for file in files], 1)
-        overrides.append(f"datasets.{DATASET}.labels={_quoted(str(labels.resolve()))}")
-    return overrides
 
 
 def _is_infrared(file: Path) -> bool:
@@ -262,9 +307,7 @@ def _is_infrared(file: Path) -> bool:
         return True
 
 
-def fitting(
-    prepared: Prepared, classes: int, settings: MethodSettings, crop: int, steps: int | None
-) -> list[str]:
+def fitting(prepared: Prepared, classes: int, settings: MethodSettings, crop: int) -> list[str]:
     """Overrides of the profile that the number and the size of the pictures ask for.
 
     No batch is larger than the number of pictures, since none may hold a picture twice; no crop is
@@ -274,18 +317,13 @@ def fitting(
     shorter = prepared.index[["height", "width"]].min(axis=1)
     crop = max(SMALLEST, min(crop, int(shorter.max())))
     place = f"methods.{METHOD}.optimiser"
-    found = [
+    return [
         f"datasets.{DATASET}.clusters={classes}",
         f"datasets.{DATASET}.crop={crop}",
         f"{place}.batch={min(optimiser.batch, len(prepared))}",
         f"{place}.crop={min(optimiser.crop or crop, crop)}",
-        "training.evaluations=0",  # labels, if any, are looked at once, at the end
+        "training.evaluations=0",
     ]
-    if steps is not None:
-        found.append(f"{place}.steps={steps}")
-    if prepared.meta.classes and len(prepared.meta.classes) != classes:
-        found.append(f"datasets.{DATASET}.over_clustering=true")
-    return found
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -304,7 +342,7 @@ def _seconds_per_step(project: Project) -> float:
         data = project.crops(DATASET, method)
         optimisation = Optimisation(method, data, training, 0, "")
         times = []
-        for _ in range(4):
+        for _ in range(8):
             began = time.perf_counter()
             optimisation.advance()
             if device.type == "cuda":
@@ -313,54 +351,35 @@ def _seconds_per_step(project: Project) -> float:
     return float(np.median(times[1:]))
 
 
-def _train(project: Project, seeds: Sequence[int]) -> tuple[Run, list[float]]:
-    """The run to export, and how far each seed agrees with the others."""
+def _train(project: Project, seeds: Sequence[int]) -> tuple[Run, float | None]:
+    """The run to export, and how far it agrees with the other starts."""
     if len(seeds) > 1:
-        return train_restarts(project, DATASET, METHOD, seeds)
+        run, agreements = train_restarts(project, DATASET, METHOD, seeds)
+        return run, max(agreements)
     project.train(DATASET, METHOD, seeds)
-    return Run(dataset=DATASET, method=METHOD, seed=seeds[0]), []
+    return Run(dataset=DATASET, method=METHOD, seed=seeds[0]), None
 
 
-@torch.no_grad()
-def _signals(project: Project, run: Run, out: Path, agreements: Sequence[float]) -> list[str]:
-    """Write signals.json of the exported weights; returns what it says, in words.
-
-    usage_entropy: of the shares of the clusters, in units of log K. flip_agreement,
-    jitter_agreement: between a picture's labels and those of its mirrored or jittered view, beyond
-    chance.
-    """
-    training = project.params.training
-    with reproducible(training, 0) as device:
+def _export(
+    project: Project, run: Run, out: Path, agreement: float | None, start: str | None
+) -> Path:
+    """Write weights.safetensors and its model card, with what was seen without labels."""
+    with reproducible(project.params.training) as device:
         method, _ = project.trained(run, device)
-        data = project.crops(DATASET, method)
-        generator = torch.Generator(device).manual_seed(0)
-        precision = choose_precision(training.precision, device)
-        plain, mirrored, jittered = [], [], []
-        # All pictures where none is labelled.
-        for views in centre_crops(data, evaluated_items(data), training.evaluation_batch, False):
-            jitter = colour_jitter(views.images, JITTER, generator)
-            with autocast(device, precision):
-                plain.append(method.segment(views))
-                mirrored.append(method.segment(Views(views.images.flip(-1))).flip(-1))
-                jittered.append(method.segment(Views(jitter)))
-    labels, mirrored, jittered = (
-        torch.cat(part).cpu().numpy() for part in (plain, mirrored, jittered)
+        prepared = project.load(DATASET)
+        places = sorted(spread(len(prepared), LOOKED_AT))
+        pictures = [np.array(prepared.image(place)) for place in places]
+        signals, _ = look(
+            lambda picture: segment_picture(method, picture, None),
+            pictures,
+            method.clusters,
+            agreement,
+        )
+    write_json(out / "signals.json", signals.as_dict())
+    export = describe_run(project, run)
+    facts = {"signals": verdict(signals).sentences(), "start_agreement": agreement}
+    if start:
+        facts["started_from"] = start if start == SHIPPED else Path(start).name
+    return export_weights(
+        project.weights_path(run), out / "weights.safetensors", export.model_copy(update=facts)
     )
-    usage = np.bincount(labels.ravel(), minlength=method.clusters) / labels.size
-    entropy = -sum(share * math.log(share) for share in usage if share)
-    signals: dict[str, Any] = {
-        "usage_entropy": entropy / math.log(max(2, method.clusters)),
-        "flip_agreement": agreement(labels, mirrored, method.clusters),
-        "jitter_agreement": agreement(labels, jittered, method.clusters),
-    }
-    sentences = [
-        f"Without labels: clusters are used evenly to {100 * signals['usage_entropy']:.0f} %; "
-        f"labels agree by {signals['flip_agreement']:.2f} with those of mirrored pictures and by "
-        f"{signals['jitter_agreement']:.2f} after changes of colour (0 is chance, 1 equal)."
-    ]
-    if agreements:
-        signals["seed_agreements"] = list(agreements)
-        listed = ", ".join(f"{value:.2f}" for value in agreements)
-        sentences.append(f"Seeds agree with the others by {listed}; the best one is kept.")
-    write_json(out / "signals.json", signals)
-    return sentences

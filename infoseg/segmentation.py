@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,14 @@ from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
-from infoseg.segmentation_page import write_contact_sheet, write_page
-from infoseg.segmented import Segmented, counted, duration, signals
-from infoseg.selection import agreement
+from infoseg.segmentation_page import Segmented, write_contact_sheet, write_page
 from infoseg.settings import SuperpixelSettings
 from infoseg.tiling import LARGEST, device_of, enlarged, infoseg_scores, segment_tiled
+from infoseg.verdict import LOOKED_AT, look, spread, stripes, verdict
 from infoseg.views import Views
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
 SMALLEST = 32
-#: Pictures that are segmented mirrored, too, to see how far the answers agree.
-FLIPPED = 24
 #: Side of the pictures that pages show, in pixels at most, and how many of them are kept for that.
 THUMBNAIL, SHOWN = 320, 60
 #: Pixels above which one picture takes long enough to say how long, and too long to do it twice.
@@ -234,15 +232,40 @@ def segment_files(
             advice="What is wrong with each is said above",
         )
     if annotations:
-        result.evaluation = annotations.summary()
+        result.accuracy, result.match = annotations.summary()
+        result.labelled = list(annotations.maps)
     result.seconds = time.perf_counter() - began
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, read)
-    write_json(out / "signals.json", signals(result))
+    write_json(out / "signals.json", result.facts())
     (out / "coco.json").unlink(missing_ok=True)  # of other weights
     if rle:
         write_json(out / "coco.json", run.coco)
     return result
+
+
+def report(result: Segmented, out: Path, tell: Callable[[str], None]) -> None:
+    """Tell what became of a folder: the verdict, accuracy where there are labels, the page."""
+    for sentence in result.verdict.sentences() if result.verdict else ():
+        tell(sentence)
+    if result.accuracy:
+        rows = ", ".join(f"{name} {pa:.1f} ({miou:.1f})" for name, (pa, miou) in
+                         result.accuracy.items())  # fmt: skip
+        tell(
+            f"With {counted(len(result.labelled))} labelled of {len(result.done)}, PA (mIoU): {rows}"
+        )
+    tell(f"{counted(len(result.done))} segmented; look at {out / 'index.html'}")
+
+
+def counted(pictures: int) -> str:
+    return f"{pictures} picture" + "s" * (pictures != 1)
+
+
+def duration(seconds: float) -> str:
+    """A time in words, for estimates."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _check_output(out: Path) -> None:
@@ -330,25 +353,43 @@ class _Run:
         _overlay(part, np.zeros(part.shape[:2], np.uint8)).save(io.BytesIO(), format="PNG")
         # Half as much again for the index and the small pictures.
         by_own = loading / own + 1.5 * (time.perf_counter() - began) / math.prod(part.shape[:2])
-        total, flipped = 0.0, self.flipped(files)
+        total, looked_at = 0.0, set(self.looked_at(files))
         for file in files:
             size = picture_size(file)
             seen = working_size(*size, self.side)
             passes = 2 if max(seen) > LARGEST else 1
-            passes *= 2 if file in flipped else 1
+            passes *= 4 if file in looked_at else 1
             total += by_own * math.prod(size) + passes * by_seen * math.prod(seen)
         return total
 
-    def flipped(self, files: Sequence[Path]) -> set[Path]:
-        """Pictures that are segmented mirrored, too: some, and none that takes long."""
-        chosen = [files[place] for place in _spread(len(files), FLIPPED)]
+    def looked_at(self, files: Sequence[Path]) -> list[Path]:
+        """Pictures that the verdict is made from: some, and none that takes long."""
+        chosen = [files[place] for place in sorted(spread(len(files), LOOKED_AT))]
         sizes = {file: working_size(*picture_size(file), self.side) for file in chosen}
-        return {file for file, size in sizes.items() if math.prod(size) <= WORTH_TELLING}
+        return [file for file, size in sizes.items() if math.prod(size) <= WORTH_TELLING]
+
+    def look(self, files: Sequence[Path]) -> None:
+        """Measure what can be without labels; nothing for fewer than two pictures."""
+        small = []
+        for file in self.looked_at(files) if len(files) > 1 else ():
+            with suppress(DataError):  # named when its turn comes
+                picture = read_picture(file, self.read.card.channels)
+                small.append(resized(picture, working_size(*picture.shape[:2], self.side)))
+        if len(small) < 2:
+            return
+        export, method = self.read.export, self.read.method
+        starts = export.start_agreement if export else None
+        regions = self.read.card.superpixels
+        found = look(
+            lambda p: segment_picture(method, p, None, regions), small, method.clusters, starts
+        )
+        self.result.signals, self.result.colours = found
+        self.result.verdict = verdict(found[0])
 
     def all(self, files: Sequence[Path], annotations: Labels | None, rle: bool) -> None:
-        flipped, shown = self.flipped(files), _spread(len(files), SHOWN)
+        self.look(files)
+        shown, colours = spread(len(files), SHOWN), self.result.colours
         clusters = self.read.method.clusters
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
         bar = tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2)
         for place, file in enumerate(bar):
             try:
@@ -365,22 +406,21 @@ class _Run:
             overlay = self.write(file.stem, picture, labels)
             if rle:
                 self.add_rle(file.name, labels)
-            if file in flipped:
-                mirrored = self.labels_of(picture[:, ::-1])[:, ::-1]
-                step = max(1, min(labels.shape) // 256)  # enough to compare, and small to keep
-                pairs.append((labels[::step, ::step].ravel(), mirrored[::step, ::step].ravel()))
             if place in shown:
-                small = (Image.fromarray(picture[..., :3]), overlay)
-                for image in small:
+                images = [Image.fromarray(picture[..., :3]), overlay]
+                for image in images:
                     image.thumbnail((THUMBNAIL, THUMBNAIL))
-                self.result.shown.append((file.stem, *small))
-            if annotations:
-                annotations.add(file.stem, labels)
+                if colours:
+                    small = resized(picture, images[0].size[::-1])
+                    images.append(_overlay(small, colours(small)))
+                self.result.shown.append((file.stem, images))
+            if annotations and file.stem in annotations.annotations:
+                answers = {"these weights": labels, "stripes": stripes(*labels.shape, clusters)}
+                if colours:
+                    answers["K-Means on colour"] = colours(picture)
+                annotations.add(file.stem, answers)
             self.result.done.append(file.stem)
         self.result.usage = self.counts / max(1, self.counts.sum())
-        if pairs:
-            here, there = (np.concatenate(side) for side in zip(*pairs, strict=True))
-            self.result.flip_agreement = round(agreement(here, there, clusters), 4)
 
     def write(self, name: str, picture: np.ndarray, labels: np.ndarray) -> Image.Image:
         """Index and overlay of a picture; returns the overlay."""
@@ -425,8 +465,3 @@ def _overlay(picture: np.ndarray, labels: np.ndarray) -> Image.Image:
     half = picture[..., :3] >> 1
     half += colourise(labels) >> 1
     return Image.fromarray(half)
-
-
-def _spread(count: int, most: int) -> set[int]:
-    """Up to `most` of `count` places, evenly spread."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())

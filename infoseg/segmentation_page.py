@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,63 @@ from infoseg.export import Weights
 from infoseg.files import write_whole
 from infoseg.reporting.page import CSS, HEAD
 from infoseg.reporting.palette import class_colours
-from infoseg.segmented import Segmented, sentences
+from infoseg.verdict import ColourClusters, Signals, Verdict
 
 #: Of the contact sheet: side of a cell, gap between cells, height of a caption, in pixels; pairs.
 CELL, GAP, CAPTION, PAIRS, ACROSS = 144, 4, 14, 24, 4
 
+
+@dataclass
+class Segmented:
+    """What became of a folder of pictures.
+
+    done: names of the pictures. left_out: those that could not be read, and why. names: of the
+    clusters. usage: share of all pixels in each cluster, (K,). signals, verdict, colours: see
+    `infoseg.verdict`; None for fewer than two pictures. accuracy: PA and mIoU in percent of these
+    weights, of K-Means on colour, of stripes and of one class, on the pictures `labelled`; match:
+    the class of each cluster. shown: name, and small picture, overlay and K-Means' overlay, of up
+    to 60 of them.
+    """
+
+    done: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    usage: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    signals: Signals | None = None
+    verdict: Verdict | None = None
+    colours: ColourClusters | None = None
+    labelled: list[str] = field(default_factory=list)
+    accuracy: dict[str, tuple[float, float]] = field(default_factory=dict)
+    match: dict[str, str | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    shown: list[tuple[str, list[Image.Image]]] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """What signals.json holds."""
+        return {
+            "pictures": len(self.done),
+            "left_out": self.left_out,
+            "cluster_usage": [round(float(share), 4) for share in self.usage],
+            "verdict": self.verdict.word if self.verdict else None,
+            "signals": self.signals.as_dict() if self.signals else None,
+            "labelled": len(self.labelled),
+            "accuracy": {name: {"pa": pa, "miou": miou}
+                         for name, (pa, miou) in self.accuracy.items()},
+            "match": self.match,
+        }  # fmt: skip
+
+
 _STYLE = """
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem;
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(27rem, 1fr)); gap: 1rem;
          margin: 1rem 0; }
 .pairs figure { margin: 0; } .pairs div { display: flex; gap: 4px; }
-.pairs img { width: calc(50% - 2px); height: auto; align-self: flex-start; }
+.pairs img { flex: 1 1 0; min-width: 0; height: auto; align-self: flex-start; }
+.verdict { font-size: 1.15em; border-left: 4px solid; padding-left: .8em; }
 .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em;
           border: 1px solid var(--line); vertical-align: -.1em; }
 """
 
+_ALTS = ("", ", coloured by cluster", ", coloured by K-Means on colour")
 _TEMPLATE = (
     HEAD
     + """<body>
@@ -36,20 +80,24 @@ _TEMPLATE = (
 <p class="soft">{{ done }} picture{{ "s" if done != 1 }} in {{ seconds }} s, with {{ weights }}.</p>
 </header>
 <main>
+{% if verdict %}<div class="verdict" role="note">
+{% for sentence in verdict.sentences() %}<p>{{ sentence }}</p>{% endfor %}</div>{% endif %}
 {% if left_out %}
 <div class="warning" role="note"><p><strong>Left out:</strong></p><ul>
 {% for name, problem in left_out.items() %}<li><code>{{ name }}</code>: {{ problem }}</li>
 {% endfor %}</ul></div>
 {% endif %}
-{% if evaluation %}
+{% if accuracy %}
 <h2>With the labels</h2>
-<p>Pixel accuracy {{ "%.1f" % evaluation.pa }} %{% if evaluation.miou is not none %}, mIoU
-{{ "%.1f" % evaluation.miou }} %{% endif %}, on {{ evaluation.images }} labelled pictures at their
-own size, after one match of clusters with classes for all of them. One constant answer would get
-{{ "%.1f" % evaluation.constant_pa }} %.</p>
+<div class="table" role="region" aria-label="Accuracy" tabindex="0" style="overflow-x: auto">
+<table><caption><span>On {{ labelled }} labelled pictures of {{ done }} at their own size, clusters
+matched with classes once for all of them; in percent</span></caption>
+<thead><tr><th scope="col"></th><th scope="col">PA</th><th scope="col">mIoU</th></tr></thead>
+<tbody>{% for name, values in accuracy.items() %}<tr><th scope="row">{{ name }}</th>
+{% for value in values %}<td>{{ "%.1f" % value }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>
 {% endif %}
-<h2>Without labels</h2>
-<ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>
+<h2>Clusters</h2>
 <div class="table" role="region" aria-label="Clusters" tabindex="0" style="overflow-x: auto">
 <table><caption><span>Share of all pixels</span></caption>
 <thead><tr><th scope="col">cluster</th><th scope="col">share</th></tr></thead>
@@ -57,12 +105,14 @@ own size, after one match of clusters with classes for all of them. One constant
 style="background: {{ row[1] }}"></span>{{ row[0] }}</th><td>{{ row[2] }} %</td></tr>
 {% endfor %}</tbody></table></div>
 <h2>Pictures</h2>
+<p class="soft">Each picture, its clusters{% if verdict %}, and K-Means on colour with as many
+clusters{% endif %}.</p>
 {% if shown|length < done %}<p class="soft">{{ shown|length }} of {{ done }}, evenly spread; all of
 them lie beside this page.</p>{% endif %}
 <div class="pairs">
-{% for one in shown %}<figure><div><img src="{{ one[1] }}" alt="{{ one[0] }}"><img
-src="{{ one[2] }}" alt="{{ one[0] }}, coloured by cluster"></div>
-<figcaption><code>{{ one[0] }}</code></figcaption></figure>
+{% for name, images in shown %}<figure><div>{% for image, alt in images %}<img src="{{ image }}"
+alt="{{ name }}{{ alt }}">{% endfor %}</div>
+<figcaption><code>{{ name }}</code></figcaption></figure>
 {% endfor %}</div>
 </main>
 {% if card %}<footer><details><summary>About the weights</summary>
@@ -88,10 +138,14 @@ def write_page(path: Path, result: Segmented, read: Weights) -> Path:
         "title": "Segmented pictures",
         "weights": export.title if export else f"{card.method} on {card.dataset}, seed {card.seed}",
         "left_out": result.left_out,
-        "evaluation": result.evaluation,
-        "sentences": sentences(result),
+        "verdict": result.verdict,
+        "accuracy": result.accuracy,
+        "labelled": len(result.labelled),
         "clusters": list(zip(result.names, colours, shares, strict=True)),
-        "shown": [(name, _uri(picture), _uri(over)) for name, picture, over in result.shown],
+        "shown": [
+            (name, [(_uri(image), alt) for image, alt in zip(images, _ALTS, strict=False)])
+            for name, images in result.shown
+        ],
         "card": read.text,
     }
     page = Environment(autoescape=True).from_string(_TEMPLATE).render(**fill)
@@ -116,7 +170,8 @@ def write_contact_sheet(path: Path, result: Segmented) -> Path:
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for k, place in enumerate(places):
-        name, *images = result.shown[place]
+        name, images = result.shown[place]
+        images = images[:2]
         x, y = GAP + k % across * (pair + 3 * GAP), GAP + k // across * tall
         for i, image in enumerate(images):
             fitted = image.copy()

@@ -7,13 +7,13 @@ that another start does not find again, is not worth more than they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from infoseg.methods.feature_clusters import fit_centroids
 from infoseg.selection import agreement
@@ -36,87 +36,114 @@ class Signals:
     """What can be measured without labels. Agreements are Cohen's kappa: 0 chance, 1 equal.
 
     largest: share of the pixels in the largest cluster. used: clusters with over 1 % of them.
-    entropy: of the shares of the clusters, in units of log K. flip: agreement with the mirrored
-    picture's labels. jitter: after changes of colour. colour: with K-Means on colour, clusters
-    matched. place: with K equal horizontal stripes, clusters matched. starts: of the chosen start
-    with the others, clusters matched; None for one start.
+    flip: agreement with the labels of mirrored pictures. jitter: after changes of colour. colour:
+    with K-Means on colour, clusters matched. place: with K equal horizontal stripes, clusters
+    matched. colour_place: of K-Means with the stripes. starts: of the chosen start with the others,
+    clusters matched; None for one start.
     """
 
     clusters: int
     largest: float
     used: int
-    entropy: float
     flip: float
     jitter: float
     colour: float
     place: float
+    colour_place: float
     starts: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: value if value is None else round(value, 4)
-                for name, value in asdict(self).items()}  # fmt: skip
+        return {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+        }
 
 
 class ColourClusters:
-    """K-Means on colour, fitted on up to 1,000 pixels of each picture (H, W, C) uint8."""
+    """K-Means on colour: its centroids (K, C) in 0..1, and the nearest of them for every pixel."""
 
     def __init__(self, pictures: Sequence[np.ndarray], clusters: int):
+        """Fit on 1,000 pixels of each picture (H, W, C) uint8."""
         rng = np.random.default_rng(0)
         rows = [picture.reshape(-1, picture.shape[-1]) for picture in pictures]
         rows = [part[rng.integers(len(part), size=PIXELS)] for part in rows]
         self.centroids = fit_centroids(np.concatenate(rows) / np.float32(255), clusters, 20, 0)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """Index of the nearest centroid, (H, W, C) uint8 → (H, W) uint8."""
+        """Clusters of a picture, (H, W, C) uint8 → (H, W) uint8."""
         # |x - c|^2 without |x|^2; row by row, because pictures may be large.
-        weights = -2 / 255 * self.centroids.T
+        weights, offsets = -2 / 255 * self.centroids.T, (self.centroids**2).sum(1)
         labels = np.empty(picture.shape[:2], np.uint8)
-        for row, out in zip(picture, labels, strict=True):
-            out[:] = (row @ weights + (self.centroids**2).sum(1)).argmin(1)
+        for pixels, row in zip(picture, labels, strict=True):
+            row[:] = (pixels @ weights + offsets).argmin(1)
         return labels
 
 
 def stripes(height: int, width: int, clusters: int) -> np.ndarray:
     """K equal horizontal stripes, (H, W) uint8."""
-    return np.repeat((np.arange(height) * clusters // height).astype(np.uint8), width).reshape(
-        height, width
-    )
+    rows = np.arange(height) * clusters // height
+    return np.broadcast_to(rows.astype(np.uint8)[:, None], (height, width))
 
 
-def measure_signals(
+def look(
     segment: Segment,
     pictures: Sequence[np.ndarray],
     clusters: int,
-    colours: Segment,
     starts: float | None = None,
-) -> Signals:
-    """Measure a segmentation on pictures (H, W, C) uint8 at the size they are segmented at."""
+) -> tuple[Signals, ColourClusters]:
+    """Measure a segmentation of pictures (H, W, C) uint8 at the size they are segmented at.
+
+    starts: see `Signals`. Returns K-Means of the same pictures, too, with the numbers of those
+    clusters of the segmentation that it shares most pixels with.
+    """
     generator = torch.Generator().manual_seed(0)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in
-                                          ("plain", "flip", "jitter", "colour", "place")}  # fmt: skip
+    colours = ColourClusters(pictures, clusters)
+    views = []
     for picture in pictures:
         image = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 255
-        jittered = colour_jitter(image, JITTER, generator)[0].mul(255).round().byte()
-        views = {
-            "plain": segment(picture),
-            "flip": segment(np.ascontiguousarray(picture[:, ::-1]))[:, ::-1],
-            "jitter": segment(np.ascontiguousarray(jittered.movedim(0, -1).numpy())),
-            "colour": colours(picture),
-            "place": stripes(*picture.shape[:2], clusters),
-        }
-        for name, labels in views.items():
-            parts[name].append(labels.ravel())
-    plain, flip, jitter, colour, place = (np.concatenate(part) for part in parts.values())
+        jittered = colour_jitter(image, JITTER, generator)[0].movedim(0, -1)
+        looks = (
+            segment(picture),
+            segment(np.ascontiguousarray(picture[:, ::-1]))[:, ::-1],
+            segment(jittered.mul(255).round().byte().contiguous().numpy()),
+            colours(picture),
+            stripes(*picture.shape[:2], clusters),
+        )
+        views.append([labels.ravel() for labels in looks])
+    plain, flip, jitter, colour, place = map(np.concatenate, zip(*views, strict=True))
+    pairs = np.bincount(colour.astype(np.int64) * clusters + plain, minlength=clusters**2)
+    rows, columns = linear_sum_assignment(pairs.reshape(clusters, clusters), maximize=True)
+    colours.centroids = colours.centroids[rows[np.argsort(columns)]]
     shares = np.bincount(plain, minlength=clusters) / plain.size
-    entropy = -sum(share * math.log(share) for share in shares if share)
     return Signals(
         clusters=clusters,
         largest=float(shares.max()),
         used=int((shares > 0.01).sum()),
-        entropy=entropy / math.log(max(2, clusters)),
         flip=agreement(plain, flip, clusters),
         jitter=agreement(plain, jitter, clusters),
         colour=agreement(plain, colour, clusters, match=True),
         place=agreement(plain, place, clusters, match=True),
+        colour_place=agreement(colour, place, clusters, match=True),
         starts=starts,
-    )
+    ), colours
+
+
+def spread(count: int, most: int) -> set[int]:
+    """Up to `most` of `count` places, evenly spread."""
+    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """word: useful, doubtful or not useful. reasons: sentences, and what to try."""
+
+    word: str
+    reasons: list[str]
+
+    def sentences(self) -> list[str]:
+        return [f"{self.word.capitalize()}: {self.reasons[0]}", *self.reasons[1:]]
+
+
+def verdict(signals: Signals) -> Verdict:
+    """Judge a segmentation by its signals."""
+    return Verdict("doubtful", ["no rule yet."])

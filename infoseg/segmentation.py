@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,11 +250,9 @@ def report(result: Segmented, out: Path, tell: Callable[[str], None]) -> None:
     for sentence in result.verdict.sentences() if result.verdict else ():
         tell(sentence)
     if result.accuracy:
-        rows = ", ".join(f"{name} {pa:.1f} ({miou:.1f})" for name, (pa, miou) in
-                         result.accuracy.items())  # fmt: skip
-        tell(
-            f"With {counted(len(result.labelled))} labelled of {len(result.done)}, PA (mIoU): {rows}"
-        )
+        rows = [f"{name} {pa:.1f} ({miou:.1f})" for name, (pa, miou) in result.accuracy.items()]
+        measured = f"With {len(result.labelled)} label maps of {counted(len(result.done))}"
+        tell(f"{measured}, PA (mIoU): {', '.join(rows)}")
     tell(f"{counted(len(result.done))} segmented; look at {out / 'index.html'}")
 
 
@@ -380,11 +379,10 @@ class _Run:
         export, method = self.read.export, self.read.method
         starts = export.start_agreement if export else None
         regions = self.read.card.superpixels
-        found = look(
-            lambda p: segment_picture(method, p, None, regions), small, method.clusters, starts
-        )
-        self.result.signals, self.result.colours = found
-        self.result.verdict = verdict(found[0])
+        segment = partial(segment_picture, method, shorter_side=None, regions=regions)
+        found = look(segment, small, method.clusters, starts)
+        self.result.signals, self.result.colours = found.signals, found.colours
+        self.result.verdict = verdict(found.signals)
 
     def all(self, files: Sequence[Path], annotations: Labels | None, rle: bool) -> None:
         self.look(files)

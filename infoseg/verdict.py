@@ -59,6 +59,16 @@ class Signals:
         }
 
 
+@dataclass(frozen=True)
+class Look:
+    """Signals of a segmentation, the labels of all pixels that they are of, and K-Means of the same
+    pictures, numbered as the segmentation's clusters that it shares most pixels with."""
+
+    signals: Signals
+    labels: np.ndarray
+    colours: ColourClusters
+
+
 class ColourClusters:
     """K-Means on colour: its centroids (K, C) in 0..1, and the nearest of them for every pixel."""
 
@@ -90,11 +100,10 @@ def look(
     pictures: Sequence[np.ndarray],
     clusters: int,
     starts: float | None = None,
-) -> tuple[Signals, ColourClusters]:
+) -> Look:
     """Measure a segmentation of pictures (H, W, C) uint8 at the size they are segmented at.
 
-    starts: see `Signals`. Returns K-Means of the same pictures, too, with the numbers of those
-    clusters of the segmentation that it shares most pixels with.
+    starts: see `Signals`.
     """
     generator = torch.Generator().manual_seed(0)
     colours = ColourClusters(pictures, clusters)
@@ -115,7 +124,7 @@ def look(
     rows, columns = linear_sum_assignment(pairs.reshape(clusters, clusters), maximize=True)
     colours.centroids = colours.centroids[rows[np.argsort(columns)]]
     shares = np.bincount(plain, minlength=clusters) / plain.size
-    return Signals(
+    signals = Signals(
         clusters=clusters,
         largest=float(shares.max()),
         used=int((shares > 0.01).sum()),
@@ -125,7 +134,8 @@ def look(
         place=agreement(plain, place, clusters, match=True),
         colour_place=agreement(colour, place, clusters, match=True),
         starts=starts,
-    ), colours
+    )
+    return Look(signals, plain, colours)
 
 
 def spread(count: int, most: int) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 
@@ -30,9 +31,10 @@ from infoseg.methods.base import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.runs import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
-from infoseg.segmented import Segmented, sentences
+from infoseg.selection import agreement
 from infoseg.tiling import device_of, segment_tiled, tiles
 from infoseg.views import Views
+from infoseg.weights import load_weights
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (200, 30, 20)
@@ -313,7 +315,10 @@ def test_a_mixed_folder_is_segmented_and_shown(tmp_path, mixed, capsys):
         with Image.open(out / f"{file.stem}_overlay.png") as overlay:
             assert (overlay.mode, overlay.size[::-1]) == ("RGB", picture_size(file))
     page = (out / "index.html").read_text()
-    assert "broken.jpg" in page and "mirror images agree by" in page
+    assert (
+        "broken.jpg" in page
+        and json.loads((out / "signals.json").read_text())["verdict"] in page.lower()
+    )
     assert page.count("<figure>") == 7
     assert not re.search(r"<script|(src|href)=\"(?!data:)", page)  # one file, that opens anywhere
     with Image.open(out / "contact_sheet.png") as sheet:
@@ -347,26 +352,28 @@ def test_labels_measure_what_was_segmented(tmp_path):
         truth = np.array([2, 0, 1], np.uint8)[clusters]  # renamed: the match has to find it
         truth[:5] = 255
         Image.fromarray(truth).save(labels / f"{name}.png")
+    Image.fromarray(scene(60, 80, 3)).save(pictures / "c.png")  # without a label map
     done = segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
-    assert done.evaluation["pa"] == 100
-    assert done.evaluation["pixels"] == 2 * 55 * 80
-    assert "Pixel accuracy 100.0 %" in (tmp_path / "out/index.html").read_text()
+    assert done.accuracy["these weights"] == (100, 100)
+    assert done.match == {"0": "class 2", "1": "class 0", "2": "class 1"}
+    # The trivial answers, counted here once more.
+    maps = [np.asarray(Image.open(labels / f"{name}.png")) for name in "ab"]
+    known = np.concatenate([labels[labels < 255] for labels in maps])
+    shares = np.bincount(known) / len(known)
+    assert done.accuracy["one class"] == pytest.approx((100 * shares.max(), 100 * shares.max() / 3))
+    rows = np.repeat(np.arange(60) * 3 // 60, 80).reshape(60, 80)
+    rows = np.concatenate([rows[labels < 255] for labels in maps])
+    best = max(
+        np.mean(np.array(names)[rows] == known) for names in itertools.permutations(range(3))
+    )
+    assert done.accuracy["stripes"][0] == pytest.approx(100 * best)
+    page = (tmp_path / "out/index.html").read_text()
+    assert "On 2 labelled pictures of 3" in page and "<td>100.0</td>" in page
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "a.png")
     with pytest.raises(DataError, match=r"labels/a\.png: is 4 x 4 pixels, its image is 80 x 60"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
     with pytest.raises(DataError, match="for none of the pictures"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=tmp_path)
-
-
-def test_what_signals_say():
-    even = Segmented(usage=np.array([0.5, 0.3, 0.2]), flip_agreement=0.93)
-    assert sentences(even)[0] == "3 of 3 clusters hold more than 1 % of the pixels."
-    assert "agree by 0.93" in sentences(even)[1] and "do not depend" in sentences(even)[1]
-    sided = Segmented(usage=np.array([0.5, 0.5]), flip_agreement=0.2)
-    assert "so far they depend" in sentences(sided)[-1]
-    one = Segmented(usage=np.array([0.999, 0.001]), flip_agreement=0.0)
-    assert len(sentences(one)) == 2  # no word on flips, of which there is nothing to see
-    assert "1 of 2 clusters holds" in sentences(one)[0] and "more than 90 %" in sentences(one)[1]
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -389,24 +396,24 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     for i in range(4):
         Image.fromarray(scene(130, 100 + i, i)).save(mixed / f"p{i}.png")
     said = []
-    command = train_on_folder(
-        mixed, 3, out=tmp_path / "out", steps=4, overrides=QUICK, tell=said.append
-    )
+    train_on_folder(mixed, 3, out=tmp_path / "out", steps=4, overrides=QUICK, tell=said.append)
     told = "\n".join(said)
     assert "broken.jpg" in capsys.readouterr().err
     # Eleven can be read, so no batch is larger; the largest of them has 100 px.
-    assert re.search(r"11 pictures, 3 classes: 4 steps of 11 crops of 32 px.*about \d+ s", told)
-    assert "11 pictures are few" in told and "Without labels" in told
+    resolved = r"11 pictures, 3 classes: 3 starts of 4 steps .*--steps 4\), 11 crops of 32 px"
+    assert re.search(resolved + r".*about \d+ s", told)
+    assert "11 pictures are few" in told
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
-    assert "Not measured" in read.text and "- Without labels: clusters" in read.text
+    assert "Not measured" in read.text
     assert "\n# InfoSeg, Eq. 8 (paired negatives) on mixed, seed 0\n" in read.text
-    assert {"flip_agreement", "usage_entropy"} <= set(
-        json.loads((tmp_path / "out/signals.json").read_text())
+    # What the card says of the pictures is what the page says of the same pictures.
+    there, here = (
+        json.loads((tmp_path / "out" / name).read_text())
+        for name in ("signals.json", "segmented/signals.json")
     )
-    words = command.removeprefix("now: ").split()
-    assert words[:2] == ["infoseg", "segment"]
-    assert main([*words[1:], "--device", "cpu"]) == 1  # one picture is left out
+    assert set(there) == set(here["signals"]) and there["starts"] == here["signals"]["starts"]
+    assert f"- {here['verdict'].capitalize()}: " in read.text
     assert (tmp_path / "out/segmented/p3.png").is_file()
 
 
@@ -421,15 +428,12 @@ def infrared(folder, count: int):
 def test_pictures_of_rgb_and_infrared_are_learnt_from_with_all_four_bands(tmp_path, capsys):
     folder, said = infrared(tmp_path / "in", 3), []
     (folder / "broken.tif").write_bytes(b"II*\0")
-    command = train_on_folder(
-        folder, 2, out=tmp_path / "out", steps=3, overrides=QUICK, tell=said.append
-    )
+    train_on_folder(folder, 2, out=tmp_path / "out", steps=3, overrides=QUICK, tell=said.append)
     assert any(line.startswith("3 pictures of RGB and infrared, 2 classes") for line in said)
     assert "broken.tif" in capsys.readouterr().err
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert read.card.channels == 4
-    (folder / "broken.tif").unlink()
-    assert main([*command.removeprefix("now: infoseg ").split(), "--device", "cpu"]) == 0
+    assert (tmp_path / "out/segmented/p2.png").is_file()
 
 
 def test_one_picture_without_infrared_makes_all_of_them_rgb(tmp_path):
@@ -450,22 +454,73 @@ def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
     train_on_folder(
         folder, 2, out=tmp_path / "out", labels=labels, steps=3, overrides=QUICK, tell=said.append
     )
-    assert any(re.match(r"seed 0: PA \d", line) for line in said)
-    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
-    assert sorted(read.export.cluster_names) == ["class 0", "class 1"]
-    assert list(read.export.pa) == ["0"]
+    measured = json.loads((tmp_path / "out/segmented/signals.json").read_text())
+    assert measured["labelled"] == 3
+    answers = ["these weights", "stripes", "K-Means on colour", "one class"]
+    assert list(measured["accuracy"]) == answers
+    assert any(line.startswith("With 3 label maps of 3 pictures, PA (mIoU)") for line in said)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "p1.png")
+    with pytest.raises(DataError, match=r"p1\.png: is 4 x 4 pixels"):  # before training
+        train_on_folder(folder, 2, out=tmp_path / "no", labels=labels)
+    assert not (tmp_path / "no").exists()
 
 
-def test_of_several_seeds_the_one_that_others_agree_with_is_kept(tmp_path):
-    said = []
+def test_of_several_starts_the_one_that_others_agree_with_is_kept(tmp_path):
     folder, out = pictures(tmp_path / "it's ours", 4), tmp_path / "out"
-    how = {"steps": 2, "overrides": QUICK, "tell": said.append}
-    command = train_on_folder(folder, 2, out=out, seeds=range(3), **how)
-    assert "'" in command and any("2 steps" in line and "3 seeds" in line for line in said)
-    found = json.loads((out / "signals.json").read_text())["seed_agreements"]
+    train_on_folder(folder, 2, out=out, seeds=range(5, 8), steps=2, overrides=QUICK)
+    # Starts are compared on centre crops, of which 32 px are kept.
+    shown = [np.asarray(Image.open(file)) for file in sorted(folder.iterdir())]
+    shown = [one[:, (one.shape[1] - 48) // 2 :][:, :48].copy() for one in shown]
+    labels = []
+    for seed in (5, 6, 7):
+        method, _ = load_weights(
+            out / f"runs/folder/pictures/infoseg/{seed}.safetensors", torch.device("cpu")
+        )
+        found = [segment_picture(method, one, 96)[:32, :32].ravel() for one in shown]
+        labels.append(np.concatenate(found))
+    table = [[agreement(a, b, 2, match=True) for b in labels] for a in labels]
+    best = 5 + int(np.argmax(np.sum(table, 1)))
     read = read_weights(out / "weights.safetensors", torch.device("cpu"))
-    assert read.card.seed == int(np.argmax(found))
-    assert "Seeds agree with the others by" in read.text
+    assert read.card.seed == best
+
+
+def test_minutes_are_resolved_to_steps_that_give_the_same_weights(tmp_path):
+    folder, said = pictures(tmp_path / "in", 3), []
+    how = {"seeds": (0,), "overrides": QUICK, "segment": False}
+    timed = train_on_folder(folder, 2, tmp_path / "a", minutes=0.01, tell=said.append, **how)
+    steps = int(re.search(r"--steps (\d+)", said[-3])[1])
+    assert steps == read_weights(timed, torch.device("cpu")).card.step
+    again = train_on_folder(folder, 2, tmp_path / "b", steps=steps, **how)
+    assert again.read_bytes() == timed.read_bytes()
+
+
+def test_training_starts_from_other_weights(tmp_path):
+    folder = pictures(tmp_path / "in", 3)
+    how = {"seeds": (0,), "segment": False}
+    tiny = ["methods.infoseg.optimiser.learning_rate=1e-12", "methods.infoseg.optimiser.average=0"]
+    shipped = read_weights(None, torch.device("cpu"))
+    for classes in (3, 5):  # block D fits three classes alone
+        weights = train_on_folder(
+            folder,
+            classes,
+            tmp_path / f"{classes}",
+            steps=1,
+            start="shipped",
+            overrides=tiny,
+            **how,
+        )
+        read = read_weights(weights, torch.device("cpu"))
+        assert "Training started from other weights: shipped." in read.text
+        state, started = read.method.state_dict(), shipped.method.state_dict()
+        blocks = ["block_a.0", "block_c_local.mix"] + ["block_d.linear"] * (classes == 3)
+        for name in (f"network.{block}.weight" for block in blocks):
+            assert torch.allclose(state[name], started[name], atol=1e-6)
+        assert not torch.equal(state["network.mean"], started["network.mean"])
+    assert str(tmp_path) not in read.text  # no path of this machine is handed on
+    with pytest.raises(DataError, match="is of another network or number of bands"):
+        train_on_folder(folder, 3, tmp_path / "x", start="shipped", overrides=QUICK, **how)
+    with pytest.raises(DataError, match="no.safetensors: there are no weights"):
+        train_on_folder(folder, 3, tmp_path / "x", start="no.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -477,6 +532,8 @@ def test_of_several_seeds_the_one_that_others_agree_with_is_kept(tmp_path):
         ([], "--classes is missing: say how many"),
         (["--classes", "3", "--restarts", "2"], "two are too few to choose among"),
         (["--classes", "3", "--steps", "0"], "--steps is 0"),
+        (["--classes", "3", "--minutes", "0"], "--minutes is 0.0; it must be above 0"),
+        (["--classes", "3", "--minutes", "1", "--steps", "9"], "--steps and --minutes: choose one"),
         (["--classes", "3", "--profile", "demo"], "leave --profile out"),
         (["coco_stuff3"], "--images and the data set 'coco_stuff3': choose one"),
     ],

@@ -46,9 +46,9 @@ from infoseg.segmentation import (
     segment_files,
     segment_picture,
 )
+from infoseg.selection import seed_agreements
 from infoseg.settings import MethodSettings, Run, load_params
 from infoseg.training import Optimisation
-from infoseg.selection import seed_agreements
 from infoseg.verdict import LOOKED_AT, Signals, look, spread, verdict
 
 LOG = logging.getLogger(__name__)
@@ -163,7 +163,8 @@ def fit(
     classes: K, 2 to 27. minutes: of training, resolved to a number of steps that depends on the
     machine and its load. steps: of every start, in place of minutes; on one machine, the same
     weights every time. random_state: the first start's seed. starts: independent ones, of which one
-    is kept without labels. start: weights to start from, a file or "shipped". Raises ParamsError and DataError as `train_on_folder`.
+    is kept without labels. start: weights to start from, a file or "shipped". Raises ParamsError
+    and DataError as `train_on_folder`.
     """
     _check_length(steps, minutes)
     with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:

@@ -27,6 +27,11 @@ JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
 #: Pixels that every picture gives to K-Means, as in Table 1.
 PIXELS = 1000
 
+#: Above or below these a segmentation is not useful: share of the largest cluster, agreement after
+#: changes of colour, agreement with K-Means, and how far it has to be above K-Means in being like
+#: layers. From LAYERS on, K-Means itself is like layers.
+LARGEST, JITTERED, COLOUR, ABOVE, LAYERS = 0.7, 0.6, 0.8, 0.01, 0.1
+
 Segment = Callable[[np.ndarray], np.ndarray]
 """(H, W, C) uint8 → clusters (H, W) uint8."""
 
@@ -155,5 +160,45 @@ class Verdict:
 
 
 def verdict(signals: Signals) -> Verdict:
-    """Judge a segmentation by its signals."""
-    return Verdict("doubtful", ["no rule yet."])
+    """Judge a segmentation by its signals.
+
+    useful: its mIoU is likely to be at least 5 above those of one class, of stripes and of K-Means
+    on colour. doubtful: above K-Means', while stripes may be as good. Thresholds were set on runs on
+    street photographs and on COCO-Stuff's; results/own/README.md has them, and how often it errs.
+    """
+    reasons = []
+    if signals.largest > LARGEST:
+        reasons.append(f"one cluster holds {100 * signals.largest:.0f} % of the pixels")
+    if signals.used < signals.clusters:
+        reasons.append(
+            f"{signals.clusters - signals.used} of {signals.clusters} clusters are empty"
+        )
+    if signals.jitter < JITTERED:
+        reasons.append(f"labels change with the colours (agreement {signals.jitter:.2f})")
+    if signals.colour > COLOUR:
+        reasons.append(f"it repeats K-Means on colour (agreement {signals.colour:.2f})")
+    if signals.place < signals.colour_place + ABOVE:
+        reasons.append(
+            f"it is no more like layers than K-Means on colour is ({signals.place:.2f} and "
+            f"{signals.colour_place:.2f})"
+        )
+    if reasons:
+        word = "not useful"
+        advice = "Try more minutes, another number of classes, more pictures, or K-Means itself."
+    elif signals.colour_place >= LAYERS:
+        word = "doubtful"
+        reasons = [
+            "it may be better than K-Means on colour, but the pictures are layered so much that "
+            f"equal stripes may be as good (K-Means agrees with them by {signals.colour_place:.2f})"
+        ]
+        advice = "Look at borders that are not horizontal; pictures taken otherwise would tell."
+    else:
+        word = "useful"
+        reasons = [
+            f"it keeps its labels when colours change ({signals.jitter:.2f}) and is more like "
+            f"layers than K-Means on colour ({signals.place:.2f} and {signals.colour_place:.2f})"
+        ]
+        advice = "Look at the pictures all the same: this was judged without labels."
+    if signals.starts is not None:
+        reasons.append(f"other starts agree by {signals.starts:.2f} (0 is chance, 1 equal)")
+    return Verdict(word, [f"{'; '.join(reasons)}.", advice])

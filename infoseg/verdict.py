@@ -163,8 +163,8 @@ def verdict(signals: Signals) -> Verdict:
     """Judge a segmentation by its signals.
 
     useful: its mIoU is likely to be at least 5 above those of one class, of stripes and of K-Means
-    on colour. doubtful: above K-Means', while stripes may be as good. Thresholds were set on runs on
-    street photographs and on COCO-Stuff's; results/own/README.md has them, and how often it errs.
+    on colour. doubtful: above that of K-Means, while stripes may be as good. Thresholds were set on
+    runs on street photographs and on COCO-Stuff's; results/own has them, and how often it errs.
     """
     reasons = []
     if signals.largest > LARGEST:

@@ -50,7 +50,7 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(tmp_path):
     with pytest.raises(InfosegError, match="of kmeans: only InfoSeg has Eq. 3's probabilities"):
         api.load(weights(tmp_path, "kmeans")[0]).probabilities(shown)
     method, pixels = infoseg(), torch.from_numpy(scene(330, 420)).permute(2, 0, 1)
-    whole, tiled = (infoseg_scores(method, pixels, tile, 64) for tile in (512, 64))
+    whole, tiled = (infoseg_scores(method, pixels, tile) for tile in (512, 64))
     assert torch.allclose(whole, tiled, atol=1e-4)
 
 

@@ -142,6 +142,16 @@ def test_version_list_and_completion(tmp_path, capsys, monkeypatch):
         assert re.search("^infoseg .* 3 ", methods, re.M) and "\npaper " in profiles
 
 
+@pytest.mark.parametrize("words", ["completion bash", "list", "params"])
+def test_a_reader_that_has_gone_is_no_error(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "infoseg", *words.split()]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """Python with a wheel, in a folder outside any repository that holds one named infoseg."""

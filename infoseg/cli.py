@@ -147,7 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return _run(options, parser)
+        status = _run(options, parser)
+        sys.stdout.flush()  # while an error can still be caught
+        return status
+    except BrokenPipeError:  # `infoseg list | head -1`: end as Unix tools do, without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
         return 1

@@ -50,7 +50,7 @@ def test_probabilities_sum_to_one_and_agree_with_the_labels(tmp_path):
     with pytest.raises(InfosegError, match="of kmeans: only InfoSeg has Eq. 3's probabilities"):
         api.load(weights(tmp_path, "kmeans")[0]).probabilities(shown)
     method, pixels = infoseg(), torch.from_numpy(scene(330, 420)).permute(2, 0, 1)
-    whole, tiled = (infoseg_scores(method, pixels, tile, 64) for tile in (512, 64))
+    whole, tiled = (infoseg_scores(method, pixels, tile) for tile in (512, 64))
     assert torch.allclose(whole, tiled, atol=1e-4)
 
 
@@ -140,6 +140,16 @@ def test_version_list_and_completion(tmp_path, capsys, monkeypatch):
         datasets, methods, profiles = capsys.readouterr().out.split("\n\n")
         assert re.search("^potsdam3 " if profile else "^outdoor ", datasets, re.M)
         assert re.search("^infoseg .* 3 ", methods, re.M) and "\npaper " in profiles
+
+
+@pytest.mark.parametrize("words", ["completion bash", "list", "params"])
+def test_a_reader_that_has_gone_is_no_error(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "infoseg", *words.split()]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.runs import Project
 from infoseg.segmentation import segment_files, segment_picture, working_size
 from infoseg.selection import agreement
-from infoseg.tiling import device_of, segment_tiled, tiles
+from infoseg.tiling import device_of, segment_tiled, tile_maps
 from infoseg.views import Views
 from infoseg.weights import load_weights
 
@@ -238,6 +238,7 @@ NETWORK = method_settings("infoseg")["network"]
     [
         ((330, 420), {}),
         ((301, 517), {"upsampling": "scores"}),
+        ((257, 323), {"network": NETWORK | {"layers_b": 4, "features": 64}}),
         ((290, 300), {"network": NETWORK | {"standardise": "image", "input": "grey"}}),
         ((290, 300), {"network": NETWORK | {"block_a": "figure3", "norm_d": "layer"}}),
     ],
@@ -248,7 +249,7 @@ def test_tiles_are_labelled_as_the_picture_in_one_piece(size, changes):
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
     assert len(np.unique(whole)) > 1
-    found = segment_tiled(method, pixels, tile=64, margin=64)
+    found = segment_tiled(method, pixels, tile=64)
     # Sums in another order; upsampled scores besides are the same to a rounding.
     assert (found == whole).mean() > 0.999
 
@@ -258,7 +259,7 @@ def test_other_methods_are_tiled_with_what_lies_around(kind, least):
     method = build(kind).eval()
     pixels = torch.from_numpy(scene(200, 230)).permute(2, 0, 1)
     method.fit(iter([Views(pixels[None, :, :64, :64].float() / 255)]), 0)
-    found = segment_tiled(method, pixels, tile=64, margin=32)
+    found = segment_tiled(method, pixels, tile=64)
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
     assert found.shape == whole.shape
@@ -269,10 +270,10 @@ def test_other_methods_are_tiled_with_what_lies_around(kind, least):
 @pytest.mark.parametrize(("height", "width"), [(200, 333), (64, 64), (65, 700), (130, 31)])
 def test_tiles_cover_a_picture_once(height, width):
     covered = np.zeros((height, width), int)
-    for part in tiles(height, width, 64, 32):
-        covered[part.top : part.bottom, part.left : part.right] += 1
-        y, x = part.inside
-        assert (y, x) == (min(part.top, 32), min(part.left, 32))
+    picture = torch.from_numpy(scene(height, width)).permute(2, 0, 1)
+    for place, own in tile_maps(lambda window: window[0, 0] * 255, picture, 1, 64, 32):
+        covered[place] += 1
+        assert torch.allclose(own, picture[0][place].float())
     assert (covered == 1).all()
 
 

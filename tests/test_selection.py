@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from helpers import CPU, ROOT, Columns, random_images, write_prepared
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoseg import selection
@@ -29,6 +29,7 @@ def test_equal_labels_agree_wholly_unless_nothing_is_beyond_chance(labels):
     assert agreement(array, array, 3) == pytest.approx(expected)
 
 
+@settings(deadline=None)  # the first call imports SciPy's optimiser
 @given(LABELS, st.permutations(range(3)))
 def test_matched_agreement_does_not_depend_on_the_names_of_clusters(labels, names):
     array = np.array(labels)

@@ -24,8 +24,8 @@ from infoseg.errors import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
 ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
-#: Bytes that a picture's file may have.
-FILE_LIMIT = 2**30
+#: Bytes that a picture's file may have: MOST_PIXELS of four bands, uncompressed.
+FILE_LIMIT = 2**31
 #: Pixels a picture may have: 23,000 x 23,000, 1.6 GB of memory in three channels.
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.

@@ -1,0 +1,98 @@
+"""Signals of segmentations that are known, and the verdict that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infoseg.verdict import ColourClusters, Signals, look, stripes, verdict
+
+CLUSTERS = 3
+SHADES = np.array([[200, 30, 20], [20, 60, 190], [240, 240, 240]], np.uint8)
+
+
+def picture(seed: int) -> np.ndarray:
+    """Blocks of 10 px in one of three colours, without any order."""
+    blocks = np.random.default_rng(seed).integers(3, size=(6, 8))
+    return SHADES[blocks.repeat(10, 0).repeat(10, 1)]
+
+
+PICTURES = [picture(seed) for seed in range(6)]
+
+
+def brightest(image: np.ndarray) -> np.ndarray:
+    return image.argmax(-1).astype(np.uint8)
+
+
+def layers(image: np.ndarray) -> np.ndarray:
+    return stripes(*image.shape[:2], CLUSTERS)
+
+
+def left_and_right(image: np.ndarray) -> np.ndarray:
+    columns = np.arange(image.shape[1]) * CLUSTERS // image.shape[1]
+    return np.broadcast_to(columns.astype(np.uint8), image.shape[:2])
+
+
+def constant(image: np.ndarray) -> np.ndarray:
+    return np.zeros(image.shape[:2], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        (layers, {"place": 1, "flip": 1, "jitter": 1, "used": 3, "largest": 1 / 3}),
+        (left_and_right, {"jitter": 1, "flip": 0, "place": 0, "colour": 0}),
+        (constant, {"largest": 1, "used": 1, "place": 0, "colour": 0, "jitter": 0}),
+        (ColourClusters(PICTURES, CLUSTERS), {"colour": 1, "flip": 1, "place": 0}),
+    ],
+)
+def test_signals_of_segmentations_that_are_known(segment, expected):
+    signals = look(segment, PICTURES, CLUSTERS).signals.as_dict()
+    for name, value in expected.items():
+        assert signals[name] == pytest.approx(value, abs=0.12), name
+
+
+def test_k_means_finds_three_colours_and_takes_the_numbers_of_the_clusters():
+    for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
+
+        def segment(image: np.ndarray, order: list[int] = order) -> np.ndarray:
+            distances = np.abs(image[..., None, :].astype(int) - SHADES).sum(-1)
+            return np.array(order, np.uint8)[distances.argmin(-1)]
+
+        found = look(segment, PICTURES, CLUSTERS)
+        assert found.signals.colour == 1
+        for image in PICTURES:
+            assert (found.colours(image) == segment(image)).all()
+
+
+def test_stripes_are_as_equal_as_rows_allow():
+    for height in (3, 32, 97):
+        rows = np.bincount(stripes(height, 5, CLUSTERS)[:, 0], minlength=CLUSTERS)
+        assert rows.sum() == height and np.ptp(rows) <= 1
+
+
+GOOD = Signals(
+    clusters=3, largest=0.4, used=3, flip=0.9, jitter=0.8, colour=0.3, place=0.3, colour_place=0.05
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "reason"),
+    [
+        ({}, "useful", "keeps its labels when colours change (0.80)"),
+        ({"starts": 0.2}, "useful", "other starts agree by 0.20"),
+        ({"colour_place": 0.2}, "doubtful", "stripes may be as good"),
+        ({"largest": 0.87}, "not useful", "one cluster holds 87 % of the pixels"),
+        ({"used": 2}, "not useful", "only 2 of 3 clusters are used"),
+        ({"jitter": 0.3}, "not useful", "labels change with the colours (agreement 0.30)"),
+        ({"colour": 0.95}, "not useful", "it repeats K-Means on colour"),
+        ({"place": 0.05}, "not useful", "no more like layers than K-Means on colour"),
+    ],
+)
+def test_verdicts_and_their_reasons(changes, word, reason):
+    found = verdict(replace(GOOD, **changes))
+    assert found.word == word
+    said = found.sentences()
+    assert said[0].startswith(f"{word.capitalize()}: ") and reason in said[0]

@@ -113,7 +113,9 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
             with suppress(Exception):  # damaged EXIF, of a picture that may be whole
                 ImageOps.exif_transpose(picture, in_place=True)
         picture.info.pop("transparency", None)
-        return np.asarray(picture if channels == 4 else picture.convert("RGB"))
+        if channels == 3 and picture.mode != "RGB":  # else it would be copied
+            picture = picture.convert("RGB")
+        return np.asarray(picture)
 
 
 def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.ndarray:

@@ -162,7 +162,7 @@ def fit(
 
     classes: K, 2 to 27. minutes: of training, resolved to a number of steps that depends on the
     machine and its load. steps: of every start, in place of minutes; on one machine, the same
-    weights every time. random_state: the first start's seed. starts: independent ones, of which one
+    weights every time. random_state: decides the seeds of all starts. starts: independent ones, of which one
     is kept without labels. start: weights to start from, a file or "shipped". Raises ParamsError
     and DataError as `train_on_folder`.
     """
@@ -178,7 +178,7 @@ def fit(
             classes,
             out,
             steps=steps,
-            seeds=range(random_state, random_state + starts),
+            seeds=range(random_state * starts, (random_state + 1) * starts),
             minutes=minutes,
             start=start,
             segment=False,

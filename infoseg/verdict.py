@@ -171,9 +171,7 @@ def verdict(signals: Signals) -> Verdict:
     if signals.largest > LARGEST:
         reasons.append(f"one cluster holds {100 * signals.largest:.0f} % of the pixels")
     if signals.used < signals.clusters:
-        reasons.append(
-            f"{signals.clusters - signals.used} of {signals.clusters} clusters are empty"
-        )
+        reasons.append(f"only {signals.used} of {signals.clusters} clusters are used")
     if signals.jitter < JITTERED:
         reasons.append(f"labels change with the colours (agreement {signals.jitter:.2f})")
     if signals.colour > COLOUR:

@@ -408,7 +408,7 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
     assert "Not measured" in read.text
-    assert "\n# InfoSeg, Eq. 8 (paired negatives) on mixed, seed 0\n" in read.text
+    assert f"\n# InfoSeg, re-matched negatives on mixed, seed {read.card.seed}\n" in read.text
     # What the card says of the pictures is what the page says of the same pictures.
     there, here = (
         json.loads((tmp_path / "out" / name).read_text())

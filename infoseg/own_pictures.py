@@ -162,9 +162,9 @@ def fit(
 
     classes: K, 2 to 27. minutes: of training, resolved to a number of steps that depends on the
     machine and its load. steps: of every start, in place of minutes; on one machine, the same
-    weights every time. random_state: decides the seeds of all starts. starts: independent ones, of which one
-    is kept without labels. start: weights to start from, a file or "shipped". Raises ParamsError
-    and DataError as `train_on_folder`.
+    weights every time. random_state: decides the seeds of all starts. starts: how many, of
+    which one is kept without labels. start: weights to start from, a file or "shipped". Raises
+    ParamsError and DataError as `train_on_folder`.
     """
     _check_length(steps, minutes)
     with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:

@@ -314,7 +314,7 @@ def _readable(files: Sequence[Path], result: Segmented) -> list[Path]:
 
 def _leave_out(result: Segmented, file: Path, error: DataError) -> None:
     result.left_out[file.name] = error.problem
-    tqdm.write(visible(f"left out: {error}"), file=sys.stderr)
+    tqdm.write(visible(f"left out: {file}: {error.problem}"), file=sys.stderr)
 
 
 class _Run:

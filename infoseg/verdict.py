@@ -27,9 +27,9 @@ JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
 PIXELS = 1000
 
 #: Above or below these a segmentation is not useful: share of the largest cluster, agreement after
-#: changes of colour, agreement with K-Means, and how far it has to be above K-Means in being like
-#: layers. From LAYERS on, K-Means itself is like layers.
-LARGEST, JITTERED, COLOUR, ABOVE, LAYERS = 0.7, 0.6, 0.8, 0.01, 0.1
+#: changes of colour, agreement with K-Means, agreement with stripes, and how far that has to be above
+#: K-Means'. From LAYERS on, K-Means itself agrees with stripes.
+LARGEST, JITTERED, COLOUR, LAYERED, ABOVE, LAYERS = 0.7, 0.6, 0.8, 0.2, 0.01, 0.1
 
 Segment = Callable[[np.ndarray], np.ndarray]
 """(H, W, C) uint8 → clusters (H, W) uint8."""
@@ -176,10 +176,10 @@ def verdict(signals: Signals) -> Verdict:
         reasons.append(f"labels change with the colours (agreement {signals.jitter:.2f})")
     if signals.colour > COLOUR:
         reasons.append(f"it repeats K-Means on colour (agreement {signals.colour:.2f})")
-    if signals.place < signals.colour_place + ABOVE:
+    if signals.place < max(LAYERED, signals.colour_place + ABOVE):
         reasons.append(
-            f"it is no more like layers than K-Means on colour is ({signals.place:.2f} and "
-            f"{signals.colour_place:.2f})"
+            f"its clusters hardly lie above each other ({signals.place:.2f}; K-Means on colour "
+            f"{signals.colour_place:.2f}), as the parts of most scenes do"
         )
     if reasons:
         word = "not useful"
@@ -194,8 +194,9 @@ def verdict(signals: Signals) -> Verdict:
     else:
         word = "useful"
         reasons = [
-            f"it keeps its labels when colours change ({signals.jitter:.2f}) and is more like "
-            f"layers than K-Means on colour ({signals.place:.2f} and {signals.colour_place:.2f})"
+            f"it keeps its labels when colours change ({signals.jitter:.2f}), and its clusters lie "
+            f"above each other more than those of K-Means on colour ({signals.place:.2f} and "
+            f"{signals.colour_place:.2f})"
         ]
         advice = "Look at the pictures all the same: this was judged without labels."
     if signals.starts is not None:

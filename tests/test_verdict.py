@@ -88,7 +88,8 @@ GOOD = Signals(
         ({"used": 2}, "not useful", "only 2 of 3 clusters are used"),
         ({"jitter": 0.3}, "not useful", "labels change with the colours (agreement 0.30)"),
         ({"colour": 0.95}, "not useful", "it repeats K-Means on colour"),
-        ({"place": 0.05}, "not useful", "no more like layers than K-Means on colour"),
+        ({"place": 0.19}, "not useful", "its clusters hardly lie above each other (0.19"),
+        ({"colour_place": 0.31}, "not useful", "K-Means on colour 0.31"),
     ],
 )
 def test_verdicts_and_their_reasons(changes, word, reason):

@@ -26,9 +26,9 @@ JITTER = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125)
 #: Pixels that every picture gives to K-Means, as in Table 1.
 PIXELS = 1000
 
-#: Above or below these a segmentation is not useful: share of the largest cluster, agreement after
-#: changes of colour, agreement with K-Means, agreement with stripes, and how far that has to be above
-#: K-Means'. From LAYERS on, K-Means itself agrees with stripes.
+#: Beyond these a segmentation is not useful: share of the largest cluster, agreement after changes
+#: of colour, agreement with K-Means, agreement with stripes, and how far the last has to be above
+#: that of K-Means. From LAYERS on, K-Means itself agrees with stripes.
 LARGEST, JITTERED, COLOUR, LAYERED, ABOVE, LAYERS = 0.7, 0.6, 0.8, 0.2, 0.01, 0.1
 
 Segment = Callable[[np.ndarray], np.ndarray]

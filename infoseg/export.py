@@ -191,7 +191,8 @@ def write_weights(weights: Weights, to: Path) -> Path:
     # How this machine made them is of no use elsewhere.
     own = {"training", "prepared", "data", "fingerprint", "history"}
     told = card.model_dump(exclude=own) | {
-        "settings": {k: v for k, v in card.settings.items() if k != "start"},
+        # A path of this machine.
+        "settings": {k: None if k == "start" else v for k, v in card.settings.items()},
         "export": export.model_dump(),
         "model_card": text,
         "sha256": _digest(tensors),

@@ -81,7 +81,7 @@ GOOD = Signals(
 @pytest.mark.parametrize(
     ("changes", "word", "reason"),
     [
-        ({}, "useful", "keeps its labels when colours change (0.80)"),
+        ({}, "useful", "keeps its labels when colours change (agreement 0.80)"),
         ({"starts": 0.2}, "useful", "other starts agree by 0.20"),
         ({"colour_place": 0.2}, "doubtful", "stripes may be as good"),
         ({"colour": 0.2}, "doubtful", "little in common with K-Means on colour (0.20)"),

@@ -74,22 +74,24 @@ def test_stripes_are_as_equal_as_rows_allow():
 
 
 GOOD = Signals(
-    clusters=3, largest=0.4, used=3, flip=0.9, jitter=0.8, colour=0.3, place=0.3, colour_place=0.05
+    clusters=3, largest=0.4, used=3, flip=0.9, jitter=0.8, colour=0.4, place=0.3, colour_place=0.05
 )
 
 
 @pytest.mark.parametrize(
     ("changes", "word", "reason"),
     [
-        ({}, "useful", "keeps its labels when colours change (0.80)"),
+        ({}, "useful", "keeps its labels when colours change (agreement 0.80)"),
         ({"starts": 0.2}, "useful", "other starts agree by 0.20"),
         ({"colour_place": 0.2}, "doubtful", "stripes may be as good"),
+        ({"colour": 0.2}, "doubtful", "little in common with K-Means on colour (0.20)"),
+        ({"jitter": 0.7}, "doubtful", "some labels change with the colours (0.70)"),
         ({"largest": 0.87}, "not useful", "one cluster holds 87 % of the pixels"),
         ({"used": 2}, "not useful", "only 2 of 3 clusters are used"),
         ({"jitter": 0.3}, "not useful", "labels change with the colours (agreement 0.30)"),
         ({"colour": 0.95}, "not useful", "it repeats K-Means on colour"),
-        ({"place": 0.19}, "not useful", "its clusters hardly lie above each other (0.19"),
-        ({"colour_place": 0.31}, "not useful", "K-Means on colour 0.31"),
+        ({"colour": 0.05}, "not useful", "nothing in common with K-Means on colour"),
+        ({"colour": 0.05, "jitter": 0.5}, "not useful", "labels change with the colours"),
     ],
 )
 def test_verdicts_and_their_reasons(changes, word, reason):

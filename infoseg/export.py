@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +220,8 @@ def model_card(export: Export, card: Card, numbers: int) -> str:
     names more than one of the known licences, or none.
     """
     known = [name for name in _HUB_LICENCES if export.licence.startswith(name)]
-    hub = _HUB_LICENCES[known[0]] if known and ";" not in export.licence else "other"
+    stated = re.sub(r"\(.*\)", "", export.licence)  # without credits
+    hub = _HUB_LICENCES[known[0]] if known and ";" not in stated else "other"
     left_out = ("per_dataset", "paper_row", "start")  # the last is a path of one machine
     settings = {k: v for k, v in card.settings.items() if k not in left_out}
     counted = "" if export.images is None else f", {export.images:,} images"

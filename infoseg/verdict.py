@@ -117,7 +117,7 @@ def look(
     colours = ColourClusters(pictures, clusters)
     views = []
     for picture in pictures:
-        image = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 255
+        image = torch.from_numpy(picture.copy()).movedim(-1, 0)[None].float() / 255
         jittered = colour_jitter(image, JITTER, generator)[0].movedim(0, -1)
         looks = (
             segment(picture),

@@ -30,8 +30,6 @@ from infoseg.export import DEFAULT_WEIGHTS, export_weights, read_weights
 from infoseg.export_run import describe_run
 from infoseg.files import find_root, in_clone, make_folder, write_json
 from infoseg.machine import choose_device, reproducible
-from infoseg.methods.base import DataInfo
-from infoseg.methods.registry import METHODS
 from infoseg.own_labels import Labels
 from infoseg.reporting.palette import MAX_CLASSES
 from infoseg.runs import Project
@@ -333,16 +331,9 @@ def fitting(prepared: Prepared, classes: int, settings: MethodSettings, crop: in
 
 def _seconds_per_step(project: Project) -> float:
     """Of a training's steps, measured on a method that is thrown away."""
-    training = project.params.training
-    settings = project.params.method(METHOD, DATASET)
-    with reproducible(training, 0) as device:
-        prepared = project.load(DATASET)
-        meta = prepared.meta
-        clusters = project.params.datasets[DATASET].clusters
-        info = DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
-        method = METHODS[settings.kind](settings, info).to(device)
-        data = project.crops(DATASET, method)
-        optimisation = Optimisation(method, data, training, 0, "")
+    cell = project.cell(DATASET, METHOD, [0])
+    with reproducible(cell.training, 0) as device:
+        optimisation = Optimisation(cell.build(0), cell.data, cell.training, 0, "")
         times = []
         for _ in range(8):
             began = time.perf_counter()

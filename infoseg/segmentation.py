@@ -24,6 +24,7 @@ from tqdm import tqdm
 from infoseg.data.pictures import find_pictures, picture_size, read_picture, resized
 from infoseg.data.store import sha256_of
 from infoseg.data.superpixels import region_count, superpixels
+from infoseg.diagnostics import Stripes
 from infoseg.errors import DataError, InfosegError, visible
 from infoseg.export import Weights, read_weights, write_weights
 from infoseg.files import storing, write_json, write_whole
@@ -36,7 +37,7 @@ from infoseg.reporting.palette import MAX_CLASSES, png_palette
 from infoseg.segmentation_page import Segmented, write_contact_sheet, write_page
 from infoseg.settings import SuperpixelSettings
 from infoseg.tiling import LARGEST, device_of, enlarged, infoseg_scores, segment_tiled
-from infoseg.verdict import LOOKED_AT, look, spread, stripes, verdict
+from infoseg.verdict import LOOKED_AT, look, spread, verdict
 from infoseg.views import Views
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
@@ -238,7 +239,6 @@ def segment_files(
         )
     if annotations:
         result.accuracy, result.match = annotations.summary()
-        result.labelled = list(annotations.maps)
     result.seconds = time.perf_counter() - began
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, read)
@@ -415,13 +415,16 @@ class _Run:
                     image.thumbnail((THUMBNAIL, THUMBNAIL))
                 if colours:
                     small = resized(picture, images[0].size[::-1])
-                    images.append(_overlay(small, colours(small)))
+                    images.append(_overlay(small, segment_picture(colours, small, None)))
                 self.result.shown.append((file.stem, images))
             if annotations and file.stem in annotations.annotations:
-                answers = {"these weights": labels, "stripes": stripes(*labels.shape, clusters)}
+                size = Views(torch.zeros(()).expand(1, 1, *labels.shape))
+                layers = Stripes(clusters).segment(size)[0].numpy()
+                answers = {"these weights": labels, "stripes": layers}
                 if colours:
-                    answers["K-Means on colour"] = colours(picture)
+                    answers["K-Means on colour"] = segment_picture(colours, picture, None)
                 annotations.add(file.stem, answers)
+                self.result.labelled.append(file.stem)
             self.result.done.append(file.stem)
         self.result.usage = self.counts / max(1, self.counts.sum())
 

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 
 from infoseg.export import Weights
 from infoseg.files import write_whole
+from infoseg.methods.kmeans import KMeans
 from infoseg.reporting.page import CSS, HEAD
 from infoseg.reporting.palette import class_colours
-from infoseg.verdict import ColourClusters, Signals, Verdict
+from infoseg.verdict import Signals, Verdict
 
 #: Of the contact sheet: side of a cell, gap between cells, height of a caption, in pixels; pairs.
 CELL, GAP, CAPTION, PAIRS, ACROSS = 144, 4, 14, 24, 4
@@ -39,7 +40,7 @@ class Segmented:
     usage: np.ndarray = field(default_factory=lambda: np.zeros(0))
     signals: Signals | None = None
     verdict: Verdict | None = None
-    colours: ColourClusters | None = None
+    colours: KMeans | None = None
     labelled: list[str] = field(default_factory=list)
     accuracy: dict[str, tuple[float, float]] = field(default_factory=dict)
     match: dict[str, str | None] = field(default_factory=dict)

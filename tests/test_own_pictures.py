@@ -355,8 +355,11 @@ def test_labels_measure_what_was_segmented(tmp_path):
         truth[:5] = 255
         Image.fromarray(truth).save(labels / f"{name}.png")
     Image.fromarray(scene(60, 80, 3)).save(pictures / "c.png")  # without a label map
+    (pictures / "d.png").write_text("no picture, but with a label map")
+    Image.fromarray(np.zeros((60, 80), np.uint8)).save(labels / "d.png")
     done = segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
     assert done.accuracy["these weights"] == (100, 100)
+    assert done.labelled == ["a", "b"]
     assert done.match == {"0": "class 2", "1": "class 0", "2": "class 1"}
     # The trivial answers, counted here once more.
     maps = [np.asarray(Image.open(labels / f"{name}.png")) for name in "ab"]

@@ -16,6 +16,9 @@ from infoseg import __version__, cli_data, cli_pictures
 from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
 from infoseg.files import read_json
 
+#: Notebooks that write results/<profile>: `infoseg report` runs them in its own process.
+RESULTS = ("04_tables", "05_figures", "06_report")
+
 COMMON = """
 Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
 
@@ -215,9 +218,10 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
+        _write(project, options, RESULTS[0])
         print(_table1(project))
     elif options.command == "report":
-        print(_everything(project))
+        print(_write(project, options, *RESULTS))
     return 0
 
 
@@ -260,27 +264,24 @@ def _evaluate(project, options: argparse.Namespace) -> None:
             print(f"sign of failure: {sentence}")
 
 
-def _everything(project) -> Path:
-    """All tracked outputs of a profile; returns the report page."""
-    from infoseg.illustrations import illustrations
-    from infoseg.results import content, figure4, table1, table2, table2b
-    from infoseg.summary import report
+def _write(project, options: argparse.Namespace, *names: str) -> Path:
+    """Run the notebooks that make a profile's outputs, in this process; the report's page, or
+    where it will be."""
+    try:
+        from infoseg.pipeline import execute, page
+    except ImportError as error:
+        raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
 
-    profile = project.params.profile
-    table1(project)
-    if profile.ablations.variants or profile.ablations.table1_rows:
-        table2(project)
-        table2b(project)
-    content(project)
-    figure4(project)
-    illustrations(project)
-    return report(project)
+    target = project.results / "report.html"
+    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
+    for name in names:
+        notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
+        if name == "06_report":
+            page(notebook, target)
+    return target
 
 
 def _table1(project) -> str:
-    from infoseg.results import table1
-
-    table1(project)
     return (project.results / "tables" / "table1.md").read_text()
 
 
@@ -315,10 +316,7 @@ def _all(project, options: argparse.Namespace) -> int:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
-    from infoseg.results import timings
-
-    timings(project)
-    page = _everything(project)
-    print((project.results / "tables" / "table1.md").read_text())
+    page = _write(project, options, *RESULTS)
+    print(_table1(project))
     print(page)
     return 0

@@ -29,7 +29,7 @@ from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.own_labels import Labels
-from infoseg.reporting.palette import MAX_CLASSES, colourise, png_palette
+from infoseg.results.palette import MAX_CLASSES, colourise, png_palette
 from infoseg.segmentation_page import write_contact_sheet, write_page
 from infoseg.segmented import Segmented, counted, duration, signals
 from infoseg.selection import agreement

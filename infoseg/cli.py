@@ -1,4 +1,4 @@
-"""`infoseg …`: the steps of the pipeline without DVC or Jupyter, for a bare GPU machine."""
+"""`infoseg …`: the steps of the pipeline without DVC or a kernel, for a bare GPU machine."""
 
 from __future__ import annotations
 
@@ -218,10 +218,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
-        _write(project, options, RESULTS[0])
-        print(_table1(project))
+        _write_results(project, options, RESULTS[0])
     elif options.command == "report":
-        print(_write(project, options, *RESULTS))
+        _write_results(project, options, *RESULTS)
     return 0
 
 
@@ -264,25 +263,22 @@ def _evaluate(project, options: argparse.Namespace) -> None:
             print(f"sign of failure: {sentence}")
 
 
-def _write(project, options: argparse.Namespace, *names: str) -> Path:
-    """Run the notebooks that make a profile's outputs, in this process; the report's page, or
-    where it will be."""
+def _write_results(project, options: argparse.Namespace, *names: str) -> None:
+    """Run the notebooks that write results/<profile>, in this process."""
     try:
         from infoseg.pipeline import execute, page
+
+        parameters = {"profile": options.profile or "", "overrides": options.overrides}
+        for name in names:
+            source = project.root / "notebooks" / f"{name}.ipynb"
+            notebook = execute(source, parameters | {"folder": "."})
+        if names == RESULTS:
+            page(notebook, project.results / "report.html")
+            print(project.results / "report.html")
+        else:
+            print((project.results / "tables" / "table1.md").read_text())
     except ImportError as error:
         raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
-
-    target = project.results / "report.html"
-    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
-    for name in names:
-        notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
-        if name == "06_report":
-            page(notebook, target)
-    return target
-
-
-def _table1(project) -> str:
-    return (project.results / "tables" / "table1.md").read_text()
 
 
 def _all(project, options: argparse.Namespace) -> int:
@@ -316,7 +312,6 @@ def _all(project, options: argparse.Namespace) -> int:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
-    page = _write(project, options, *RESULTS)
-    print(_table1(project))
-    print(page)
+    _write_results(project, options, *RESULTS)
+    print((project.results / "tables" / "table1.md").read_text())
     return 0

@@ -33,8 +33,8 @@ from infoseg.machine import autocast, choose_device, choose_precision, reproduci
 from infoseg.methods.base import DataInfo
 from infoseg.methods.registry import METHODS
 from infoseg.own_labels import Labels
-from infoseg.results.palette import MAX_CLASSES
 from infoseg.restarts import train_restarts
+from infoseg.results.palette import MAX_CLASSES
 from infoseg.runs import Project
 from infoseg.segmentation import SMALLEST, Picture, Segmenter, existing, pixels_of
 from infoseg.segmented import duration

@@ -5,11 +5,11 @@
     python -m infoseg.pipeline run IN OUT [KEY=VALUE]   execute with papermill, then scrub
     python -m infoseg.pipeline repro [--jobs N]         `dvc repro`, stages side by side
     python -m infoseg.pipeline page IN OUT              an executed notebook as one HTML page
-    python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in the repository,
-                                                        tables of README.md that are not results/'
+    python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in a notebook;
+                                                        tables of README.md that are not results/'s
 
-The only module that knows DVC, papermill and nbconvert. Outputs stay in the repository only in cells tagged
-`nbval-check-output`, which the tests compare.
+The only module that knows DVC, papermill and nbconvert. Outputs stay in the repository only in
+cells tagged `nbval-check-output`, which the tests compare.
 """
 
 from __future__ import annotations
@@ -154,20 +154,19 @@ def execute(source: Path, parameters: dict[str, Any]) -> Notebook:
     from nbformat.v4 import new_output
 
     notebook, formatter = _read(source), DisplayFormatter()
-    for cell in notebook.cells:
-        cell.outputs = [] if cell.cell_type == "code" else None
+    outputs: list[Any] = []
 
     def display(*shown: Any) -> None:
-        for thing in shown:
-            data, metadata = formatter.format(thing)
-            current.outputs.append(new_output("display_data", data, metadata=metadata))
+        for data, metadata in map(formatter.format, shown):
+            outputs.append(new_output("display_data", data, metadata=metadata))
 
     space: dict[str, Any] = {"display": display}
-    for current in notebook.cells:
-        if current.cell_type == "code":
-            exec(compile(current.source, str(source), "exec"), space)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, str(source), "exec"), space)
             plt.close("all")
-        if "parameters" in current.metadata.get("tags", []):
+            cell.outputs, outputs = outputs, []
+        if "parameters" in cell.metadata.get("tags", []):
             space |= parameters
     return notebook
 

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-
 from infoseg.reporting.claims import (
     FAILS,
     HOLDS,

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from disks import contents, disk_over, file_limit
 from helpers import ROOT, one_data_set, random_images, write_prepared
+from infoseg.reporting.style import save_figure
 from PIL import Image
 
 from infoseg import pipeline
@@ -27,7 +28,6 @@ from infoseg.cli import main
 from infoseg.errors import StorageError
 from infoseg.files import write_whole
 from infoseg.pipeline import KERNEL
-from infoseg.reporting.style import save_figure
 
 UNTOUCHED = "Nothing that was there before was touched."
 FULL = f"cannot be written (No space left on device). {UNTOUCHED} Free some space there and run"

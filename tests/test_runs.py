@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from helpers import ROOT, changed, one_data_set
+from infoseg.summary import report
 from PIL import Image
 
 from infoseg import machine, runs
@@ -31,7 +32,6 @@ from infoseg.methods.registry import METHODS
 from infoseg.results import content_frame, figure4
 from infoseg.runs import SCRATCH, Project
 from infoseg.settings import Run, load_params, parse_params
-from infoseg.summary import report
 from infoseg.views import Sees
 from infoseg.weights import read_card
 

@@ -27,6 +27,8 @@ import tifffile
 import torch
 import yaml
 from helpers import ROOT, one_data_set, write_prepared
+from infoseg.reporting.figures import confusion_heatmap
+from infoseg.reporting.style import save_figure
 from PIL import Image
 from safetensors.torch import save_file
 from test_segmentation import weights
@@ -37,8 +39,6 @@ from infoseg.data.store import load_prepared
 from infoseg.diagnostics import read_examples
 from infoseg.errors import DataError, ParamsError
 from infoseg.pipeline import KERNEL, run
-from infoseg.reporting.figures import confusion_heatmap
-from infoseg.reporting.style import save_figure
 from infoseg.settings import compose, load_params, parse_params
 from infoseg.weights import load_weights
 

@@ -54,7 +54,7 @@ STYLE: dict[str, Any] = {
 }
 # Inches: side of a picture, between pictures, between data sets, for row titles, title, legend.
 CELL, GAP, APART, LEFT, TOP, BELOW = 1.15, 0.05, 0.28, 0.48, 0.28, 0.62
-#: Pictures side by side in a band; further ones continue below.
+#: Pictures side by side in a band; further data sets continue below.
 ACROSS = 8
 
 
@@ -104,24 +104,17 @@ class Pictures(NamedTuple):
             painted[title] = np.stack([colourise(label) for label in shown])
         return painted
 
-    def part(self, start: int) -> Pictures:
-        """As many pictures as stand side by side, from one on."""
-        chosen = slice(start, start + ACROSS)
-        predictions = {title: labels[chosen] for title, labels in self.predictions.items()}
-        images, annotations = self.images[chosen], self.annotations[chosen]
-        return Pictures(self.title, images, predictions, annotations, self.classes)
-
 
 @mpl.rc_context(STYLE)
 def draw_pictures(groups: Sequence[Pictures]) -> Figure:
     """Figure 4: columns are pictures; rows the image, each method's prediction, the annotation.
 
-    Data sets stand side by side under their titles, each with a legend of its classes; more than
-    eight pictures continue in a further band.
+    Data sets stand side by side under their titles, each with a legend of its classes; those that
+    make more than eight pictures continue in a further band.
     Raises ValueError without a picture.
     """
     bands: list[list[Pictures]] = [[]]
-    for part in (group.part(i) for group in groups for i in range(0, len(group.images), ACROSS)):
+    for part in groups:
         if bands[-1] and sum(len(p.images) for p in [*bands[-1], part]) > ACROSS:
             bands.append([])
         bands[-1].append(part)

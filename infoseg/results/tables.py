@@ -106,40 +106,43 @@ def _row(evaluation: Mapping[str, Any], reported: str) -> dict[str, Any]:
         problem = f"the evaluation of {key} has format {evaluation.get('format')}, not {FORMAT}"
         raise DataError(problem, advice=f"Run `dvc repro evaluate@{evaluation['dataset']}`")
     rows = published(1).index.unique("row")
-    if evaluation["paper_row"] not in (None, *rows):
-        problem = f"the paper's Table 1 has no row '{evaluation['paper_row']}'"
+    if (paper_row := evaluation["paper_row"]) not in (None, *rows):
+        problem = f"the paper's Table 1 has no row '{paper_row}'"
         raise DataError(problem, advice=f"Set paper_row to null or one of: {', '.join(rows)}")
-    settings = evaluation.get("made_with", {}).get("settings", {})
-    row = {name: evaluation.get(name) for name in _NAMES} | {"uses_mask": False}
+    row = {name: evaluation.get(name) for name in _NAMES} | {
+        "diverged": bool(evaluation["diverged"])
+    }
     row |= {"paper_row": row["paper_row"] or "", "notes": " | ".join(row["notes"])}
-    if settings.get("kind") == "iic_mi":
-        row |= {"measure": "IIC-MI", "assignment": "-"}
-    elif "objective" in settings:
-        row["measure"] = settings["objective"]["measure"].upper()
-        row["assignment"] = f"{settings['objective']['assignment'].capitalize()} Assignment"
-    if evaluation["diverged"]:
-        return row | {"diverged": True}
-    last = evaluation["last"]
-    part, halves = reported_part(last, reported), last["halves"]
-    same = ("pa", "miou", "permutation_gap", "constant_pa", "clusters_used", "within_image_chance")
-    return (
-        row
-        | {name: part[name] for name in (*same, "iou")}
-        | {
-            "diverged": False,
-            "uses_mask": evaluation["uses_mask"],
-            "groups": np.array(part["groups"]),
-            "many_to_one": part["many_to_one_pa"],
-            # Its difference to chance, not itself, says how well single images are segmented.
-            "within_image_pa": part["pa"] + part["permutation_gap"],
-            "assignment_entropy": last.get("assignment_entropy"),
-            "pa_all": last["pa"],
-            "pa_chosen": halves["chosen"]["pa"],
-            "pa_reported": halves["reported"]["pa"],
-            "pa_best": evaluation["best"]["pa"],
-            "pa_start": (evaluation["start"] or {}).get("pa"),
-        }
+    row |= _ablation(evaluation.get("made_with", {}).get("settings", {}))
+    if row["diverged"]:
+        return row | {"uses_mask": False}
+    last, halves = evaluation["last"], evaluation["last"]["halves"]
+    part = reported_part(last, reported)
+    same = (
+        "pa miou permutation_gap constant_pa clusters_used within_image_chance iou groups".split()
     )
+    return row | {name: part[name] for name in same} | {
+        "uses_mask": evaluation["uses_mask"],
+        "many_to_one": part["many_to_one_pa"],
+        # Its difference to chance, not itself, says how well single images are segmented.
+        "within_image_pa": part["pa"] + part["permutation_gap"],
+        "assignment_entropy": last.get("assignment_entropy"),
+        "pa_all": last["pa"],
+        "pa_chosen": halves["chosen"]["pa"],
+        "pa_reported": halves["reported"]["pa"],
+        "pa_best": evaluation["best"]["pa"],
+        "pa_start": (evaluation["start"] or {}).get("pa"),
+    }  # fmt: skip
+
+
+def _ablation(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Titles of the row of Table 2 that settings belong to; none for another method's."""
+    if settings.get("kind") == "iic_mi":
+        return {"measure": "IIC-MI", "assignment": "-"}
+    if not (objective := settings.get("objective")):
+        return {}
+    assignment = f"{objective['assignment'].capitalize()} Assignment"
+    return {"measure": objective["measure"].upper(), "assignment": assignment}
 
 
 def mean_iou(parts: pd.Series) -> str:
@@ -163,52 +166,41 @@ def open_choices(project: Project) -> pd.DataFrame:
     `choice` names the settings that differ from the default, by their own names.
     """
     params, ablations = project.params, project.params.profile.ablations
-    asked = {
-        method: question
-        for method, question in ablations.table1_rows.items()
-        if method in params.profile.methods
-    } | {
-        variant: params.variants[variant].question
-        for variant in ablations.variants
-        if variant not in TABLE2 and variant not in ablations.content.values()
-    }
-    rows = []
+    others = {*TABLE2, *ablations.content.values()}
+    asked = {m: q for m, q in ablations.table1_rows.items() if m in params.profile.methods}
+    asked |= {v: params.variants[v].question for v in ablations.variants if v not in others}
+    rows, default = [], params.method("infoseg", ablations.dataset).numbers()
     for question in dict.fromkeys(asked.values()):
-        default = params.method("infoseg", ablations.dataset).numbers()
-        tried = {}
-        for variant in (name for name, text in asked.items() if text == question):
-            settings = params.method(variant, ablations.dataset).numbers()
-            tried[variant] = differences(settings, default)
-        paths = {path: _at(default, path) for changed in tried.values() for path in changed}
-        rows.append((question, _choice(paths), "infoseg", True))
-        rows += [(question, _choice(changed), name, False) for name, changed in tried.items()]
+        tried = {
+            name: differences(params.method(name, ablations.dataset).numbers(), default)
+            for name, text in asked.items()
+            if text == question
+        }
+        now = {path: pair[0] for changed in tried.values() for path, pair in changed.items()}
+        rows.append((question, _choice(now), "infoseg", True))
+        for name, changed in tried.items():
+            new = {path: pair[1] for path, pair in changed.items()}
+            rows.append((question, _choice(new), name, False))
     return pd.DataFrame(rows, columns=["question", "choice", "variant", "is_default"])
 
 
-def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Leaves of a settings tree that differ from those of another, by dotted path."""
+def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict[str, tuple]:
+    """Leaves of a settings tree that differ from another's, by dotted path: (default, settings)."""
     if not (isinstance(settings, Mapping) and isinstance(default, Mapping)):
-        return {} if settings == default else {".".join(path): settings}
-    parts = (
-        differences(settings[key], default.get(key), (*path, key))
-        for key in settings
-        if key not in ("title", "paper_row")
-    )
-    return {leaf: value for part in parts for leaf, value in part.items()}
-
-
-def _at(tree: Any, path: str) -> Any:
-    for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
+        return {} if settings == default else {".".join(path): (default, settings)}
+    keys = [key for key in settings if key not in ("title", "paper_row")]
+    parts = [differences(settings[key], default.get(key), (*path, key)) for key in keys]
+    return {leaf: pair for part in parts for leaf, pair in part.items()}
 
 
 def _choice(settings: Mapping[str, Any]) -> str:
     """`marginal = paired, gradient through v = off`."""
-    words = {path.rpartition(".")[2].replace("_", " "): v for path, v in sorted(settings.items())}
-    words = {name: {True: "on", False: "off"}.get(v, v) if isinstance(v, bool) else v
-             for name, v in words.items()}  # fmt: skip
-    return ", ".join(f"{name} = {value}" for name, value in words.items())
+    words = {True: "on", False: "off"}
+    return ", ".join(
+        f"{path.rpartition('.')[2].replace('_', ' ')} = "
+        + (words[value] if isinstance(value, bool) else str(value))
+        for path, value in sorted(settings.items())
+    )
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -219,9 +211,10 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.1f}"
 
 
-def mean_std(mean: float, std: float) -> str:
-    """`65.9 ± 4.2`; without a spread for a single seed."""
-    return number(mean) + ("" if math.isnan(std) else f" ± {number(std)}")
+def mean_std(mean: float, std: float, bold: bool = False, diverged: int = 0) -> str:
+    """`65.9 ± 4.2`; without a spread for a single seed. diverged: how many seeds did."""
+    text = (f"**{number(mean)}**" if bold else number(mean)) + DIVERGED * bool(diverged)
+    return text + ("" if math.isnan(std) else f" ± {number(std)}")
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -232,23 +225,18 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     the usual one. A cell with seeds that diverged is marked.
     """
     trivial, dataset = table["method"].isin(TRIVIAL), table["dataset"]
-    usual, shown = usual_seeds(table), {}
+    several = (table["n_seeds"] != usual_seeds(table)) & ~trivial
+    counts = [
+        f" (n = {n})" if other else "" for n, other in zip(table["n_seeds"], several, strict=True)
+    ]
     for name, column in (("PA", "pa"), ("mIoU", "miou")):
         mean, std = table[f"{column}_mean"], table[f"{column}_std"]
         floor = mean.where(trivial).groupby(dataset).transform("max").fillna(-math.inf)
         best = mean.mask(trivial).groupby(dataset).transform("max")
         bold = ~trivial & (mean.round(1) == best.round(1)) & (mean - std > floor)
-        shown[name] = [
-            _cell(row, *numbers, "" if name == "mIoU" or row.n_seeds == usual else row.n_seeds)
-            for row, *numbers in zip(table.itertuples(), mean, std, bold, strict=True)
-        ]
-    return table.assign(**shown)
-
-
-def _cell(row: Any, mean: float, std: float, bold: bool, seeds: int | str) -> str:
-    text = f"**{number(mean)}**" if bold else number(mean)
-    text = text + DIVERGED * bool(row.diverged) + mean_std(mean, std)[len(number(mean)) :]
-    return text + (f" (n = {seeds})" if seeds != "" and row.method not in TRIVIAL else "")
+        shown = [mean_std(*row) for row in zip(mean, std, bold, table["diverged"], strict=True)]
+        table = table.assign(**{name: shown})
+    return table.assign(PA=table["PA"].where(~several, table["PA"] + counts))
 
 
 def usual_seeds(table: pd.DataFrame) -> int:
@@ -274,13 +262,9 @@ def notes(table: pd.DataFrame) -> list[str]:
 
 
 def write(
-    folder: Path,
-    name: str,
-    frame: pd.DataFrame,
-    shown: pd.DataFrame,
-    caption: str,
+    folder: Path, name: str, frame: pd.DataFrame, shown: pd.DataFrame, caption: str,
     notes: Sequence[str] = (),
-) -> str:
+) -> str:  # fmt: skip
     """Write <name>.csv from the frame, <name>.md and <name>.tex from what is shown.
 
     The same bytes for the same numbers. Returns the Markdown. Raises ValueError without a caption,
@@ -296,13 +280,8 @@ def write(
         colalign=["left", *["right"] * shown.shape[1]], disable_numparse=True
     )
     markdown = "\n\n".join([f"**{caption}**", body, *notes]) + "\n"
-    latex = shown.reset_index().to_latex(
-        index=False,
-        escape=True,
-        caption=caption,
-        label=f"tab:{name}",
-        column_format="l" + "r" * shown.shape[1],
-    )
+    layout = {"label": f"tab:{name}", "column_format": "l" + "r" * shown.shape[1]}
+    latex = shown.reset_index().to_latex(index=False, escape=True, caption=caption, **layout)
     latex = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", latex).translate(_LATEX)
     for suffix, text in (("csv", csv), ("md", markdown), ("tex", latex)):
         path = folder / f"{name}.{suffix}"

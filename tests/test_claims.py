@@ -139,11 +139,11 @@ def test_numbers_in_the_claims_are_the_papers():
     text = {claim.text for claim in claims(LEAD, pd.DataFrame(), pd.DataFrame(), {})}
     first, second = published(1), published(2)
     ours, ac, inmars = (first[name, "COCO-Stuff"] for name in ("InfoSeg", "AC", "InMARS"))
-    assert inmars == first.drop("InfoSeg").xs("COCO-Stuff", level=1).max()
+    assert inmars == first.drop("InfoSeg", level=0).xs("COCO-Stuff", level=1).max()
     gains = f"{ours} against AC's {ac}. Over the best compared row, InMARS's {inmars}, it is "
     gains += f"{100 * (ours / inmars - 1):.1f} percent."
     assert any(f"{100 * (ours / ac - 1):.0f} percent" in t and gains in t for t in text)
-    ahead = first["InfoSeg"] - first.drop("InfoSeg").groupby(level=1).max()
+    ahead = first["InfoSeg"] - first.drop("InfoSeg", level=0).groupby(level=1).max()
     assert len(ahead) == 5 and (ahead > 0).all()
     soft, hard = "Soft Assignment", "Hard Assignment"
     for pairs in (

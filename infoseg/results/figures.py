@@ -94,15 +94,15 @@ class Pictures(NamedTuple):
 
         Raises ValueError when maps and pictures differ in size, or an id has no name.
         """
-        ignored = self.annotations == IGNORED
-        painted = {"Image": self.images[..., :3]}
-        for title, labels in [*self.predictions.items(), ("Annotation", self.annotations)]:
+        rows, painted = {**self.predictions, "Annotation": self.annotations}, {}
+        for title, labels in rows.items():
             unnamed = labels[(labels >= len(self.classes)) & (labels < UNMATCHED)]
             if labels.shape != self.images.shape[:3] or unnamed.size:
                 raise ValueError(f"{self.title}, {title}: another size, or an id without a name")
-            shown = np.where(ignored, IGNORED, labels)
+        for title, labels in rows.items():
+            shown = np.where(self.annotations == IGNORED, IGNORED, labels)
             painted[title] = np.stack([colourise(label) for label in shown])
-        return painted
+        return {"Image": self.images[..., :3], **painted}
 
 
 @mpl.rc_context(STYLE)

@@ -161,9 +161,9 @@ def execute(source: Path, parameters: dict[str, Any]) -> Notebook:
             outputs.append(new_output("display_data", data, metadata=metadata))
 
     space: dict[str, Any] = {"display": display}
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            exec(compile(cell.source, str(source), "exec"), space)
+            exec(compile(cell.source, f"{source.name}, cell {number}", "exec"), space)
             plt.close("all")
             cell.outputs, outputs = outputs, []
         if "parameters" in cell.metadata.get("tags", []):

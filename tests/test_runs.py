@@ -205,7 +205,8 @@ def test_what_is_trained_on_one_half_is_reported_on_the_other(home, tree):
     assert trivial["one class"]["pa"] == trivial["equal stripes"]["constant_pa"]
 
 
-def test_a_report_without_its_figures_names_the_stages(home):
+def test_a_report_without_its_figures_names_the_stages(home, monkeypatch):
+    monkeypatch.chdir(home)
     (home / "results/tiny/figures/seeds.png").unlink()
     with pytest.raises(DataError, match=r"seeds\.png.*stage figures"):
         execute(ROOT / "notebooks/06_report.ipynb", {"profile": "", "folder": "."})

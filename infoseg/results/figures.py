@@ -125,7 +125,8 @@ def draw_pictures(groups: Sequence[Pictures]) -> Figure:
     extra = max(len(band) for band in bands) - 1
     wide = LEFT + max(columns, 2) * (CELL + GAP) + extra * APART
     high = TOP + len(titles) * (CELL + GAP) + BELOW
-    figure = plt.figure(figsize=(wide, high * len(bands)), layout="none")
+    figure = plt.figure(figsize=(wide, high * len(bands)))
+    figure.set_layout_engine("none")  # everything is placed by hand
     plt.close(figure)  # Jupyter shows it once, where it is returned
     letters = iter("abcdefghijklmnopqrstuvwxyz" * len(bands))
     for number, band in enumerate(bands):

@@ -50,6 +50,7 @@ def made(tmp_path_factory) -> Path:
     tree["profile"]["ablations"]["variants"] = []
     tree["sources"]["coco"] |= {"stuff_images": 16, "person_images": 0}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
     with contextlib.chdir(folder):
         assert main(["table1"]) == 0
     return folder

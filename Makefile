@@ -51,8 +51,7 @@ golden: $(READY)
 lint: $(READY)
 	ruff check .
 	ruff format --check .
-	python -m infoseg.pipeline check notebooks/*.ipynb
-	python -m infoseg.summary check
+	python -m infoseg.pipeline check README.md notebooks/*.ipynb
 
 setup: $(READY)
 

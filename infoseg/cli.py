@@ -1,4 +1,4 @@
-"""`infoseg …`: the steps of the pipeline without DVC or Jupyter, for a bare GPU machine."""
+"""`infoseg …`: the steps of the pipeline without DVC or a kernel, for a bare GPU machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import yaml
 from infoseg import __version__, cli_data, cli_pictures
 from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
 from infoseg.files import read_json
+
+#: Notebooks that write results/<profile>: `infoseg report` runs them in its own process.
+RESULTS = ("04_tables", "05_figures", "06_report")
 
 COMMON = """
 Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
@@ -223,9 +226,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif options.command == "all":
         return _all(project, options)
     elif options.command == "table1":
-        print(_table1(project))
+        _write_results(project, options, RESULTS[0])
     elif options.command == "report":
-        print(_everything(project))
+        _write_results(project, options, *RESULTS)
     return 0
 
 
@@ -268,28 +271,22 @@ def _evaluate(project, options: argparse.Namespace) -> None:
             print(f"sign of failure: {sentence}")
 
 
-def _everything(project) -> Path:
-    """All tracked outputs of a profile; returns the report page."""
-    from infoseg.illustrations import illustrations
-    from infoseg.results import content, figure4, table1, table2, table2b
-    from infoseg.summary import report
+def _write_results(project, options: argparse.Namespace, *names: str) -> None:
+    """Run the notebooks that write results/<profile>, in this process."""
+    try:
+        from infoseg.pipeline import execute, page
 
-    profile = project.params.profile
-    table1(project)
-    if profile.ablations.variants or profile.ablations.table1_rows:
-        table2(project)
-        table2b(project)
-    content(project)
-    figure4(project)
-    illustrations(project)
-    return report(project)
-
-
-def _table1(project) -> str:
-    from infoseg.results import table1
-
-    table1(project)
-    return (project.results / "tables" / "table1.md").read_text()
+        parameters = {"profile": options.profile or "", "overrides": options.overrides}
+        for name in names:
+            source = project.root / "notebooks" / f"{name}.ipynb"
+            notebook = execute(source, parameters | {"folder": "."})
+        if names == RESULTS:
+            page(notebook, project.results / "report.html")
+            print(project.results / "report.html")
+        else:
+            print((project.results / "tables" / "table1.md").read_text())
+    except ImportError as error:
+        raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
 
 
 def _all(project, options: argparse.Namespace) -> int:
@@ -323,10 +320,6 @@ def _all(project, options: argparse.Namespace) -> int:
         print(f"infoseg: failed: {failure}", file=sys.stderr)
     if failed:
         return 1
-    from infoseg.results import timings
-
-    timings(project)
-    page = _everything(project)
+    _write_results(project, options, *RESULTS)
     print((project.results / "tables" / "table1.md").read_text())
-    print(page)
     return 0

@@ -31,7 +31,7 @@ from infoseg.export_run import describe_run
 from infoseg.files import find_root, in_clone, make_folder, write_json
 from infoseg.machine import choose_device, reproducible
 from infoseg.own_labels import Labels
-from infoseg.reporting.palette import MAX_CLASSES
+from infoseg.results.palette import MAX_CLASSES
 from infoseg.runs import Project
 from infoseg.segmentation import (
     SMALLEST,

@@ -4,10 +4,12 @@
     python -m infoseg.pipeline code OUT                 hashes of code and settings, a file per row
     python -m infoseg.pipeline run IN OUT [KEY=VALUE]   execute with papermill, then scrub
     python -m infoseg.pipeline repro [--jobs N]         `dvc repro`, stages side by side
-    python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in the repository
+    python -m infoseg.pipeline page IN OUT              an executed notebook as one HTML page
+    python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in a notebook;
+                                                        tables of README.md that are not results/'s
 
-The only module that knows DVC and papermill. Outputs stay in the repository only in cells tagged
-`nbval-check-output`, which the tests compare.
+The only module that knows DVC, papermill and nbconvert. Outputs stay in the repository only in
+cells tagged `nbval-check-output`, which the tests compare.
 """
 
 from __future__ import annotations
@@ -112,12 +114,82 @@ def scrub(notebook: Notebook) -> Notebook:
 
 
 def tidy(path: Path, write: bool) -> bool:
-    """Whether a notebook in the repository is as it should be; with `write`, make it so."""
+    """Whether a notebook, or README.md, is as it should be; with `write`, make it so."""
     before = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        after = with_results(path)
+        if write and before != after:
+            write_whole(path, lambda file: file.write_text(after, encoding="utf-8"))
+        return before == after
     notebook = clean(_read(path), keep=lambda cell: CHECKED in cell.metadata.get("tags", []))
     if write and before != _text(notebook):
         _write(path, notebook)
     return before == _text(notebook)
+
+
+def with_results(path: Path) -> str:
+    """README.md with a profile's committed tables (1, 2, content or place) between the marks
+    `<!-- results:<profile> -->` and `<!-- /results -->`. Raises InfosegError without these."""
+    text = path.read_text(encoding="utf-8")
+    marks = re.search(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", text, re.DOTALL)
+    if not marks:
+        raise InfosegError(f"{path} has no place for results")
+    folder = path.parent / "results" / marks[2] / "tables"
+    tables = [folder / "table1.md", folder / "table2.md", *folder.glob("content.md")]
+    for table in tables:
+        if not table.exists():
+            raise InfosegError(f"{table} is not there. Run `make repro` first")
+    section = "\n".join(table.read_text(encoding="utf-8") for table in tables)
+    return text[: marks.end(1)] + f"\n{section}\n" + text[marks.start(3) :]
+
+
+def execute(source: Path, parameters: dict[str, Any]) -> Notebook:
+    """Execute a notebook in this process, without a kernel, and keep what it displays.
+
+    For the command line; errors are those of the code. Only what cells `display` is kept.
+    """
+    os.environ.setdefault("MPLBACKEND", "agg")
+    import matplotlib.pyplot as plt
+    from IPython.core.formatters import DisplayFormatter
+    from nbformat.v4 import new_output
+
+    notebook, formatter = _read(source), DisplayFormatter()
+    outputs: list[Any] = []
+
+    def display(*shown: Any) -> None:
+        for data, metadata in map(formatter.format, shown):
+            outputs.append(new_output("display_data", data, metadata=metadata))
+
+    space: dict[str, Any] = {"display": display}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{source.name}, cell {number}", "exec"), space)
+            plt.close("all")
+            cell.outputs, outputs = outputs, []
+        if "parameters" in cell.metadata.get("tags", []):
+            space |= parameters
+    return notebook
+
+
+def page(notebook: Notebook, target: Path) -> None:
+    """Write an executed notebook as an HTML page: no code, one style sheet, no other file."""
+    from jinja2 import Template
+    from nbconvert import HTMLExporter
+
+    from infoseg.results.page import CSS, HEAD
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    title = re.search(r"^# (.*)", notebook.cells[0].source, re.M)
+    head = Template(HEAD, autoescape=True).render(title=title[1] if title else "", css="CSS")
+    text = f"{head.replace('CSS', CSS)}<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    write_whole(target, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
@@ -201,7 +273,7 @@ def write_code(folder: Path) -> None:
     for name in profile.sources:
         code, source = code_hashes(["infoseg.data.scenes"]), params.sources[name]
         files[f"sources/{name}"] = {"code": code, "settings": source.model_dump()}
-    results = ["infoseg.results", "infoseg.illustrations", "infoseg.summary"]
+    results = [f"infoseg.results.{name}" for name in ("tables", "claims", "figures", "page")]
     for name, modules in (("evaluate", ["infoseg.runs"]), ("results", results)):
         files[f"stages/{name}"] = code_hashes(modules)
     shutil.rmtree(folder, ignore_errors=True)
@@ -338,6 +410,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_code(Path(folder))
             case ["run", source, target, *pairs] if all("=" in pair for pair in pairs):
                 run(Path(source), Path(target), dict(pair.split("=", 1) for pair in pairs))
+            case ["page", source, target]:
+                page(_read(Path(source)), Path(target))
             case ["repro", *options]:
                 parser = argparse.ArgumentParser(prog="python -m infoseg.pipeline repro")
                 parser.add_argument("--jobs", type=_jobs, help="stages side by side, or auto")
@@ -345,8 +419,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case ["check" | "clean" as command, *files]:
                 untidy = [file for file in files if not tidy(Path(file), command == "clean")]
                 if untidy and command == "check":
-                    print("outputs or metadata that do not belong, in:", *untidy, sep="\n  ")
-                    print("remove them with: python -m infoseg.pipeline clean", *untidy)
+                    print(
+                        "outputs, metadata or numbers that do not belong, in:", *untidy, sep="\n  "
+                    )
+                    print("renew them with: python -m infoseg.pipeline clean", *untidy)
                     return 1
             case _:
                 print(__doc__)

@@ -53,18 +53,18 @@ class ProjectData:
         self.make_missing = make_missing
 
     @classmethod
-    def open(cls, profile: str = "", overrides: Sequence[str] = ()) -> Self:
+    def open(cls, profile: str = "", overrides: Sequence[str] = (), folder: str = "") -> Self:
         """The project a notebook works on.
 
         profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
         Any other is composed from infoseg/conf, lives under build/ (out of the pipeline's way) and
-        makes what it misses; `tiny` renders a few pictures and takes seconds.
+        makes what it misses; `tiny` renders a few pictures and takes seconds. folder: where all
+        files lie instead, below the repository; `infoseg report` gives one.
         """
         root = find_root()
-        if not profile:
-            return cls(root, load_params(root, overrides=overrides), root, overrides=overrides)
-        params = load_params(root, profile, overrides)
-        return cls(root / "build" / "notebooks", params, root, True, overrides)
+        params = load_params(root, profile or None, overrides)
+        place = root / (folder or ("build/notebooks" if profile else ""))
+        return cls(place, params, root, bool(profile or folder), overrides)
 
     def raw(self, source: str) -> Path:
         settings = self.params.sources[source]

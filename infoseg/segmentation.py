@@ -33,7 +33,7 @@ from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.own_labels import Labels
-from infoseg.reporting.palette import MAX_CLASSES, png_palette
+from infoseg.results.palette import MAX_CLASSES, png_palette
 from infoseg.segmentation_page import Segmented, write_contact_sheet, write_page
 from infoseg.settings import SuperpixelSettings
 from infoseg.tiling import LARGEST, device_of, enlarged, infoseg_scores, segment_tiled

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from infoseg.export import Weights
 from infoseg.files import write_whole
 from infoseg.methods.kmeans import KMeans
-from infoseg.reporting.page import CSS, HEAD
-from infoseg.reporting.palette import class_colours
+from infoseg.results.page import CSS, HEAD
+from infoseg.results.palette import class_colours
 from infoseg.verdict import Signals, Verdict
 
 #: Of the contact sheet: side of a cell, gap between cells, height of a caption, in pixels; pairs.

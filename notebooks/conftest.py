@@ -6,7 +6,7 @@ nbval sets no parameters as papermill does; here they are set in the cell tagged
 import re
 
 #: By notebook: the parameters that are other ones under test.
-SHORT = {"00_paper.ipynb": {"early": 4, "steps": 10}}
+SHORT = {"00_paper.ipynb": {"steps": 10}}
 
 
 def pytest_collection_modifyitems(items):

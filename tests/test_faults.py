@@ -27,7 +27,7 @@ from infoseg.cli import main
 from infoseg.errors import StorageError
 from infoseg.files import write_whole
 from infoseg.pipeline import KERNEL
-from infoseg.reporting.style import save_figure
+from infoseg.results.figures import save_figure
 
 UNTOUCHED = "Nothing that was there before was touched."
 FULL = f"cannot be written (No space left on device). {UNTOUCHED} Free some space there and run"
@@ -50,6 +50,7 @@ def made(tmp_path_factory) -> Path:
     tree["profile"]["ablations"]["variants"] = []
     tree["sources"]["coco"] |= {"stuff_images": 16, "person_images": 0}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
     with contextlib.chdir(folder):
         assert main(["table1"]) == 0
     return folder
@@ -126,8 +127,8 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     figure.add_subplot().plot([1, 2])
     written = {
         "text": lambda path: write_whole(path, lambda file: file.write_text("x" * 10_000)),
-        "png": lambda path: save_figure(figure, path),
-        "svg": lambda path: save_figure(figure, path),
+        "png": lambda path: save_figure(figure, path, "A line."),
+        "svg": lambda path: save_figure(figure, path, "A line."),
         "prepared": lambda path: write_prepared(path, *random_images(10)),
     }
     for kind, write in written.items():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from infoseg.cli import main
 from infoseg.errors import DataError
 from infoseg.export_run import describe_run
-from infoseg.results import table1_frame
+from infoseg.results.tables import read_runs
 from infoseg.runs import Project
 from infoseg.settings import Run, parse_params
 
@@ -104,7 +104,7 @@ def test_settings_changed_between_training_and_evaluation(home, made, capsys, ke
     message = refused(capsys)
     assert str(weights(home)) in message and named in message
     with pytest.raises(DataError, match=rf"evaluations/{DATASET}/.*-0\.json: was made with"):
-        table1_frame(project(home, tree))
+        read_runs(project(home, tree))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_weights_of_another_run_copied_in(home, made, capsys, other, named):
     shutil.copyfile(weights(home, *other), weights(home))
     assert named in refused(capsys)
     with pytest.raises(DataError, match="weights is .* there"):  # the evaluation is of the old ones
-        table1_frame(project(home, made[1]))
+        read_runs(project(home, made[1]))
 
 
 def test_other_data_under_the_same_name(home, made, capsys):
@@ -126,13 +126,13 @@ def test_other_data_under_the_same_name(home, made, capsys):
     capsys.readouterr()
     assert "data.images.bin is" in refused(capsys)
     with pytest.raises(DataError, match=r"data\.images\.bin is"):
-        table1_frame(project(home, made[1]))
+        read_runs(project(home, made[1]))
 
 
 def test_an_evaluation_of_another_run_copied_in(home, made):
     shutil.copyfile(evaluation(home, 1), evaluation(home))
     with pytest.raises(DataError, match="seed is 1 there and 0 now"):
-        table1_frame(project(home, made[1]))
+        read_runs(project(home, made[1]))
 
 
 def test_an_export_tells_no_accuracy_of_other_weights(home, made):

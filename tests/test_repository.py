@@ -99,6 +99,7 @@ def test_the_notebooks_that_the_pipeline_runs_are_there_with_their_parameters():
     given = {}
     for stage in STAGES.values():
         command = stage.get("do", stage)["cmd"]
+        command = command if isinstance(command, str) else command[0]
         found = re.search(r"infoseg.pipeline run build/(\w+).ipynb \S+ ?(.*)", command)
         if found:
             given[found[1]] = {pair.split("=")[0] for pair in found[2].split()}

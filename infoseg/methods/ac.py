@@ -21,6 +21,12 @@ from infoseg.views import Views
 
 
 class AC(Method):
+    r"""Maximise the information between the classes of two raster orders, pixels up to T apart.
+
+    $$\max_\psi \; \frac{1}{(2T + 1)^2} \sum_{\lvert t \rvert \le T} I(y^o_u; y^{o'}_{u + t}),
+    \qquad y^o = \Phi_\psi(x; o) \text{ sees only pixels before its own in order } o \tag{1}$$
+    """
+
     Settings = ACSettings
 
     def __init__(self, settings: ACSettings, data: DataInfo):

@@ -18,6 +18,11 @@ from infoseg.settings import DoerschSettings
 
 
 class Doersch(PatchPairs):
+    r"""Predict the direction d in which the second patch lies; segments are k-means of features.
+
+    $$\max_\psi \; \mathbb{E} \, \log p_\psi(d \mid \text{patches at } u, \; u + o_d)$$
+    """
+
     Settings = DoerschSettings
     # A patch, at most two sides to the centre of the other.
     smallest = 3.0

@@ -20,6 +20,12 @@ from infoseg.views import Views, jittered_view
 
 
 class IICMI(InfoSeg):
+    r"""Maximise the information between V of Eq. 3 in two views, pixels up to T apart.
+
+    $$\max_\theta \; \frac{1}{(2T + 1)^2} \sum_{\lvert t \rvert \le T} I(V_u(x); V_{u + t}(x'))
+    \tag{1}$$
+    """
+
     Settings = IICMISettings
 
     def __init__(self, settings: IICMISettings, data: DataInfo):

@@ -21,6 +21,14 @@ from infoseg.views import Views, colour_jitter
 
 
 class InfoSeg(Method):
+    r"""Maximise the information between local features and the class features assigned to them.
+
+    $$\max_\theta \; \mathbb{E}_x[-\mathrm{sp}(-\langle L(x), S(x) \rangle)]
+    - \mathbb{E}_{x, x'}[\mathrm{sp}(\langle L(x), S(x') \rangle)],
+    \qquad S_{ij} = \sum_k V_{ijk} H_k, \quad
+    V_{ij} = \mathrm{softmax}_k(\tau \langle L_{ij}, H_k \rangle) \tag{8}$$
+    """
+
     Settings = InfoSegSettings
 
     def __init__(self, settings: InfoSegSettings, data: DataInfo):

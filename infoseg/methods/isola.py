@@ -17,6 +17,11 @@ from infoseg.settings import IsolaSettings
 
 
 class Isola(PatchPairs):
+    r"""Predict whether two patches adjoin (a = 1) or not; segments are k-means of features.
+
+    $$\max_\psi \; \mathbb{E} \, \log p_\psi(a \mid \text{patches at } u, \; v)$$
+    """
+
     Settings = IsolaSettings
     # Centres in opposite corners of a square of this side are two patches apart.
     smallest = 1 + math.sqrt(2)

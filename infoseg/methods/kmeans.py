@@ -14,7 +14,10 @@ from infoseg.settings import KMeansSettings
 
 
 class KMeans(FeatureClusters):
-    """K-Means on the colours of annotated pixels."""
+    r"""Cluster the colours $x_u$ of annotated pixels.
+
+    $$\min_\mu \; \sum_u \min_k \lVert x_u - \mu_k \rVert^2$$
+    """
 
     Settings = KMeansSettings
 

@@ -19,7 +19,10 @@ from infoseg.views import Views
 
 
 class RandomCNN(Method):
-    """Arg max of an untrained head: what a network says before it has seen anything."""
+    r"""Segment by an untrained network: nothing is optimised.
+
+    $$k_u = \operatorname*{arg\,max}_k \; \Phi_{\psi_0}(x)_{uk}, \qquad \psi_0 \text{ random}$$
+    """
 
     Settings = RandomCNNSettings
 
@@ -34,7 +37,10 @@ class RandomCNN(Method):
 
 
 class RandomCNNKMeans(FeatureClusters):
-    """K-Means on the features of the untrained trunk, nearest centroid at full resolution."""
+    r"""Cluster the features $\phi_u$ of an untrained trunk; nearest centroid at full resolution.
+
+    $$\min_\mu \; \sum_u \min_k \lVert \phi_u - \mu_k \rVert^2$$
+    """
 
     Settings = RandomCNNKMeansSettings
 

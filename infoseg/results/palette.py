@@ -16,10 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.patches import Patch
 
-IGNORED = 255
-"""Label of pixels that are not annotated."""
-UNMATCHED = 254
-"""Label of pixels whose cluster no class was matched to (K larger than the number of classes)."""
+#: Label of pixels that are not annotated, and of those whose cluster no class was matched to.
+IGNORED, UNMATCHED = 255, 254
 
 _HEX = (
     "56B4E9 009E73 E69F00 CC79A7 0072B2 D55E00 F0E442 87000F 96FFF0 780F69 0000E1 FFC3A5 7878FF "
@@ -39,12 +37,9 @@ def class_colours(n: int) -> np.ndarray:
     return _COLOURS[:n].copy()
 
 
-def _table() -> np.ndarray:
-    table = np.zeros((256, 3), np.uint8)
-    table[:MAX_CLASSES] = _COLOURS
-    table[UNMATCHED] = GREY
-    table[IGNORED] = BLACK
-    return table
+#: Of every label: colours of classes, grey for 254, black for 255.
+_TABLE = np.zeros((256, 3), np.uint8)
+_TABLE[:MAX_CLASSES], _TABLE[UNMATCHED] = _COLOURS, GREY
 
 
 def colourise(labels: np.ndarray) -> np.ndarray:
@@ -60,12 +55,12 @@ def colourise(labels: np.ndarray) -> np.ndarray:
     if not known.all():
         value = labels[~known].flat[0]
         raise ValueError(f"label {value} is neither a class (0-{MAX_CLASSES - 1}) nor 254 nor 255")
-    return _table()[labels]
+    return _TABLE[labels]
 
 
 def png_palette() -> bytes:
     """768 bytes for `PIL.Image.putpalette`: a label map saved as an index PNG looks as here."""
-    return _table().tobytes()
+    return _TABLE.tobytes()
 
 
 def legend_handles(

@@ -1,0 +1,254 @@
+"""The paper's claims, each beside what was measured here.
+
+A claim is judged on differences of mean PA, beside how far they move with the seeds and with the
+pictures. One that the numbers cannot decide is open, which is not the same as refuted; the rule is
+`Difference.verdict`. None of it is checked against the data: on another data set than the paper's,
+a verdict is about that data set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from infoseg.results.tables import TRIVIAL, mean_std, number
+
+Verdict = Literal["holds here", "does not hold here", "not decided", "not run"]
+HOLDS: Verdict = "holds here"
+FAILS: Verdict = "does not hold here"
+OPEN: Verdict = "not decided"
+NOT_RUN: Verdict = "not run"
+
+#: The column of Table 1 that the abstract's gain is about.
+COLUMN = "COCO-Stuff"
+#: The gain over AC that the abstract claims there.
+GAIN = 1.26
+#: Draws of groups of pictures.
+RESAMPLED = 2000
+#: Below the 64 that the paper trains with.
+SMALL_BATCHES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, where the paper makes it, what was measured here, the verdict."""
+
+    text: str
+    source: str
+    finding: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean PA in percent, its sample standard deviation (NaN for one seed), number of seeds.
+
+    groups: (G, 2) right and annotated pixels by group of pictures, in the mean over seeds.
+    """
+
+    name: str
+    mean: float
+    std: float
+    seeds: int
+    groups: np.ndarray | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {mean_std(self.mean, self.std)} (n = {self.seeds})"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two measurements of which the paper says that the first is the higher.
+
+    factor: by which it is said to be higher; 1 where the paper gives none.
+    """
+
+    higher: Measured
+    lower: Measured
+    factor: float = 1.0
+
+    @property
+    def value(self) -> float:
+        return self.higher.mean - self.factor * self.lower.mean
+
+    @property
+    def over_seeds(self) -> float:
+        """Standard deviation of the difference of two single runs; NaN where a side is one seed."""
+        return math.hypot(self.higher.std, self.factor * self.lower.std)
+
+    @property
+    def over_groups(self) -> float:
+        """Standard deviation of the difference when groups of pictures are drawn anew, with
+        replacement; NaN where they are not known, or are one."""
+        sides = [self.higher.groups, self.lower.groups]
+        if any(side is None for side in sides) or len({len(side) for side in sides}) > 1:
+            return math.nan
+        n = len(sides[0])
+        if n < 2:
+            return math.nan
+        draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLED)
+        right, annotated = (draws @ np.stack(sides)).transpose(2, 0, 1)
+        pa = 100 * right / np.maximum(annotated, 1)
+        return float((pa[0] - self.factor * pa[1]).std(ddof=1))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Open when either side is one seed, and when the difference is within its spread over
+        seeds or within twice that over groups of pictures.
+
+        With three seeds each, a difference as large as its spread has t = 1.7 with four degrees of
+        freedom: chance alone exceeds it, in the direction claimed, about one time in twelve.
+        """
+        if min(self.higher.seeds, self.lower.seeds) < 2 or math.isnan(self.over_seeds):
+            return OPEN
+        over_groups = 0 if math.isnan(self.over_groups) else self.over_groups
+        if abs(self.value) <= max(self.over_seeds, 2 * over_groups):
+            return OPEN
+        return HOLDS if self.value > 0 else FAILS
+
+    def __str__(self) -> str:
+        spreads = {"seeds": self.over_seeds, "pictures": self.over_groups}
+        said = [f"± {number(v)} over {name}" for name, v in spreads.items() if not math.isnan(v)]
+        factor = "" if self.factor == 1 else f" times {self.factor:.2f}"
+        text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f}"
+        return " ".join([text, ", ".join(said)]).strip()
+
+
+def claims(
+    table1: pd.DataFrame,
+    table2: pd.DataFrame,
+    table2b: pd.DataFrame,
+    shares: Mapping[str, Mapping[str, float]],
+) -> list[Claim]:
+    """Every claim of the paper that its tables or its text put a comparison behind.
+
+    table1, table2, table2b: the tables' long forms (percent), which may lack rows or be empty: a
+    claim without its rows is "not run". shares: of the annotated pixels in percent, by title of the
+    data set and class.
+    """
+    leads = _leads(table1)
+    best = " ".join(f"{title}: {difference}." for title, difference in leads.items())
+    gain = leads.get(COLUMN)
+    if gain is not None:
+        gain = Difference(gain.higher, gain.lower, GAIN)
+
+    def row2(measure: str, assignment: str) -> Measured | None:
+        rows = (
+            table2.query("measure == @measure and assignment == @assignment")
+            if len(table2)
+            else table2
+        )
+        return _measured(rows, f"{measure}, {assignment.partition(' ')[0].lower()}".rstrip(", -"))
+
+    def variant(name: str, title: str) -> Measured | None:
+        rows = table2b[table2b["variant"] == name] if len(table2b) else table2b
+        return _measured(rows, title)
+
+    soft, hard = "Soft Assignment", "Hard Assignment"
+    without = variant("without_block_c", "without block C")
+    batches = [
+        (variant(f"batch_{n}_jsd", f"batch {n}, JSD"), variant(f"batch_{n}_dv", f"batch {n}, DV"))
+        for n in SMALL_BATCHES
+    ]
+    return [
+        _judged(
+            "InfoSeg outperforms the state of the art by 26 percent (relative) on COCO-Stuff: 38.8 "
+            "against AC's 30.8. Over the best compared row, InMARS's 31.0, it is 25.2 percent.",
+            "Abstract",
+            [gain and (gain.higher, gain.lower)],
+            GAIN,
+        ),
+        Claim(
+            "InfoSeg is better than every compared method on all 5 data sets.",
+            "Table 1, 5.4",
+            best or NOTHING,
+            _combined(list(leads.values())),
+        ),
+        _judged(
+            "Soft assignments are better than hard ones, with JSD and with DV (73.8 against 67.3; "
+            "55.1 against 53.9).",
+            "Table 2, 5.5",
+            [(row2("JSD", soft), row2("JSD", hard)), (row2("DV", soft), row2("DV", hard))],
+        ),
+        _judged(
+            "The JSD estimator is better than the DV one, with soft and with hard assignments "
+            "(73.8 against 55.1; 67.3 against 53.9).",
+            "Table 2, 5.5",
+            [(row2("JSD", soft), row2("DV", soft)), (row2("JSD", hard), row2("DV", hard))],
+        ),
+        _judged(
+            "With smaller batches JSD performs better than DV (cited from Deep InfoMax, without "
+            f"numbers). Judged at batches of {', '.join(map(str, SMALL_BATCHES))}.",
+            "4.3",
+            batches,
+        ),
+        _judged(
+            "IIC's objective in place of the mutual-information step is worse (73.8 against 60.2).",
+            "Table 2, 5.5",
+            [(row2("JSD", soft), row2("IIC-MI", "-"))],
+        ),
+        _judged(
+            "Block C makes the local features better than block A's output (without numbers).",
+            "4.2",
+            [(variant("infoseg", "with block C"), without)],
+        ),
+        _common_classes(shares.get(COLUMN, {})),
+    ]
+
+
+NOTHING = "No run here bears on it."
+
+
+def _measured(rows: pd.DataFrame, name: str) -> Measured | None:
+    """The first of some rows of a table; None where there is none, or all its seeds diverged."""
+    if rows.empty or math.isnan(rows.iloc[0]["pa_mean"]):
+        return None
+    row = rows.iloc[0]
+    return Measured(name, row["pa_mean"], row["pa_std"], int(row["n_seeds"]), row.get("groups"))
+
+
+def _combined(parts: Sequence[Difference]) -> Verdict:
+    """A claim about several comparisons holds when all do, and fails when any does."""
+    verdicts = {part.verdict for part in parts}
+    if not verdicts:
+        return NOT_RUN
+    return FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else HOLDS
+
+
+def _judged(text: str, source: str, pairs: Sequence[Any], factor: float = 1.0) -> Claim:
+    """A claim from pairs of measurements, the higher first; None in place of what was not run."""
+    parts = [Difference(*pair, factor) for pair in pairs if pair and all(pair)]
+    said = " ".join(f"{str(part)[:1].upper()}{str(part)[1:]}." for part in parts)
+    if parts and len(parts) < len(pairs):
+        said += f" Not run: {len(pairs) - len(parts)} of {len(pairs)} comparisons."
+    return Claim(text, source, said or NOTHING, _combined(parts))
+
+
+def _leads(table1: pd.DataFrame) -> dict[str, Difference]:
+    """By title of the data set: InfoSeg against the best compared method.
+
+    Data sets without either are left out. Other readings of InfoSeg (keys beginning with
+    `infoseg_`) are neither: the default is what is claimed to be best.
+    """
+    leads = {}
+    for title, rows in table1[table1["pa_mean"].notna()].groupby("dataset_title", sort=False):
+        others = rows[~rows["method"].str.startswith("infoseg") & ~rows["method"].isin(TRIVIAL)]
+        others = others.sort_values("pa_mean", ascending=False)
+        ours = _measured(rows[rows["method"] == "infoseg"], "InfoSeg")
+        if ours and len(others):
+            best = _measured(others, others.iloc[0]["method_title"])
+            leads[str(title)] = Difference(ours, best)
+    return leads
+
+
+def _common_classes(shares: Mapping[str, float]) -> Claim:
+    text = "Water and plant make up more than half of COCO-Stuff's pixels."
+    if not {"water", "plant"} <= shares.keys():
+        return Claim(text, "5.2", NOTHING, NOT_RUN)
+    both = shares["water"] + shares["plant"]
+    return Claim(text, "5.2", f"{number(both)} percent.", HOLDS if both > 50 else FAILS)

@@ -23,8 +23,10 @@ from infoseg.views import Views
 class AC(Method):
     r"""Maximise the information between the classes of two raster orders, pixels up to T apart.
 
-    $$\max_\psi \; \frac{1}{(2T + 1)^2} \sum_{\lvert t \rvert \le T} I(y^o_u; y^{o'}_{u + t}),
-    \qquad y^o = \Phi_\psi(x; o) \text{ sees only pixels before its own in order } o \tag{1}$$
+    $$\max_\psi \; \frac{1}{(2T + 1)^2} \sum_{\lvert t \rvert \le T} I(y^o_u; y^{o'}_{u + t})
+    \tag{1}$$
+
+    $y^o_u$ is the class of a pixel given those before it in raster order $o$.
     """
 
     Settings = ACSettings

@@ -18,7 +18,7 @@ from infoseg.settings import DoerschSettings
 
 
 class Doersch(PatchPairs):
-    r"""Predict the direction d in which the second patch lies; segments are k-means of features.
+    r"""Predict the direction $d$ in which the second patch lies; segments are k-means of features.
 
     $$\max_\psi \; \mathbb{E} \, \log p_\psi(d \mid \text{patches at } u, \; u + o_d)$$
     """

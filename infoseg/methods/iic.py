@@ -23,10 +23,10 @@ class IIC(Method):
     r"""Maximise the information between the classes of two views, pixels up to T apart.
 
     $$\max_\psi \; \frac{1}{(2T + 1)^2} \sum_{\lvert t \rvert \le T} \sum_{kl} P^t_{kl}
-    \big(\log P^t_{kl} - \lambda \log P^t_k P^t_l\big),
-    \qquad P^t_{kl} = P(y_u = k, \; y'_{u + t} = l) \tag{1}$$
+    \big(\log P^t_{kl} - \lambda \log P^t_k P^t_l\big) \tag{1}$$
 
-    At $\lambda = 1$ a summand is $I(y_u; y'_{u + t})$. Two heads of different K take turns.
+    $P^t_{kl}$ is the probability of $y_u = k$ and $y'_{u + t} = l$. At $\lambda = 1$ the sum over
+    k and l is $I(y_u; y'_{u + t})$. Two heads of different K take turns.
     """
 
     Settings = IICSettings

@@ -24,9 +24,10 @@ class InfoSeg(Method):
     r"""Maximise the information between local features and the class features assigned to them.
 
     $$\max_\theta \; \mathbb{E}_x[-\mathrm{sp}(-\langle L(x), S(x) \rangle)]
-    - \mathbb{E}_{x, x'}[\mathrm{sp}(\langle L(x), S(x') \rangle)],
-    \qquad S_{ij} = \sum_k V_{ijk} H_k, \quad
-    V_{ij} = \mathrm{softmax}_k(\tau \langle L_{ij}, H_k \rangle) \tag{8}$$
+    - \mathbb{E}_{x, x'}[\mathrm{sp}(\langle L(x), S(x') \rangle)] \tag{8}$$
+
+    $$S_{ij} = \sum_k V_{ijk} H_k, \qquad
+    V_{ij} = \mathrm{softmax}_k(\tau \langle L_{ij}, H_k \rangle) \tag{3, 5}$$
     """
 
     Settings = InfoSegSettings

@@ -46,9 +46,11 @@ from infoseg.views import Sees, Views
 class InMARS(Method):
     r"""Maximise the information between superpixels and classes, robust to the worst perturbation.
 
-    $$\min_\psi \; H(y \mid x) - \mu H(y)
-    + \sum_{r \in \{\text{noise, shift}\}} w_r \max_{\lVert r \rVert \le \epsilon_r}
-    \mathrm{KL}\big(p(y \mid x) \,\big\Vert\, p(y \mid x + r)\big) \tag{2}$$
+    $$\min_\psi \; H(y \mid x) - \mu H(y) + w_{\text{noise}} D_{\text{noise}}
+    + w_{\text{shift}} D_{\text{shift}} \tag{2}$$
+
+    $$D_r = \max_{\lVert r \rVert \le \epsilon_r}
+    \mathrm{KL}\big(p(y \mid x) \,\big\Vert\, p(y \mid x + r)\big)$$
 
     x is a superpixel; its $p(y \mid x)$ is the mean over its pixels.
     """

@@ -17,7 +17,7 @@ from infoseg.settings import IsolaSettings
 
 
 class Isola(PatchPairs):
-    r"""Predict whether two patches adjoin (a = 1) or not; segments are k-means of features.
+    r"""Predict whether two patches adjoin ($a = 1$) or not; segments are k-means of features.
 
     $$\max_\psi \; \mathbb{E} \, \log p_\psi(a \mid \text{patches at } u, \; v)$$
     """

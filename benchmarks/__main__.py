@@ -7,13 +7,12 @@ grows. With BASE, that commit's package takes turns with the working tree, case 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,10 +144,9 @@ def growth(now: Worker, turns: int) -> pd.DataFrame:
 
 def extract(commit: str, folder: Path) -> Path:
     """A commit's package in a folder."""
-    words = ["git", "archive", commit, "infoseg", "params.yaml", "pyproject.toml"]
-    archive = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+    words = ["git", "archive", "-o", str(folder / "commit.tar"), commit, "infoseg", "params.yaml"]
+    subprocess.run([*words, "pyproject.toml"], cwd=ROOT, check=True)
+    shutil.unpack_archive(folder / "commit.tar", folder, filter="data")
     return folder
 
 

@@ -6,6 +6,7 @@
 #              which numbers of which method moved since that commit
 # make setup   the environment alone, in .venv; every other target makes it first
 # make lab     JupyterLab in the repository;   make clean removes what make made
+# make bench   how fast this machine is;  make gpu-check  whether its GPU computes as the CPU, how fast
 PYTHON ?= python3
 # auto: one stage per GPU; without any, one per core, four at most.
 JOBS ?= auto
@@ -20,7 +21,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup repro test test-full test-slurm test-browser golden lab lint bench clean
+.PHONY: setup repro test test-full test-slurm test-browser golden lab lint bench gpu-check clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -60,6 +61,9 @@ lab: $(READY)
 
 bench: $(READY)
 	python -m benchmarks $(if $(BASE),--base $(BASE))
+
+gpu-check: $(READY)
+	python -m benchmarks.gpu
 
 # --no-deps: everything is pinned in the lock file; the marker comes last, so that an interrupted
 # installation is begun again.

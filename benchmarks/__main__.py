@@ -1,28 +1,28 @@
-"""How fast, in ratios measured side by side: `make bench`, or `make bench BASE=<commit>`.
+"""How fast, in ratios of things that take turns: `make bench`, or `make bench BASE=<commit>`.
 
-Writes results/bench/<device>.md: a step of every method with its floor, IIC's loss beside its
-published form, evaluation beside a loop over pictures, start-up. With BASE, that commit takes turns
-with the working tree, case by case. Ratios are medians of the repeats, with the range in brackets.
+Writes results/bench/<device>.md: a table of what is faster than what, and one of how a step's time
+grows. With BASE, that commit's package takes turns with the working tree, case by case.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import re
-import resource
-import statistics
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks import worker
@@ -30,28 +30,56 @@ from infoseg.machine import facts, git_commit
 from infoseg.settings import TrainingParams
 
 ROOT = Path(__file__).parent.parent
-#: Python until the first step could be taken, in processor seconds.
-COMMANDS = {
-    "import of what a training cell needs": ["-c", "import infoseg.runs, infoseg.methods.registry"],
-    "infoseg --help": ["-m", "infoseg", "--help"],
-    "infoseg params": ["-m", "infoseg", "params"],
+Case = tuple[str, dict[str, Any]]
+#: The product that is InfoSeg's largest convolution; its rate makes floating-point operations time.
+PRODUCT = {"m": 2048, "k": 2048, "n": 128}
+#: What grows, and a step's arguments at which it is timed.
+GROWTH = {
+    "batch": [{"batch": batch} for batch in (8, 16, 32)],
+    "pixels": [{"batch": 16, "crop": crop} for crop in (48, 64, 96)],
+    "P": [{"batch": 16, "features": features} for features in (64, 256, 1024)],
 }
-#: What does not depend on the tree.
-ONCE = ("convolutions", "published", "product")
+
+
+def rows() -> Iterator[tuple[str, Case, str, Case | None]]:
+    """What is timed and what beside it: a title and a case of each; "" and None for nothing."""
+    for kind in worker.SETTINGS:
+        how = {"kind": kind, "batch": (batch := 32 if kind == "infoseg" else 16)}
+        against = ("", None)
+        if kind in ("infoseg", "iic"):
+            against = ("a careful student's", ("student_step", how))
+        yield f"step of {kind}, {batch} crops of 64 px", ("step", how), *against
+    for batch, k, side, t in ((16, 15, 64, 5), (1, 45, 128, 10)):
+        how = {"batch": batch, "k": k, "side": side, "displacement": t}
+        cases = [("joint", how | {"published": published}) for published in (False, True)]
+        title = f"IIC's loss, {batch} x {k} x {side} x {side} at T = {t}"
+        yield title, cases[0], "as published, a convolution", cases[1]
+    title = f"evaluation of {worker.PICTURES} pictures"
+    yield title, ("evaluation", {"batch": 32}), "one by one", ("evaluation", {"batch": 1})
+    cases = [("preparation", {"bare": bare}) for bare in (False, True)]
+    yield "preparation of 40 pictures of COCO", cases[0], "decoding and rescaling", cases[1]
+    for title, words, against, others in (
+        ("start of a training", "-c|import infoseg.runs, infoseg.methods.registry",
+         "import torch", "-c|import torch"),
+        ("infoseg params", "-m|infoseg|params", "an empty script", "-c|"),
+    ):  # fmt: skip
+        cases = [("command", {"words": text.split("|")}) for text in (words, others)]
+        yield title, cases[0], against, cases[1]
 
 
 class Worker:
-    """A process that times cases on a tree of the repository."""
+    """A process that times cases of a tree's package with these benchmarks, on one thread."""
 
     def __init__(self, tree: Path, device: str):
-        self.tree = tree
-        words = [sys.executable, str(ROOT / "benchmarks/worker.py"), str(tree), device]
+        paths = {"PYTHONPATH": f"{tree}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(tree)
-        )
+            [sys.executable, "-P", "-m", "benchmarks.worker", device],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | paths,
+            cwd=tree,
+        )  # fmt: skip
 
-    def seconds(self, case: str, calls: int) -> float:
-        print(json.dumps({"case": case, "calls": calls}), file=self.process.stdin, flush=True)
+    def seconds(self, case: Case) -> float:
+        print(json.dumps(case), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
     def close(self) -> None:
@@ -59,139 +87,104 @@ class Worker:
         self.process.wait()
 
 
-def environment(tree: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+def ratio(above: Sequence[float], below: Sequence[float]) -> str:
+    """Median and range of the ratios of two series that took turns."""
+    ratios = sorted(a / b for a, b in zip(above, below, strict=True))
+    return f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
-def command_seconds(tree: Path, words: Sequence[str]) -> float:
-    """Processor seconds of a command of Python's."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, *words], cwd=tree, env=environment(tree), check=True, capture_output=True
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """The slope of log seconds over log sizes: 1 is proportional, 0 free."""
+    return round(float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]), 2)
 
 
-def step_flops(name: str) -> int:
+def step_flops(how: dict[str, Any]) -> int:
     """Floating-point operations of a step's matrix products and convolutions."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    call = worker.step(name)
+    call = worker.step(**how)
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> str:
-    """Median and range of the ratios of two series that took turns."""
-    ratios = sorted(a / b for a, b in zip(above, below, strict=True))
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+def compare(now: Worker, base: Worker | None, turns: int) -> pd.DataFrame:
+    """A row for every comparison; base: of the other commit."""
+    rate, table = 2 * np.prod(list(PRODUCT.values())) / now.seconds(("product", PRODUCT)), []
+    for title, case, against, beside in tqdm(list(rows()), desc="benchmarks", unit="row"):
+        sides = {"": (now, case)}
+        sides |= {against: (now, beside)} if beside else {}
+        sides |= {"the other commit": (base, case)} if base else {}
+        taken = [
+            {name: by.seconds(each) for name, (by, each) in sides.items()} for _ in range(turns)
+        ]
+        series = pd.DataFrame(taken)
+        row = {"what": title, "ms": round(1000 * series[""].median(), 1), "floor, ms": ""}
+        if case[0] == "step":
+            row["floor, ms"] = round(1000 * step_flops(case[1]) / rate, 1)
+        for name in list(sides)[1:] or [""]:
+            faster = ratio(series[name], series[""]) if name else ""
+            table.append(row | {"beside": name, "times as fast": faster})
+    return pd.DataFrame(table)
 
 
-def measure(base: Path | None, device: str, repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds by case and tree ("now", "before"), whose repeats took turns."""
-    cases = {f"{kind}: {name}": 5 for name in worker.STEPS for kind in ("step", "convolutions")}
-    for shape in worker.JOINTS:
-        text = " ".join(map(str, shape))
-        cases |= {f"joint: {text}": 2, f"published joint: {text}": 1}
-    # The second product is that of the largest convolution of InfoSeg's step.
-    cases |= {"evaluation: 32": 1, "evaluation: 1": 1, "product: 2048 2048 128": 5}
-    trees = {"now": ROOT} | ({"before": base} if base else {})
-    seconds: dict[str, dict[str, list[float]]] = {}
-    workers = {name: Worker(tree, device) for name, tree in trees.items()}
-    for case, calls in tqdm(cases.items(), desc="benchmarks", unit="case"):
-        # What both trees compute alike is timed once.
-        names = ["now"] if case.startswith(ONCE) else list(trees)
-        seconds[case] = {name: [] for name in names}
-        for _ in range(repeats):
-            for name in names:
-                seconds[case][name].append(workers[name].seconds(case, calls))
-    for one in workers.values():
-        one.close()
-    for title, words in COMMANDS.items():
-        seconds[title] = {name: [] for name in trees}
-        for _ in range(repeats):
-            for name, tree in trees.items():
-                seconds[title][name].append(command_seconds(tree, words))
-    return seconds
-
-
-def tables(seconds: dict[str, dict[str, list[float]]]) -> str:
-    """The page's tables, in Markdown."""
-    rate = 2 * 2048 * 2048 * 128 / min(seconds["product: 2048 2048 128"]["now"])
-    rows = []
-    for name in worker.STEPS:
-        times = seconds[f"step: {name}"]
-        now, batch = statistics.median(times["now"]), worker.STEPS[name][1]["optimiser"]["batch"]
-        floor = step_flops(name) / rate
-        row = {"step of": name, "batch": batch, "ms": round(1000 * now, 1)}
-        row |= {"images/s": round(batch / now), "floor, ms": round(1000 * floor, 1)}
-        alone = statistics.median(seconds[f"convolutions: {name}"]["now"])
-        row["convolutions alone, ms"] = round(1000 * alone, 1)
-        rows.append(row | _before(times))
-    steps = pd.DataFrame(rows).to_markdown(index=False)
-    rows = []
-    for case, times in seconds.items():
-        if case.startswith(("step", *ONCE)):
-            continue
-        kind, _, what = case.partition(": ")
-        row = {"case": case, "s": round(statistics.median(times["now"]), 4)} | _before(times)
-        against = {"joint": f"published {case}", "evaluation": "evaluation: 1"}.get(kind, case)
-        if against != case:
-            row["times as fast as published, as a loop"] = ratio(
-                seconds[against]["now"], times["now"]
-            )
-        rows.append(row)
-    rest = pd.DataFrame(rows).fillna("").to_markdown(index=False)
-    return (
-        f"The floor is a step's matrix products and convolutions at {rate / 1e9:.0f} GFLOP/s, the "
-        "rate of a product of the size of InfoSeg's largest. Its convolutions alone were timed one "
-        "by one, forward and backward, with their arguments at hand.\n\n"
-        f"{steps}\n\n`joint: B K side T` is IIC's loss, forward and backward; `evaluation: batch` "
-        f"is of {worker.PICTURES} pictures.\n\n{rest}\n"
-    )
-
-
-def _before(times: dict[str, list[float]]) -> dict[str, str]:
-    return {"times as fast": ratio(times["before"], times["now"])} if "before" in times else {}
+def growth(now: Worker, turns: int) -> pd.DataFrame:
+    """Exponents of a step's time in batch, pixels and P, for InfoSeg and IIC."""
+    table = []
+    for kind in ("infoseg", "iic"):
+        for name, points in GROWTH.items():
+            if (kind, name) == ("iic", "P"):
+                continue
+            cases = [("step", {"kind": kind} | how) for how in points]
+            seconds = [min(now.seconds(case) for _ in range(turns)) for case in cases]
+            sizes = [how.get("features", how.get("crop", 0) ** 2 or how["batch"]) for how in points]
+            row = {"step of": kind, "with": name, "at": ", ".join(map(str, sizes))}
+            row["ms"] = ", ".join(f"{1000 * x:.0f}" for x in seconds)
+            table.append(row | {"exponent": exponent(sizes, seconds)})
+    return pd.DataFrame(table)
 
 
 def extract(commit: str, folder: Path) -> Path:
-    """A commit's files in a folder."""
-    archive = subprocess.run(
-        ["git", "archive", commit, "infoseg", "params.yaml", "pyproject.toml"],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+    """A commit's package in a folder."""
+    words = ["git", "archive", "-o", str(folder / "commit.tar"), commit, "infoseg", "params.yaml"]
+    subprocess.run([*words, "pyproject.toml"], cwd=ROOT, check=True)
+    shutil.unpack_archive(folder / "commit.tar", folder, filter="data")
     return folder
+
+
+def write(folder: Path, machine: dict[str, Any], text: str, record: Any, ending: str = "") -> None:
+    """A page and the record that it was made from, under the machine's name."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"{machine['device']}{ending}".lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text + "\n")
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine} | record, indent=1) + "\n")
+    print(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="", help="a commit to take turns with")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "results/bench")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        base = extract(options.base, Path(scratch)) if options.base else None
-        seconds = measure(base, options.device, options.repeats)
+        now, base = Worker(ROOT, options.device), None
+        if options.base:
+            base = Worker(extract(options.base, Path(scratch)), options.device)
+        compared, grown = compare(now, base, options.turns), growth(now, options.turns)
+        for each in filter(None, (now, base)):
+            each.close()
     machine = facts(TrainingParams(), torch.device(options.device))
-    name = re.sub(r"[^a-z0-9]+", "-", machine["device"].lower()).strip("-")
-    page = options.out / f"{name}{'-compared' if options.base else ''}.md"
-    compared = f", beside commit {options.base}" if options.base else ""
-    page.write_text(
-        f"# How fast: {machine['device']}\n\nWritten by `make bench`; do not edit. Commit "
-        f"{git_commit(ROOT)}{compared}, torch {machine['versions']['torch']}, one thread, medians "
-        f"of {options.repeats} repeats that took turns.\n\n{tables(seconds)}"
+    beside = f", beside commit {options.base}" if options.base else ""
+    text = (
+        f"# How fast: {machine['device']}\n\nWritten by `make bench`. Commit {git_commit(ROOT)}"
+        f"{beside}, torch {machine['versions']['torch']}, one thread, {machine['precision']}; "
+        f"median and range of {options.turns} turns. The floor is a step's matrix products and "
+        "convolutions at the rate of one product of the size of InfoSeg's largest.\n\n"
+        f"{compared.to_markdown(index=False)}\n\nA step's time grows with a size to the power of "
+        f"the exponent.\n\n{grown.to_markdown(index=False)}"
     )
-    page.with_suffix(".json").write_text(json.dumps(seconds, indent=1) + "\n")
-    print(page.read_text())
+    record = {"compared": compared.to_dict("records"), "growth": grown.to_dict("records")}
+    write(options.out, machine, text, record, "-compared" if options.base else "")
 
 
 if __name__ == "__main__":

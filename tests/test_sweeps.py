@@ -1,4 +1,4 @@
-"""The recipe of docs/sweeps.md, on a few pictures, in a copy of the repository of its own."""
+"""The recipe of docs/cluster.md, on a few pictures, in a copy of the repository of its own."""
 
 import json
 import re

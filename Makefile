@@ -60,7 +60,7 @@ lab: $(READY)
 	jupyter lab
 
 bench: $(READY)
-	python -m benchmarks $(if $(BASE),--base $(BASE))
+	python -m benchmarks
 
 gpu-check: $(READY)
 	python -m benchmarks.gpu

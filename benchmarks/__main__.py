@@ -1,20 +1,15 @@
-"""How fast, in ratios of things that take turns: `make bench`, or `make bench BASE=<commit>`.
+"""How fast, in ratios of things that take turns in one process: `make bench`.
 
 Writes results/bench/<device>.md: a table of what is faster than what, and one of how a step's time
-grows. With BASE, that commit's package takes turns with the working tree, case by case.
+grows with batch, size and P.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,8 +20,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from benchmarks import worker
-from infoseg.machine import facts, git_commit
+from benchmarks import cases
+from infoseg.machine import facts, git_commit, keep_freed_memory
 from infoseg.settings import TrainingParams
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +38,7 @@ GROWTH = {
 
 def rows() -> Iterator[tuple[str, Case, str, Case | None]]:
     """What is timed and what beside it: a title and a case of each; "" and None for nothing."""
-    for kind in worker.SETTINGS:
+    for kind in cases.SETTINGS:
         how = {"kind": kind, "batch": (batch := 32 if kind == "infoseg" else 16)}
         against = ("", None)
         if kind in ("infoseg", "iic"):
@@ -51,40 +46,27 @@ def rows() -> Iterator[tuple[str, Case, str, Case | None]]:
         yield f"step of {kind}, {batch} crops of 64 px", ("step", how), *against
     for batch, k, side, t in ((16, 15, 64, 5), (1, 45, 128, 10)):
         how = {"batch": batch, "k": k, "side": side, "displacement": t}
-        cases = [("joint", how | {"published": published}) for published in (False, True)]
+        both = [("joint", how | {"published": published}) for published in (False, True)]
         title = f"IIC's loss, {batch} x {k} x {side} x {side} at T = {t}"
-        yield title, cases[0], "as published, a convolution", cases[1]
-    title = f"evaluation of {worker.PICTURES} pictures"
+        yield title, both[0], "as published, a convolution", both[1]
+    title = f"evaluation of {cases.PICTURES} pictures"
     yield title, ("evaluation", {"batch": 32}), "one by one", ("evaluation", {"batch": 1})
-    cases = [("preparation", {"bare": bare}) for bare in (False, True)]
-    yield "preparation of 40 pictures of COCO", cases[0], "decoding and rescaling", cases[1]
-    for title, words, against, others in (
-        ("start of a training", "-c|import infoseg.runs, infoseg.methods.registry",
-         "import torch", "-c|import torch"),
-        ("infoseg params", "-m|infoseg|params", "an empty script", "-c|"),
-    ):  # fmt: skip
-        cases = [("command", {"words": text.split("|")}) for text in (words, others)]
-        yield title, cases[0], against, cases[1]
 
 
-class Worker:
-    """A process that times cases of a tree's package with these benchmarks, on one thread."""
+def timer(device: torch.device) -> Callable[[Case], float]:
+    """A function from a case to the seconds of a call; the last two cases are kept in memory."""
+    calls: dict[str, cases.Call] = {}
 
-    def __init__(self, tree: Path, device: str):
-        paths = {"PYTHONPATH": f"{tree}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.worker", device],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | paths,
-            cwd=tree,
-        )  # fmt: skip
+    def seconds(case: Case) -> float:
+        key = json.dumps(case)
+        if key not in calls:
+            if len(calls) == 2:
+                calls.clear()
+            calls[key] = getattr(cases, case[0])(**case[1], device=device)
+            calls[key]()
+        return cases.seconds_of(calls[key], device)
 
-    def seconds(self, case: Case) -> float:
-        print(json.dumps(case), file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+    return seconds
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> str:
@@ -100,54 +82,39 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 def step_flops(how: dict[str, Any]) -> int:
     """Floating-point operations of a step's matrix products and convolutions."""
-    call = worker.step(**how)
+    call = cases.step(**how)
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
 
-def compare(now: Worker, base: Worker | None, turns: int) -> pd.DataFrame:
-    """A row for every comparison; base: of the other commit."""
-    rate, table = 2 * np.prod(list(PRODUCT.values())) / now.seconds(("product", PRODUCT)), []
+def compare(seconds: Callable[[Case], float], turns: int) -> pd.DataFrame:
+    """A row for every case, with the ratio to what stands beside it."""
+    rate, table = 2 * np.prod(list(PRODUCT.values())) / seconds(("product", PRODUCT)), []
     for title, case, against, beside in tqdm(list(rows()), desc="benchmarks", unit="row"):
-        sides = {"": (now, case)}
-        sides |= {against: (now, beside)} if beside else {}
-        sides |= {"the other commit": (base, case)} if base else {}
-        taken = [
-            {name: by.seconds(each) for name, (by, each) in sides.items()} for _ in range(turns)
-        ]
-        series = pd.DataFrame(taken)
-        row = {"what": title, "ms": round(1000 * series[""].median(), 1), "floor, ms": ""}
+        sides = [case, beside] if beside else [case]
+        series = list(zip(*([seconds(side) for side in sides] for _ in range(turns)), strict=True))
+        row = {"what": title, "ms": round(1000 * median(series[0]), 1), "floor, ms": ""}
         if case[0] == "step":
             row["floor, ms"] = round(1000 * step_flops(case[1]) / rate, 1)
-        for name in list(sides)[1:] or [""]:
-            faster = ratio(series[name], series[""]) if name else ""
-            table.append(row | {"beside": name, "times as fast": faster})
+        faster = ratio(series[1], series[0]) if beside else ""
+        table.append(row | {"beside": against, "times as fast": faster})
     return pd.DataFrame(table)
 
 
-def growth(now: Worker, turns: int) -> pd.DataFrame:
+def growth(seconds: Callable[[Case], float], turns: int) -> pd.DataFrame:
     """Exponents of a step's time in batch, pixels and P, for InfoSeg and IIC."""
     table = []
-    for kind in ("infoseg", "iic"):
-        for name, points in GROWTH.items():
-            if (kind, name) == ("iic", "P"):
-                continue
-            cases = [("step", {"kind": kind} | how) for how in points]
-            seconds = [min(now.seconds(case) for _ in range(turns)) for case in cases]
+    for kind, names in {"infoseg": GROWTH, "iic": ("batch", "pixels")}.items():
+        for name in names:
+            points = GROWTH[name]
+            each = [("step", {"kind": kind} | how) for how in points]
+            times = [min(seconds(case) for _ in range(turns)) for case in each]
             sizes = [how.get("features", how.get("crop", 0) ** 2 or how["batch"]) for how in points]
             row = {"step of": kind, "with": name, "at": ", ".join(map(str, sizes))}
-            row["ms"] = ", ".join(f"{1000 * x:.0f}" for x in seconds)
-            table.append(row | {"exponent": exponent(sizes, seconds)})
+            row["ms"] = ", ".join(f"{1000 * x:.0f}" for x in times)
+            table.append(row | {"exponent": exponent(sizes, times)})
     return pd.DataFrame(table)
-
-
-def extract(commit: str, folder: Path) -> Path:
-    """A commit's package in a folder."""
-    words = ["git", "archive", "-o", str(folder / "commit.tar"), commit, "infoseg", "params.yaml"]
-    subprocess.run([*words, "pyproject.toml"], cwd=ROOT, check=True)
-    shutil.unpack_archive(folder / "commit.tar", folder, filter="data")
-    return folder
 
 
 def write(folder: Path, machine: dict[str, Any], text: str, record: Any, ending: str = "") -> None:
@@ -161,30 +128,26 @@ def write(folder: Path, machine: dict[str, Any], text: str, record: Any, ending:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--base", default="", help="a commit to take turns with")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "results/bench")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        now, base = Worker(ROOT, options.device), None
-        if options.base:
-            base = Worker(extract(options.base, Path(scratch)), options.device)
-        compared, grown = compare(now, base, options.turns), growth(now, options.turns)
-        for each in filter(None, (now, base)):
-            each.close()
-    machine = facts(TrainingParams(), torch.device(options.device))
-    beside = f", beside commit {options.base}" if options.base else ""
+    device = torch.device(options.device)
+    torch.set_num_threads(1)
+    if device.type == "cpu":
+        keep_freed_memory()  # as runs do
+    compared, grown = compare(timer(device), options.turns), growth(timer(device), options.turns)
+    machine = facts(TrainingParams(), device)
     text = (
-        f"# How fast: {machine['device']}\n\nWritten by `make bench`. Commit {git_commit(ROOT)}"
-        f"{beside}, torch {machine['versions']['torch']}, one thread, {machine['precision']}; "
-        f"median and range of {options.turns} turns. The floor is a step's matrix products and "
-        "convolutions at the rate of one product of the size of InfoSeg's largest.\n\n"
+        f"# How fast: {machine['device']}\n\nWritten by `make bench`. Commit {git_commit(ROOT)}, "
+        f"torch {machine['versions']['torch']}, one thread, {machine['precision']}; median and "
+        f"range of {options.turns} turns. The floor is a step's matrix products and convolutions "
+        "at the rate of one product of the size of InfoSeg's largest.\n\n"
         f"{compared.to_markdown(index=False)}\n\nA step's time grows with a size to the power of "
         f"the exponent.\n\n{grown.to_markdown(index=False)}"
     )
     record = {"compared": compared.to_dict("records"), "growth": grown.to_dict("records")}
-    write(options.out, machine, text, record, "-compared" if options.base else "")
+    write(options.out, machine, text, record)
 
 
 if __name__ == "__main__":

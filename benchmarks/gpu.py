@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import student
 from benchmarks.__main__ import ROOT, write
-from benchmarks.worker import CPU, build, noise, seconds_of, synchronise
+from benchmarks.cases import CPU, build, noise, seconds_of, synchronise
 from infoseg.machine import choose_device, facts, git_commit
 from infoseg.runs import Project
 from infoseg.settings import TrainingParams, load_params, merge

@@ -1,15 +1,8 @@
-"""Time cases in a process of its own: `python -m benchmarks.worker DEVICE`.
-
-Reads lines of JSON, [case, arguments], and answers with the seconds of a call: processor time on a
-CPU, which other programs hardly change. PYTHONPATH says which commit's package is timed.
-"""
+"""What is timed: each function builds one case and returns the call that does it once."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +16,7 @@ from infoseg.clustering_losses import iic_loss
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate
-from infoseg.machine import choose_precision, keep_freed_memory
+from infoseg.machine import choose_precision
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import METHOD_SETTINGS, MethodSettings, SuperpixelSettings, TrainingParams
@@ -76,16 +69,15 @@ def noise(
         return DeviceData(load_prepared(writer.path), crop, device, sees)
 
 
-# ---- cases: each returns what is timed -----------------------------------------------------------
-
-
 def step(kind: str, batch: int, crop: int = 64, features: int = 64, device=CPU) -> Call:
+    """An optimisation step of a method."""
     method = build(settings(kind, batch, features), device)
     training = TrainingParams(log_every=20, device=device.type)
     return Optimisation(method, noise(device, crop, method.sees), training, 0, kind).advance
 
 
 def student_step(kind: str, batch: int, crop: int = 64, device=CPU) -> Call:
+    """The same by a careful student's loop."""
     method = build(settings(kind, batch), device)
     return student.training_step(method, noise(device, crop), batch, workers=0)
 
@@ -105,33 +97,6 @@ def evaluation(batch: int, device=CPU) -> Call:
     return lambda: evaluate(method, data, batch, list("abc"), choose_precision("auto", device))
 
 
-def preparation(bare: bool, pictures: int = 40, device=CPU) -> Call:
-    """Prepare drawn pictures of COCO's size; bare: decode and rescale the same JPEGs alone."""
-    import cv2
-    from PIL import Image
-
-    from infoseg.data.coco import LISTS, prepare_coco_stuff
-    from infoseg.data.scenes import write_coco
-    from infoseg.settings import CocoScenesSource
-
-    folder = tempfile.TemporaryDirectory()
-    raw, out = Path(folder.name, "raw"), Path(folder.name, "out")
-    size = {"long_side": 640, "short_side": 480, "person_images": 0}
-    write_coco(raw, CocoScenesSource(kind="coco_scenes", stuff_images=pictures, **size))
-    lists = [path.read_text().split() for path in raw.glob(f"curated/*/{LISTS['stuff15']}")]
-    listed = [path for path in raw.rglob("*.jpg") if any(path.stem in names for names in lists)]
-
-    def call(folder=folder) -> None:  # which goes with the call
-        if bare:
-            for path in listed:
-                cv2.resize(np.asarray(Image.open(path).convert("RGB")), None, fx=0.33, fy=0.33)
-        else:
-            how = {"superpixels": None, "threads": 1}
-            prepare_coco_stuff(raw, out, name="coco", variant="stuff15", **how)
-
-    return call
-
-
 def product(m: int, k: int, n: int, device=CPU) -> Call:
     """A matrix product in the precision of a training: the floor's rate."""
     dtype = choose_precision("auto", device) or torch.float32
@@ -139,17 +104,11 @@ def product(m: int, k: int, n: int, device=CPU) -> Call:
     return lambda: a @ b
 
 
-def command(words: list[str], device=CPU) -> Call:
-    """A command of Python's, from its start to its end."""
-    return lambda: subprocess.run([sys.executable, "-P", *words], check=True, capture_output=True)
-
-
-def seconds_of(call: Call, device: torch.device, at_least: float) -> float:
-    """Seconds of a call in the mean over as many as take `at_least`."""
+def seconds_of(call: Call, device: torch.device, at_least: float = 0.3) -> float:
+    """Mean seconds of a call over as many as take `at_least`; processor time on a CPU."""
 
     def now() -> float:
-        # On a CPU processor time, that of commands included.
-        return sum(os.times()[:4]) if device.type == "cpu" else time.perf_counter()
+        return sum(os.times()[:2]) if device.type == "cpu" else time.perf_counter()
 
     synchronise(device)
     began, calls = now(), 0
@@ -163,22 +122,3 @@ def seconds_of(call: Call, device: torch.device, at_least: float) -> float:
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def serve(device: torch.device) -> None:
-    torch.set_num_threads(1)
-    if device.type == "cpu":
-        keep_freed_memory()  # as runs do
-    calls: dict[str, Call] = {}
-    for line in sys.stdin:
-        if line not in calls:
-            if len(calls) == 2:  # those that take turns are in memory, no others
-                calls.clear()
-            case, arguments = json.loads(line)
-            calls[line] = globals()[case](**arguments, device=device)
-            calls[line]()
-        print(json.dumps(seconds_of(calls[line], device, 0.3)), flush=True)
-
-
-if __name__ == "__main__":
-    serve(torch.device(sys.argv[1]))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import student
-from infoseg.clustering_losses import iic_loss
+from infoseg.methods.information import iic_loss
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate

@@ -345,7 +345,7 @@ class ClusterSettings(MethodSettings):
 
 class TrunkSettings(Strict):
     """sobel: two gradients beside the colours; null is IIC's input: with them on COCO, without on
-    Potsdam's four bands. width: factor on the trunk's channels; see `infoseg.trunk.Trunk`."""
+    Potsdam's four bands. width: factor on the trunk's channels; see `infoseg.methods.trunk.Trunk`."""
 
     sobel: bool | None = None
     width: PositiveFloat = 1.0
@@ -441,7 +441,7 @@ class IICSettings(TrunkSettings, MethodSettings):
 
 
 class ACSettings(MethodSettings):
-    """width, blocks, norm: of the network, see `infoseg.causal.OrderedNetwork` (norm false is the
+    """width, blocks, norm: of the network, see `infoseg.methods.ac.OrderedNetwork` (norm false is the
     unofficial code's: nearly every pixel starts in one cluster). displacement, weight: of IIC's
     loss, T in pixels and lambda. resolution: where the loss compares class maps, at the size of the
     `input` or, much faster, of the `map`, whose cells have 4 px; T is rounded down to cells. The

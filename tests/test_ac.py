@@ -11,7 +11,8 @@ from helpers import build, data_info, descend, seeded
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from infoseg.causal import (
+from infoseg.methods import ac
+from infoseg.methods.ac import (
     ORDERS,
     STRIDE,
     OrderedConv,
@@ -20,8 +21,7 @@ from infoseg.causal import (
     order_taps,
     to_pixels,
 )
-from infoseg.clustering_losses import iic_loss
-from infoseg.methods import ac
+from infoseg.methods.information import iic_loss
 from infoseg.views import Views
 
 ALL = torch.ones(3, 3)

@@ -14,7 +14,7 @@ from helpers import OBJECTIVE, ROOT
 
 import benchmarks.__main__ as benchmarks
 from benchmarks import gpu, student, tries, worker
-from infoseg.clustering_losses import iic_loss
+from infoseg.methods.information import iic_loss
 from infoseg.losses import ObjectiveSettings, infoseg_loss
 
 

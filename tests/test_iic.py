@@ -8,7 +8,7 @@ from helpers import build, descend, method_settings, seeded
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from infoseg.clustering_losses import iic_loss
+from infoseg.methods.information import iic_loss
 from infoseg.methods.iic import IIC
 from infoseg.views import JitterSettings, Views, colour_jitter, jittered_view
 

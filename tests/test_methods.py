@@ -27,13 +27,13 @@ from torch.nn import functional as F
 from infoseg.data.batches import DeviceData
 from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
-from infoseg.methods import feature_clusters
+from infoseg.methods import clusters
 from infoseg.methods.base import Method
-from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels
+from infoseg.methods.clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.methods.registry import METHODS
 from infoseg.settings import JitterSettings, SuperpixelSettings
 from infoseg.training import train
-from infoseg.trunk import Head, Trunk
+from infoseg.methods.trunk import Head, Trunk
 from infoseg.views import Views, append_sobel, colour_jitter
 from infoseg.weights import WEIGHTS_FORMAT, load_weights, save_weights
 
@@ -406,7 +406,7 @@ def test_pixels_that_are_not_annotated_are_never_drawn(monkeypatch, kind):
         seen.append(rows)
         return fit_centroids(rows, clusters, passes, seed)
 
-    monkeypatch.setattr(feature_clusters, "fit_centroids", spy)
+    monkeypatch.setattr(clusters, "fit_centroids", spy)
     method.fit(iter([Views(images, mask)]), 0)
     with torch.no_grad():
         features = method.features(images)

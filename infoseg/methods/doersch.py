@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.patch_pairs import PatchPairs, Size
+from infoseg.methods.pairs import PatchPairs, Size
 from infoseg.settings import DoerschSettings
 
 

@@ -3,7 +3,7 @@
 As its authors ran it: two views of every crop, of which the second has its colours jittered and is
 mirrored half of the time; the mirroring is undone on the predictions; the loss is the mutual
 information between the two predictions at all displacements of a window (Eqs 1 and 2 of the
-InfoSeg paper; `infoseg.clustering_losses`). An over-clustering head A and the head B that counts
+InfoSeg paper; `infoseg.methods.information`). An over-clustering head A and the head B that counts
 are trained in turn on one trunk.
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infoseg.clustering_losses import iic_loss
+from infoseg.methods.information import iic_loss
 from infoseg.methods.base import DataInfo, Method, relative_entropy
 from infoseg.settings import IICSettings
-from infoseg.trunk import Head, Trunk
+from infoseg.methods.trunk import Head, Trunk
 from infoseg.views import Sees, Views, jittered_view
 
 

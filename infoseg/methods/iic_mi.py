@@ -2,7 +2,7 @@
 
 "We omit our Mutual Information Maximization step and solely perform our Segmentation Step": V of
 Eq. 3 is taken for two views of every crop, made as IIC makes them, and Eq. 1 is maximised over the
-pairs of pixels of a window (`infoseg.clustering_losses.iic_loss`).
+pairs of pixels of a window (`infoseg.methods.information.iic_loss`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.clustering_losses import iic_loss
+from infoseg.methods.information import iic_loss
 from infoseg.losses import class_probabilities
 from infoseg.methods.base import DataInfo
 from infoseg.methods.infoseg import InfoSeg

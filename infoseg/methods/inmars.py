@@ -35,11 +35,11 @@ from infoseg.adversarial import (
     warp,
     worst_perturbation,
 )
-from infoseg.clustering_losses import region_information
+from infoseg.methods.information import region_information
 from infoseg.methods.base import DataInfo, Method, relative_entropy
 from infoseg.regions import pool_regions, spread_regions, superpixels
 from infoseg.settings import InMARSSettings
-from infoseg.trunk import Head, Trunk
+from infoseg.methods.trunk import Head, Trunk
 from infoseg.views import Sees, Views
 
 

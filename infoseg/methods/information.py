@@ -14,7 +14,7 @@ import sys
 import torch
 from torch import Tensor
 
-from infoseg.correlation import displaced_joint
+from infoseg.methods.correlation import displaced_joint
 
 #: Where a logarithm is taken of less, it is of this: float64's epsilon at any precision, IIC's EPS.
 SMALLEST = sys.float_info.epsilon

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from infoseg.errors import ParamsError
 from infoseg.methods.doersch import doersch_offsets, drop_colours
 from infoseg.methods.isola import diagonal_offsets, far_offsets
-from infoseg.methods.patch_pairs import cut, place
+from infoseg.methods.pairs import cut, place
 from infoseg.views import Views, append_sobel
 
 KINDS = ["doersch", "isola"]

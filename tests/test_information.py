@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from infoseg import correlation
-from infoseg.clustering_losses import iic_loss, information_loss, region_information
-from infoseg.correlation import displaced_joint
+from infoseg.methods import correlation
+from infoseg.methods.information import iic_loss, information_loss, region_information
+from infoseg.methods.correlation import displaced_joint
 
 #: (B, K, H, W, T): one class, one pixel, long and odd sides, images smaller than T.
 SIZES = [

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from infoseg.errors import ParamsError
 from infoseg.methods.base import DataInfo
-from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.methods.clusters import FeatureClusters
 from infoseg.settings import PatchSettings
-from infoseg.trunk import Trunk
+from infoseg.methods.trunk import Trunk
 from infoseg.views import Views
 
 Size = tuple[int, int]

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
 from infoseg.machine import autocast, choose_precision, reproducible
 from infoseg.methods.base import Method
-from infoseg.settings import TrainingParams
 from infoseg.methods.trunk import Trunk
+from infoseg.settings import TrainingParams
 
 #: What is kept of each evaluation in history.csv.
 HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap", "clusters_used")

@@ -8,8 +8,8 @@ from helpers import build, descend, method_settings, seeded
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from infoseg.methods.information import iic_loss
 from infoseg.methods.iic import IIC
+from infoseg.methods.information import iic_loss
 from infoseg.views import JitterSettings, Views, colour_jitter, jittered_view
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}

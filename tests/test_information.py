@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from infoseg.methods import correlation
-from infoseg.methods.information import iic_loss, information_loss, region_information
 from infoseg.methods.correlation import displaced_joint
+from infoseg.methods.information import iic_loss, information_loss, region_information
 
 #: (B, K, H, W, T): one class, one pixel, long and odd sides, images smaller than T.
 SIZES = [

@@ -31,9 +31,9 @@ from infoseg.methods import clusters
 from infoseg.methods.base import Method
 from infoseg.methods.clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.methods.registry import METHODS
+from infoseg.methods.trunk import Head, Trunk
 from infoseg.settings import JitterSettings, SuperpixelSettings
 from infoseg.training import train
-from infoseg.methods.trunk import Head, Trunk
 from infoseg.views import Views, append_sobel, colour_jitter
 from infoseg.weights import WEIGHTS_FORMAT, load_weights, save_weights
 
@@ -230,7 +230,7 @@ def test_training_sees_crops_of_changed_colours_where_asked_to(jitter, monkeypat
     used, forward = [], method.network.forward
     monkeypatch.setattr(method.network, "forward", lambda x: used.append(x) or forward(x))
     method.loss(views(), seeded())
-    changed = jitter and colour_jitter(images, method.jitter, seeded())
+    changed = jitter and colour_jitter(images, method.settings.jitter, seeded())
     assert len(used) == 1
     assert torch.equal(used[0], changed if jitter else images)
     assert torch.equal(used[0], images) == (jitter is None)
@@ -416,7 +416,7 @@ def test_pixels_that_are_not_annotated_are_never_drawn(monkeypatch, kind):
         for part in (features[..., :half], features[..., half:])
     )
     drawn = {tuple(row) for row in seen[0].tolist()}
-    assert len(seen[0]) == 2 * method.pixels_per_image
+    assert len(seen[0]) == 2 * method.settings.pixels_per_image
     assert drawn <= left
     assert not drawn & (right - left)
     # Without the mask the right half is drawn from as well.

@@ -193,7 +193,7 @@ def by_hand(method, seen: Views, seed: int) -> tuple[Tensor, list[bool]]:
         mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.full((3,), 0.2)  # of data_info()
         images = drop_colours(images, mean, std, generator)
     *centres, answers = method.place_pairs(batch, tuple(size), generator)
-    pairs = list(product(range(batch), range(method.pairs_per_image)))
+    pairs = list(product(range(batch), range(method.settings.pairs_per_image)))
     gradients = append_sobel(seen.images)[:, images.shape[1] :]  # of the intact pictures
     given = torch.cat([images, gradients], 1) if method.trunk.sobel else images
     whole = F.interpolate(method.trunk.layers(given), size, mode="bilinear", align_corners=False)

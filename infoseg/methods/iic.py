@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infoseg.methods.information import iic_loss
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.settings import IICSettings
+from infoseg.methods.information import iic_loss
 from infoseg.methods.trunk import Head, Trunk
+from infoseg.settings import IICSettings
 from infoseg.views import Sees, Views, jittered_view
 
 
@@ -33,8 +33,6 @@ class IIC(Method):
 
     def __init__(self, settings: IICSettings, data: DataInfo):
         super().__init__(settings, data)
-        self.settings = settings
-        self.optimiser = settings.optimiser
         self.sees = Sees(mask=settings.mask)
         self.trunk = Trunk(data.channels, settings.width, settings.sobel)
         self.head_a = Head(self.trunk.features, settings.clusters_a)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.methods.information import iic_loss
 from infoseg.losses import class_probabilities
-from infoseg.methods.base import DataInfo
+from infoseg.methods.information import iic_loss
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.settings import IICMISettings
 from infoseg.views import Views, jittered_view
@@ -28,10 +27,6 @@ class IICMI(InfoSeg):
 
     Settings = IICMISettings
 
-    def __init__(self, settings: IICMISettings, data: DataInfo):
-        super().__init__(settings, data)
-        self.settings = settings
-
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
         other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
@@ -42,7 +37,5 @@ class IICMI(InfoSeg):
     def probabilities(self, images: Tensor) -> Tensor:
         """V of Eq. 3 at the input's size, (B, C, M, N) → (B, K, M, N) float32."""
         scores = self.scores(images)
-        v = class_probabilities(scores.flatten(2), self.objective.tau).unflatten(
-            -1, scores.shape[-2:]
-        )
+        v = class_probabilities(scores.flatten(2), self.objective.tau).view_as(scores)
         return F.interpolate(v, images.shape[-2:], mode="bilinear", align_corners=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import build, descend, method_settings, seeded
+from helpers import build, method_settings, seeded
 from pydantic import ValidationError
 from torch.nn import functional as F
 
@@ -97,16 +97,6 @@ def test_pixels_outside_the_mask_have_no_say_only_if_the_setting_says_so():
         assert abs(free[0] - free[1]) > 1e-6
 
 
-def test_segments_are_those_of_head_b():
-    method, seen = build("iic").eval(), views()
-    with torch.no_grad():
-        expected = method.probabilities(seen.images, method.head_b)
-        labels, entropy = method.segment_with_entropy(seen)
-    assert torch.equal(labels, expected.argmax(1))
-    by_hand = -(expected * expected.log()).sum(1).mean((1, 2)) / torch.tensor(3.0).log()
-    torch.testing.assert_close(entropy, by_hand)
-
-
 def test_a_turn_must_leave_time_for_both_heads():
     with pytest.raises(ValidationError, match="both heads need a turn"):
         IIC.Settings.model_validate(method_settings("iic", turn=6))
@@ -140,28 +130,3 @@ def test_the_loss_of_iic_mi_is_iics_on_v_of_both_views_with_the_mirroring_undone
 
     expected = iic_loss(v(seen.images), v(other).flip(-1), settings.displacement, settings.weight)
     torch.testing.assert_close(found, expected)
-
-
-def test_iic_mi_differs_from_infoseg_in_the_loss_alone():
-    ours, infoseg = build("iic_mi", seed=1), build("infoseg", seed=1)
-    assert ours.state_dict().keys() == infoseg.state_dict().keys()
-    seen = blobs(2, 32)
-    assert torch.equal(ours.eval().segment(seen), infoseg.eval().segment(seen))
-    assert not ours.sees.mask
-
-
-def test_training_iic_mi_raises_the_information_two_views_share():
-    method = build("iic_mi", displacement=0, flip=0.5)
-    seen, generator = blobs(8, 32), seeded()
-    losses = descend(method, seen, generator, 30)
-    assert sum(losses[-5:]) < sum(losses[:5]) - 0.1
-    assert min(losses) >= -torch.tensor(3.0).log() - 1e-4
-
-
-def test_a_mirrored_view_is_the_jittered_one_mirrored():
-    images = torch.rand(6, 3, 8, 8)
-    settings = JitterSettings(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-    plain, never = jittered_view(images, settings, 0.0, seeded())
-    turned, always = jittered_view(images, settings, 1.0, seeded())
-    assert not never.any() and always.all()
-    torch.testing.assert_close(turned, plain.flip(-1))

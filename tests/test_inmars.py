@@ -10,15 +10,15 @@ import torch
 from helpers import build, data_info, seeded
 from torch.nn import functional as F
 
-from infoseg.adversarial import (
+from infoseg.methods.inmars import (
     divergence,
+    pool_regions,
     smooth_field,
     unit_norm,
     unit_vectors,
     warp,
     worst_perturbation,
 )
-from infoseg.regions import pool_regions, spread_regions
 from infoseg.views import Views
 
 COUNT = 20
@@ -62,39 +62,6 @@ def test_pooling_is_the_mean_over_each_region_of_each_image():
     assert torch.equal(pixels, expected_pixels)
     assert (pixels == 0).any() and (means[pixels == 0] == 0).all()
     assert (pixels.sum(1) == 30 * 36).all()
-
-
-def test_gradients_of_pooling_and_spreading_are_right():
-    regions = torch.tensor([[[0, 0, 2], [3, 2, 2]], [[3, 3, 1], [1, 1, 1]]])  # 3 is outside
-    values = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True, generator=seeded())
-    assert torch.autograd.gradcheck(lambda v: pool_regions(v, regions, 3)[0], values)
-    assert torch.autograd.gradcheck(
-        lambda v: spread_regions(pool_regions(v, regions, 3)[0], regions, 2 * v), values
-    )
-
-
-def test_half_precision_is_pooled_in_float32_and_the_same_every_time():
-    values = torch.full((1, 1, 64, 64), 0.3).bfloat16()
-    regions = torch.zeros(1, 64, 64, dtype=torch.int64)
-    torch.use_deterministic_algorithms(True)
-    try:
-        means, pixels = pool_regions(values, regions, 1)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert means.dtype == torch.float32
-    torch.testing.assert_close(means[0, 0, 0], values[0, 0, 0, 0].float())
-    assert pixels.item() == 64 * 64
-
-
-def test_spreading_gives_every_pixel_its_region_and_the_outside_its_own():
-    seen = views()
-    means = torch.randn(3, COUNT, 4, generator=seeded())
-    outside = torch.randn(3, 4, 32, 36, generator=seeded(1))
-    found = spread_regions(means, seen.regions, outside)
-    for b, y, x in np.ndindex(3, 32, 36):
-        region = seen.regions[b, y, x]
-        expected = outside[b, :, y, x] if region == COUNT else means[b, region]
-        assert torch.equal(found[b, :, y, x], expected)
 
 
 # ---- segmentation --------------------------------------------------------------------------------
@@ -156,13 +123,6 @@ def test_the_divergence_is_never_negative_and_zero_between_equals(distance):
     assert (found == 0).all() if distance == 0 else found.mean() >= 0
 
 
-def test_the_slope_vanishes_for_every_class_between_equals():
-    target = torch.randn(20, 6, generator=seeded()).softmax(-1)
-    predicted = target.clone().requires_grad_()
-    divergence(target, predicted, torch.ones(20)).backward()
-    assert predicted.grad.abs().max() < 1e-7
-
-
 def test_certainty_gives_finite_divergence_and_gradients():
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     predicted = torch.tensor([[0.0, 1.0], [0.0, 1.0]], requires_grad=True)
@@ -189,23 +149,6 @@ def test_power_iteration_finds_the_first_eigenvector_of_every_image():
     torch.testing.assert_close(cosine.abs(), torch.ones(2), rtol=1e-3, atol=0)
     untouched = worst_perturbation(change, start, unit_norm, 0.5, 0.1, 0)
     torch.testing.assert_close(untouched, 0.5 * start / start.norm(dim=1, keepdim=True))
-
-
-@pytest.mark.parametrize("xi", [0.25, 4.0])
-def test_gradients_are_taken_at_the_asked_distance(xi):
-    seen = []
-
-    def change(x):
-        seen.append(x.detach().flatten(1).norm(dim=1))
-        return (x**2).sum()
-
-    start = torch.randn(4, 3, 5, 5, generator=seeded())
-    found = worst_perturbation(change, start, unit_norm, 2.0, xi, 3)
-    assert len(seen) == 3
-    for norms in seen:
-        torch.testing.assert_close(norms, torch.full((4,), 2.0 * xi))
-    torch.testing.assert_close(found.flatten(1).norm(dim=1), torch.full((4,), 2.0))
-    assert not found.requires_grad
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -278,16 +221,6 @@ def test_content_moves_against_the_field_and_the_border_repeats(x, y):
     for row, column in np.ndindex(17, 24):
         expected = images[..., min(max(row + y, 0), 16), min(max(column + x, 0), 23)]
         torch.testing.assert_close(found[..., row, column], expected, rtol=0, atol=1e-4)
-
-
-def test_images_are_displaced_each_by_its_own_field():
-    images = torch.rand(2, 1, 16, 16, generator=seeded())
-    field = torch.zeros(2, 2, 16, 16)
-    field[1, 0] = 0.5
-    found = warp(images, field)
-    torch.testing.assert_close(found[0], images[0], rtol=0, atol=1e-4)
-    halfway = (images[1, ..., :-1] + images[1, ..., 1:]) / 2
-    torch.testing.assert_close(found[1, ..., :-1], halfway, rtol=0, atol=1e-4)
 
 
 def constant_nodes(x: float, y: float, batch: int = 3) -> torch.Tensor:
@@ -365,23 +298,6 @@ def test_the_loss_is_the_sum_of_its_parts_at_what_the_search_found():
     torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_flows_into_the_prediction_that_is_compared_with():
-    method, seen, targets = build("inmars"), views(), []
-    for name in ("noise_change", "spatial_change"):
-        original = getattr(method, name)
-
-        def spy(seen, target, perturbation, original=original):
-            targets.append(target)
-            assert perturbation.grad_fn is None
-            return original(seen, target, perturbation)
-
-        setattr(method, name, spy)
-    method.loss(seen, seeded()).backward()
-    assert len(targets) == 2 * (1 + 1)
-    assert not any(target.requires_grad for target in targets)
-    assert all(p.grad.abs().sum() > 0 for p in method.parameters())
-
-
 def test_perturbations_reach_the_network_before_the_sobel_gradients():
     method, seen = build("inmars"), views()
     noise = torch.randn(seen.images.shape, generator=seeded())
@@ -395,28 +311,6 @@ def test_perturbations_reach_the_network_before_the_sobel_gradients():
     torch.testing.assert_close(
         images[2][..., :-1, :-1], seen.images[..., 1:, 1:], atol=1e-4, rtol=0
     )
-
-
-def test_slots_without_pixels_have_no_say():
-    losses = []
-    for count in (COUNT, COUNT + 17):
-        seen = views()
-        regions = torch.where(seen.regions == COUNT, count, seen.regions)
-        method = build("inmars")
-        losses.append(method.loss(Views(seen.images, None, regions, count), seeded()))
-    torch.testing.assert_close(*losses)
-
-
-@pytest.mark.parametrize(
-    ("weights", "passes"), [((1, 1), 7), ((1, 0), 4), ((0, 1), 4), ((0, 0), 1)]
-)
-def test_passes_of_what_has_no_weight_are_left_out(weights, passes):
-    noise, spatial = map(float, weights)
-    method = build("inmars", noise_weight=noise, spatial_weight=spatial, power_iterations=2)
-    count = []
-    method.trunk.register_forward_hook(lambda *_: count.append(1))
-    method.loss(views(), seeded())
-    assert len(count) == passes
 
 
 def test_perturbed_passes_leave_no_trace_in_the_running_statistics():

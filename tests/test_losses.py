@@ -19,7 +19,6 @@ from infoseg.losses import (
     dv_lower_bound,
     infoseg_loss,
     jsd_lower_bound,
-    soft_maximum,
 )
 
 MARGINALS = ("paired", "random_position", "same_class", "rematched", "log_sum_exp", "mean_k")
@@ -132,16 +131,6 @@ def drawn_order(batch: int, n: int, seed: int = 0) -> Tensor:
 def reference(local: Tensor, glob: Tensor, chosen: ObjectiveSettings) -> Tensor:
     flat = local.flatten(2)
     return Reference(flat, glob, chosen, drawn_order(flat.shape[0], flat.shape[2])).loss()
-
-
-def case(marginal: str, assignment: str, measure: str, negatives: str, **more) -> ObjectiveSettings:
-    return objective(
-        marginal=marginal,
-        assignment=assignment,
-        measure=measure,
-        negatives=negatives,
-        **{"tau": 0.8, "score_factor": 0.7} | more,
-    )
 
 
 @pytest.mark.parametrize("batch", [2, 4])
@@ -295,19 +284,3 @@ def test_half_precision_features_are_summed_in_float32(dtype, autocast):
     assert scores.dtype == torch.float32
     # Beyond float16's largest number, with digits that bfloat16 does not have.
     assert float(scores) == 1023 * 256 + 2
-
-
-def test_the_loss_is_float32_under_autocast():
-    local, glob = features(dtype=torch.bfloat16)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = infoseg_loss(local, glob, objective())
-    expected = infoseg_loss(local.float(), glob.float(), objective())
-    assert found.dtype == torch.float32
-    assert torch.equal(found, expected)
-
-
-def test_the_soft_maximum_lies_between_the_maximum_and_log_k_above_it():
-    scores = class_scores(*(x.flatten(2) for x in features(classes=4)))
-    soft = soft_maximum(scores, 0.8)
-    assert (soft > scores.amax(-2)).all()
-    assert (soft <= scores.amax(-2) + math.log(4) / 0.8).all()

@@ -14,7 +14,6 @@ from helpers import (
     build,
     card,
     data_info,
-    method_settings,
     seeded,
     training,
     two_tone_images,
@@ -31,10 +30,10 @@ from infoseg.methods import clusters
 from infoseg.methods.base import Method
 from infoseg.methods.clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.methods.registry import METHODS
-from infoseg.methods.trunk import Head, Trunk
+from infoseg.methods.trunk import Head
 from infoseg.settings import JitterSettings, SuperpixelSettings
 from infoseg.training import train
-from infoseg.views import Views, append_sobel, colour_jitter
+from infoseg.views import Views, colour_jitter
 from infoseg.weights import WEIGHTS_FORMAT, load_weights, save_weights
 
 
@@ -82,14 +81,6 @@ def test_every_method_labels_every_pixel(kind, channels, height, width):
     assert 0 <= labels.min() <= labels.max() < 5
     assert (entropy is not None) == (not hasattr(method, "nearest"))
     assert entropy is None or (entropy.shape == (2,) and 0 <= entropy.min() <= entropy.max() <= 1)
-
-
-@pytest.mark.parametrize("kind", ["kmeans", "random_cnn", "random_cnn_kmeans"])
-def test_methods_without_an_objective_say_so(kind):
-    method = build(kind)
-    assert method.optimiser is None
-    with pytest.raises(TypeError, match="is not optimised"):
-        method.loss(views(), torch.Generator())
 
 
 @pytest.mark.parametrize("kind", TRAINED)
@@ -214,16 +205,6 @@ def test_the_entropy_is_that_of_equation_three_in_units_of_log_k():
     assert ((found >= 0) & (found <= 1)).all()
 
 
-@pytest.mark.parametrize("factor", [1e-9, 1e6])
-def test_the_entropy_runs_from_zero_to_one(factor):
-    objective = method_settings("infoseg")["objective"] | {"score_factor": factor}
-    method = fitted("infoseg", objective=objective)
-    with torch.no_grad():
-        _, found = method.segment_with_entropy(views(3))
-    expected = 1.0 if factor < 1 else 0.0
-    torch.testing.assert_close(found, torch.full((3,), expected), rtol=0, atol=1e-2)
-
-
 @pytest.mark.parametrize("jitter", [None, JitterSettings().model_dump()])
 def test_training_sees_crops_of_changed_colours_where_asked_to(jitter, monkeypatch):
     method, images = build("infoseg", jitter=jitter), views().images
@@ -234,16 +215,6 @@ def test_training_sees_crops_of_changed_colours_where_asked_to(jitter, monkeypat
     assert len(used) == 1
     assert torch.equal(used[0], changed if jitter else images)
     assert torch.equal(used[0], images) == (jitter is None)
-
-
-@pytest.mark.parametrize("layers", [1, 2, 4])
-def test_block_b_has_as_many_convolutions_as_asked_for(layers):
-    network = method_settings("infoseg")["network"] | {"layers_b": layers}
-    method = build("infoseg", network=network)
-    convolutions = [m for m in method.network.block_b.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert len(convolutions) == layers
-    images = views(2, 64, 64).images
-    assert method.network(images)[1].shape == (2, 3, 16)
 
 
 # ---- K-Means -------------------------------------------------------------------------------------
@@ -284,16 +255,6 @@ def test_the_nearest_centroid_is_that_of_interpolated_features():
     assert torch.equal(nearest(features, size), expected)
 
 
-def test_the_nearest_centroid_is_exact_under_autocast():
-    nearest = NearestCentroid(3, 2)
-    # Centroids that bfloat16 cannot tell apart.
-    nearest.centroids.copy_(torch.tensor([[0.5, 0.5], [0.5005, 0.5], [0.5, 0.5005]]))
-    features = nearest.centroids.T[None, :, None, :].contiguous()
-    with torch.autocast("cpu", torch.bfloat16):
-        found = nearest(features, features.shape[-2:])
-    assert found.flatten().tolist() == [0, 1, 2]
-
-
 def test_drawn_pixels_are_different_ones_of_the_mask_the_same_number_per_image():
     batch, n = 3, 64
     features = torch.arange(batch * n, dtype=torch.float32).view(batch, 1, 8, 8)
@@ -307,65 +268,12 @@ def test_drawn_pixels_are_different_ones_of_the_mask_the_same_number_per_image()
     assert sorted(everything[:, 0].long().tolist()) == list(range(batch * n))
 
 
-def test_drawing_follows_the_seed_and_is_uniform():
-    features = torch.arange(16.0).view(1, 1, 4, 4).expand(3000, -1, -1, -1)
-
-    def draw(seed: int) -> torch.Tensor:
-        return sample_pixels(features, None, 4, seeded(seed))[:, 0]
-
-    assert torch.equal(draw(0), draw(0))
-    assert not torch.equal(draw(0), draw(1))
-    share = draw(0).long().bincount(minlength=16) / 3000
-    assert ((share - 0.25).abs() < 0.04).all()
-
-
 def test_too_few_pixels_for_the_clusters_is_an_error():
     with pytest.raises(ValueError, match="2 pixels for 3 clusters"):
         fit_centroids(np.zeros((2, 3), np.float32), 3, 5, 0)
 
 
 # ---- Random CNN ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["random_cnn", "random_cnn_kmeans"])
-def test_a_random_network_is_the_same_for_the_same_seed(kind):
-    states = []
-    for seed in (0, 0, 1):
-        method = build(kind, seed=seed).eval()
-        method.fit(iter([views(3)]), seed)
-        states.append(method)
-    one, same, other = (method.segment(views()) for method in states)
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-
-
-@pytest.mark.parametrize(("size", "expected"), [(128, 60), (200, 96), (45, 18)])
-def test_the_trunk_halves_the_size_and_loses_four_pixels(size, expected):
-    trunk = Trunk(4, 0.02, sobel=False).eval()
-    with torch.no_grad():
-        found = trunk(torch.zeros(1, 4, size, size))
-    assert found.shape == (1, trunk.features, expected, expected)
-
-
-def test_recomputed_activations_change_neither_gradients_nor_running_statistics():
-    found = []
-    for recompute in (False, True):
-        torch.manual_seed(0)
-        trunk = Trunk(3, 0.05, sobel=True).train()
-        trunk.recompute = recompute
-        kept: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x
-        ):
-            out = trunk(views(2, 32, 32).images)
-        out.square().mean().backward()
-        state = {k: v for k, v in trunk.state_dict().items() if "num_batches" not in k}
-        found.append((out, [p.grad for p in trunk.parameters()], state, sum(kept)))
-    plain, again = found
-    assert torch.equal(plain[0], again[0])
-    assert all(torch.equal(a, b) for a, b in zip(plain[1], again[1], strict=True))
-    assert all(torch.equal(value, again[2][name]) for name, value in plain[2].items())
-    assert again[3] < 0.7 * plain[3]
 
 
 def test_the_head_interpolates_probabilities_and_not_logits():
@@ -378,18 +286,6 @@ def test_the_head_interpolates_probabilities_and_not_logits():
     assert logits.shape[-1] == 7
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found.sum(1), torch.ones(1, 12, 12))
-
-
-def test_sobel_channels_reach_the_trunk_only_when_asked_for():
-    seen = views(1, 20, 20)
-    for sobel, channels in ((True, 5), (False, 3)):
-        method = build("random_cnn", sobel=sobel).eval()
-        assert method.trunk.layers[0].in_channels == channels
-        given = append_sobel(seen.images) if sobel else seen.images
-        with torch.no_grad():
-            features = method.trunk.layers(given)
-            expected = method.head(features, torch.Size((20, 20))).argmax(1)
-            assert torch.equal(method.segment(seen), expected)
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "random_cnn_kmeans"])

@@ -84,12 +84,6 @@ def test_overrides_of_data_leave_the_profiles_prepared_data_alone(home):
     assert prepared.read_bytes() == before and len(list((home / "prepared").iterdir())) == 2
 
 
-def test_how_often_checkpoints_are_kept_makes_no_other_run(home):
-    words = ["evaluate", DATASET, "infoseg", "-S", "execution.checkpoint_seconds=1"]
-    assert main(words) == 0
-    assert [path.name for path in (home / "runs").iterdir()] == ["tiny"]
-
-
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
@@ -126,12 +120,6 @@ def test_other_data_under_the_same_name(home, made, capsys):
     capsys.readouterr()
     assert "data.images.bin is" in refused(capsys)
     with pytest.raises(DataError, match=r"data\.images\.bin is"):
-        read_runs(project(home, made[1]))
-
-
-def test_an_evaluation_of_another_run_copied_in(home, made):
-    shutil.copyfile(evaluation(home, 1), evaluation(home))
-    with pytest.raises(DataError, match="seed is 1 there and 0 now"):
         read_runs(project(home, made[1]))
 
 

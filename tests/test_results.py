@@ -290,13 +290,6 @@ def test_titles_are_escaped_in_every_form(tmp_path):
         tables.write(tmp_path, "t", shown, shown, " ")
 
 
-def test_names_are_no_difference_and_nested_settings_have_their_path():
-    settings = {"title": "x", "flip": 0.5, "objective": {"measure": "dv", "tau": 0.8}}
-    other = {"title": "y", "flip": 0.0, "objective": {"measure": "jsd", "tau": 0.8}}
-    found = tables.differences(settings, other)
-    assert found == {"flip": (0.0, 0.5), "objective.measure": ("jsd", "dv")}
-
-
 # ---- pictures ------------------------------------------------------------------------------------
 
 

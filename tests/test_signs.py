@@ -72,13 +72,6 @@ def test_permuted_labels_are_told_from_bad_segments():
     assert not labels_permute(part(permuted(pixels, 0.1)))
 
 
-def test_some_images_with_other_labels_do_not_make_it_permuted():
-    pixels = shares(60, 3)
-    counts = right(pixels)
-    counts[:9] = permuted(pixels[:9])
-    assert signs(part(counts)) == []
-
-
 @pytest.mark.parametrize("classes", [2, 3, 6, 15])
 def test_answers_that_know_nothing_do_not_count_as_permuted(classes):
     """Each image has a favourite cluster and a commonest class: a match per image gains a lot."""
@@ -133,22 +126,13 @@ def test_no_annotation_no_verdict():
 
 def test_chance_is_that_of_cluster_sizes():
     pixels = np.tile([500, 300, 200], (20, 1))
-    assert chance_accuracy(part(right(pixels, 0.0))) == pytest.approx(100 / 3, abs=0.2)
+    assert chance_accuracy(right(pixels, 0.0)) == pytest.approx(100 / 3, abs=0.2)
     collapsed = np.zeros((20, 3, 3), int)
     collapsed[:, 0] = pixels
-    assert chance_accuracy(part(collapsed)) == pytest.approx(50)
+    assert chance_accuracy(collapsed) == pytest.approx(50)
 
 
 sizes = st.tuples(st.integers(1, 12), st.integers(2, 5), st.integers(2, 5))
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes, st.integers(0, 2**32 - 1))
-def test_signs_do_not_depend_on_which_cluster_is_which(size, seed):
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 50, size)
-    order = rng.permutation(size[1])
-    assert signs(part(counts)) == signs(part(counts[:, order]))
 
 
 @settings(max_examples=60, deadline=None)

@@ -228,11 +228,6 @@ def test_batches_that_cannot_be_are_errors_naming_the_setting(tmp_path, batch, c
         next(TrainingBatches(marked_data(tmp_path, 3), batch, True, seeded(), crop=crop))
 
 
-def test_without_labels_fitting_sees_every_image_once_in_order(tmp_path):
-    batches = list(evaluated_crops(marked_data(tmp_path, 7), 3))
-    assert [members(views) for views in batches] == [[1, 2, 3], [4, 5, 6], [7]]
-
-
 def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_may_see(tmp_path):
     images, labels = images_of([(20, 20)] * 5, 3)
     labels[0] = labels[3] = None

@@ -74,11 +74,11 @@ def table2b(**pa: float) -> pd.DataFrame:
 
 
 def by_source(*tables) -> dict[str, list]:
-    found: dict[str, list] = {}
+    actual: dict[str, list] = {}
     empty = [pd.DataFrame()] * (3 - len(tables))
     for claim in claims(*tables, *empty, {}):
-        found.setdefault(claim.source, []).append(claim)
-    return found
+        actual.setdefault(claim.source, []).append(claim)
+    return actual
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_confusion_equals_a_loop_over_pixels_of_centre_crops(
 ):
     size = 12
     data, images, labels = painted_data(tmp_path / "p", clusters, classes, size=size)
-    found, entropy = confusions(Painted(clusters), data, batch)
+    actual, entropy = confusions(Painted(clusters), data, batch)
     expected, greens = [], []
     for image, label in zip(images, labels, strict=True):
         if label is None:
@@ -115,8 +115,8 @@ def test_the_confusion_equals_a_loop_over_pixels_of_centre_crops(
                     table[image[y, x, 0], label[y, x]] += 1
         expected.append(table)
         greens.append(green / size**2 / 100)
-    assert found.dtype == np.int64
-    assert np.array_equal(found, np.stack(expected))
+    assert actual.dtype == np.int64
+    assert np.array_equal(actual, np.stack(expected))
     assert entropy == pytest.approx(np.mean(greens), rel=1e-5)
 
 
@@ -179,8 +179,8 @@ def test_match_accuracy_and_iou_equal_examples_by_hand(confusion, expected, righ
     match = match_clusters(confusion)
     assert match.tolist() == expected
     assert pixel_accuracy(confusion, match) == pytest.approx(100 * right)
-    found = intersection_over_union(confusion, match)
-    np.testing.assert_allclose(found, 100 * np.array(iou))
+    actual = intersection_over_union(confusion, match)
+    np.testing.assert_allclose(actual, 100 * np.array(iou))
 
 
 # ---- permutation gap -----------------------------------------------------------------------------
@@ -212,11 +212,11 @@ def test_halves_depend_on_the_name_alone_and_are_about_equal():
     # rule would move images between the halves of results that are already out.
     assert halves(["000000000009", "000000000025", "image0"]).tolist() == [False, True, True]
     names = [f"{i:012d}" for i in range(4000)]
-    found = halves(names)
-    assert 0.45 < found.mean() < 0.55
-    assert np.array_equal(halves(names, [""] * len(names)), found)
-    assert np.array_equal(halves(names[::-1]), found[::-1])
-    assert halves(names[:7]).tolist() == found[:7].tolist()
+    actual = halves(names)
+    assert 0.45 < actual.mean() < 0.55
+    assert np.array_equal(halves(names, [""] * len(names)), actual)
+    assert np.array_equal(halves(names[::-1]), actual[::-1])
+    assert halves(names[:7]).tolist() == actual[:7].tolist()
 
 
 def test_no_group_is_in_both_halves():
@@ -235,30 +235,30 @@ def test_the_summary_reports_each_half_by_itself_and_can_be_written_as_json(tmp_
     ids = [f"image{i}" for i in range(9) if i != 2]
     names = ["a", "b", "c"]
     counts, entropy = confusions(Painted(3), data, 4)
-    found = summarise(counts, ids, names)
+    actual = summarise(counts, ids, names)
     protocol = evaluate(Painted(3), data, 4, names)
     assert protocol.pop("assignment_entropy") == entropy
-    assert protocol == {name: found[name] for name in protocol}
+    assert protocol == {name: actual[name] for name in protocol}
     total, first = counts.sum(0), halves(ids)
     assert 0 < first.sum() < 8
-    assert found["images"] == 8
-    assert found["pixels"] == total.sum()
-    assert found["confusion"] == total.tolist()
+    assert actual["images"] == 8
+    assert actual["pixels"] == total.sum()
+    assert actual["confusion"] == total.tolist()
     match = match_clusters(total)
-    assert found["pa"] == pixel_accuracy(total, match)
+    assert actual["pa"] == pixel_accuracy(total, match)
     iou = intersection_over_union(total, match)
-    assert found["miou"] == pytest.approx(iou.mean())
-    assert list(found["iou"]) == names
-    assert found["match"] == {str(k): names[c] for k, c in enumerate(match)}
-    assert found["cluster_usage"] == pytest.approx((total.sum(1) / total.sum()).tolist())
-    assert found["constant_pa"] == pytest.approx(100 * total.sum(0).max() / total.sum())
-    assert found["many_to_one_pa"] == pytest.approx(100 * total.max(1).sum() / total.sum())
+    assert actual["miou"] == pytest.approx(iou.mean())
+    assert list(actual["iou"]) == names
+    assert actual["match"] == {str(k): names[c] for k, c in enumerate(match)}
+    assert actual["cluster_usage"] == pytest.approx((total.sum(1) / total.sum()).tolist())
+    assert actual["constant_pa"] == pytest.approx(100 * total.sum(0).max() / total.sum())
+    assert actual["many_to_one_pa"] == pytest.approx(100 * total.max(1).sum() / total.sum())
     for name, part in (("chosen", counts[first]), ("reported", counts[~first])):
-        half, expected = found["halves"][name], measure(part, names)
+        half, expected = actual["halves"][name], measure(part, names)
         right, pixels = np.sum(half["groups"], 0)
         assert len(half["groups"]) == len(part) and 100 * right / pixels == half["pa"]
         assert {key: half[key] for key in expected} == expected
-    json.dumps(found, allow_nan=False)
+    json.dumps(actual, allow_nan=False)
 
 
 def test_what_does_not_occur_can_be_written_as_json():
@@ -268,10 +268,10 @@ def test_what_does_not_occur_can_be_written_as_json():
     assert under["match"] == {"0": "x", "1": "y"}
     assert under["iou"] == {"x": pytest.approx(90), "y": pytest.approx(90), "z": None}
     assert under["miou"] == pytest.approx(90)
-    for found in (over, under):  # one image, so that a half has none
-        [empty] = [half for half in found["halves"].values() if half["images"] == 0]
+    for actual in (over, under):  # one image, so that a half has none
+        [empty] = [half for half in actual["halves"].values() if half["images"] == 0]
         assert empty["miou"] is None
-        json.dumps(found, allow_nan=False)
+        json.dumps(actual, allow_nan=False)
 
 
 @pytest.mark.parametrize("groups", [5, 2 * BUCKETS])

@@ -28,14 +28,14 @@ def data(tmp_path_factory) -> DeviceData:
 
 def test_ranked_pictures_are_those_the_evaluation_names(data, tmp_path):
     method, classes = build("infoseg").eval(), ["a", "b", "c"]
-    found = summarise(confusions(method, data, 4)[0], [f"image{i}" for i in range(11)], classes)
-    items = data.evaluated[[rank["item"] for rank in found["quantiles"]]]
-    match = list(found["match"].values())
+    actual = summarise(confusions(method, data, 4)[0], [f"image{i}" for i in range(11)], classes)
+    items = data.evaluated[[rank["item"] for rank in actual["quantiles"]]]
+    match = list(actual["match"].values())
     write_examples(tmp_path / "e.npz", make_examples(method, data, match, classes, items))
     ranked = read_examples(tmp_path / "e.npz", "evaluate")
     # The accuracy that an evaluation names of a picture is the one that can be counted in it.
     for prediction, annotation, rank in zip(
-        ranked.predictions, ranked.annotations, found["quantiles"], strict=True
+        ranked.predictions, ranked.annotations, actual["quantiles"], strict=True
     ):
         seen = annotation != 255
         assert 100 * (prediction == annotation)[seen].mean() == pytest.approx(rank["pa"])

@@ -72,9 +72,9 @@ def test_about_as_many_images_are_mirrored_as_asked_and_each_is_mirrored_back():
         return torch.cat([bright, 1 - bright], 1)
 
     method.probabilities = probabilities
-    found = loss(method, Views(seen), 1)
+    actual = loss(method, Views(seen), 1)
     # Mirrored back, the second view says the same as the first everywhere: I = log 2.
-    torch.testing.assert_close(found, -torch.tensor(2.0).log(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(actual, -torch.tensor(2.0).log(), atol=1e-5, rtol=0)
     share = (shown[1][:, 0, 0, 0] == 0).float().mean()
     assert 0.35 < share < 0.65
     assert torch.equal(shown[0], seen)
@@ -115,7 +115,7 @@ def test_the_loss_of_iic_mi_is_iics_on_v_of_both_views_with_the_mirroring_undone
     method = build("iic_mi", flip=1.0).eval()
     seen = blobs(4, 32)
     generator = seeded(3)
-    found = method.loss(seen, generator)
+    actual = method.loss(seen, generator)
 
     generator.manual_seed(3)
     settings = method.settings
@@ -129,4 +129,4 @@ def test_the_loss_of_iic_mi_is_iics_on_v_of_both_views_with_the_mirroring_undone
         return F.interpolate(v, images.shape[-2:], mode="bilinear", align_corners=False)
 
     expected = iic_loss(v(seen.images), v(other).flip(-1), settings.displacement, settings.weight)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)

@@ -85,8 +85,8 @@ def random_mask(size, seed: int = 0) -> Tensor:
     return mask
 
 
-def close(found, expected, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+def close(actual, expected, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # ---- the joint -----------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def test_pixels_outside_the_mask_have_no_influence_and_no_gradient():
     expected = iic_loss(first, second, 2, 1.5, mask)
     for other in (17.0, math.nan):
         changed = [torch.where(outside, other, x).requires_grad_() for x in (first, second)]
-        found = iic_loss(*changed, 2, 1.5, mask)
-        close(found, expected)
-        found.backward()
+        actual = iic_loss(*changed, 2, 1.5, mask)
+        close(actual, expected)
+        actual.backward()
         for x in changed:
             assert (x.grad[outside] == 0).all()
             assert (x.grad[~outside] != 0).all()
@@ -240,8 +240,8 @@ def test_displacements_at_which_no_pixels_meet_are_left_out_of_the_mean():
     )
     column = displaced_joint(first[..., 4:5].double(), second[..., 4:5].double(), 3)
     expected = information_loss(column[:, 3], 1.0)
-    found = iic_loss(first, second, 3, 1.0, mask)
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    actual = iic_loss(first, second, 3, 1.0, mask)
+    assert float(actual) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_certain_predictions_have_finite_gradients():
@@ -284,14 +284,14 @@ def test_region_information_equals_the_loops_and_keeps_its_bounds(n, classes, se
     weights = torch.rand(n, generator=rng, dtype=torch.float64) if weighted else None
     if weighted and n > 1:
         weights[0], rows[0] = 0, 0  # an empty region
-    found = tuple(float(x) for x in region_information(rows, weights))
+    actual = tuple(float(x) for x in region_information(rows, weights))
     counts = torch.ones(n) if weights is None else weights
-    assert found == pytest.approx(slow_region_information(rows, counts), abs=1e-11)
-    marginal, conditional = found
+    assert actual == pytest.approx(slow_region_information(rows, counts), abs=1e-11)
+    marginal, conditional = actual
     assert -1e-11 <= conditional <= marginal + 1e-11 <= math.log(classes) + 2e-11
     if weighted:
         scaled = region_information(rows, 7 * weights)
-        assert tuple(map(float, scaled)) == pytest.approx(found, abs=1e-11)
+        assert tuple(map(float, scaled)) == pytest.approx(actual, abs=1e-11)
 
 
 def test_gradients_of_region_information_are_right_and_finite_where_rows_are_certain():
@@ -311,8 +311,8 @@ def test_region_information_is_float32_and_of_no_regions_worth_nothing(dtype):
     rows = views((1, 3, 2, 2), dtype=dtype)[0].flatten(2)[0].T.contiguous().requires_grad_()
     expected = region_information(rows)
     with torch.autocast("cpu", torch.bfloat16):
-        found = region_information(rows)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        actual = region_information(rows)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
     marginal, conditional = region_information(rows, torch.zeros(4))
     assert marginal.dtype == conditional.dtype == torch.float32
     assert marginal.item() == pytest.approx(0, abs=1e-12)

@@ -82,8 +82,8 @@ def test_every_region_gets_the_arg_max_of_its_mean_probabilities():
     assert not torch.equal(labels, probabilities.argmax(1))
     for b in range(3):
         for region in pixels[b].nonzero()[:, 0]:
-            found = labels[b][seen.regions[b] == region]
-            assert (found == means[b, region].argmax()).all()
+            actual = labels[b][seen.regions[b] == region]
+            assert (actual == means[b, region].argmax()).all()
     assert torch.equal(labels[:, :2], probabilities.argmax(1)[:, :2])
     # The entropy is that of what a pixel's label is read from.
     of_regions = (pixels * torch.special.entr(means).sum(-1)).sum(1)
@@ -117,18 +117,18 @@ def test_the_divergence_is_never_negative_and_zero_between_equals(distance):
     logits = torch.randn(1000, 1, 6, generator=seeded())
     target = logits.softmax(-1)
     other = (logits + distance * torch.randn(logits.shape, generator=seeded(1))).softmax(-1)
-    found = torch.stack([divergence(t, p, torch.ones(1)) for t, p in zip(target, other)])  # noqa: B905
-    assert found.isfinite().all()
-    assert (found >= -1e-6).all()
-    assert (found == 0).all() if distance == 0 else found.mean() >= 0
+    actual = torch.stack([divergence(t, p, torch.ones(1)) for t, p in zip(target, other)])  # noqa: B905
+    assert actual.isfinite().all()
+    assert (actual >= -1e-6).all()
+    assert (actual == 0).all() if distance == 0 else actual.mean() >= 0
 
 
 def test_certainty_gives_finite_divergence_and_gradients():
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     predicted = torch.tensor([[0.0, 1.0], [0.0, 1.0]], requires_grad=True)
-    found = divergence(target, predicted, torch.ones(2))
-    found.backward()
-    assert 5 < found < 50
+    actual = divergence(target, predicted, torch.ones(2))
+    actual.backward()
+    assert 5 < actual < 50
     assert predicted.grad.isfinite().all() and predicted.grad[0, 0] < 0
 
 
@@ -144,8 +144,8 @@ def test_power_iteration_finds_the_first_eigenvector_of_every_image():
         return torch.einsum("bi,bij,bj->", x, shapes, x)
 
     start = torch.randn(2, 6, generator=seeded(1))
-    found = worst_perturbation(change, start, unit_norm, 0.5, 0.1, 60)
-    cosine = (found * expected).sum(1) / 0.5
+    actual = worst_perturbation(change, start, unit_norm, 0.5, 0.1, 60)
+    cosine = (actual * expected).sum(1) / 0.5
     torch.testing.assert_close(cosine.abs(), torch.ones(2), rtol=1e-3, atol=0)
     untouched = worst_perturbation(change, start, unit_norm, 0.5, 0.1, 0)
     torch.testing.assert_close(untouched, 0.5 * start / start.norm(dim=1, keepdim=True))
@@ -187,7 +187,7 @@ def test_what_is_found_changes_more_than_chance(kind, precision):
     start = torch.randn(shape, generator=seeded())
     search = change_in(precision)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        found = worst_perturbation(search, start, unit, size, xi, 1)
+        actual = worst_perturbation(search, start, unit, size, xi, 1)
     assert all(parameter.grad is None for parameter in method.parameters())
     change = change_in(torch.float32)
     with torch.no_grad():
@@ -195,7 +195,7 @@ def test_what_is_found_changes_more_than_chance(kind, precision):
             change(size * unit(torch.randn(shape, generator=seeded(s)))) for s in range(1, 17)
         ]
         # Noise has many more directions to choose from.
-        assert change(found) > (5 if kind == "noise" else 1.4) * torch.stack(chance).mean()
+        assert change(actual) > (5 if kind == "noise" else 1.4) * torch.stack(chance).mean()
         assert change(torch.zeros(shape)) < 1e-6
 
 
@@ -217,10 +217,10 @@ def test_the_field_is_smooth_and_bounded_and_reaches_its_nodes():
 def test_content_moves_against_the_field_and_the_border_repeats(x, y):
     images = torch.rand(2, 3, 17, 24, generator=seeded())
     field = torch.tensor([x, y], dtype=torch.float32)[:, None, None].expand(2, 2, 17, 24)
-    found = warp(images, field)
+    actual = warp(images, field)
     for row, column in np.ndindex(17, 24):
         expected = images[..., min(max(row + y, 0), 16), min(max(column + x, 0), 23)]
-        torch.testing.assert_close(found[..., row, column], expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(actual[..., row, column], expected, rtol=0, atol=1e-4)
 
 
 def constant_nodes(x: float, y: float, batch: int = 3) -> torch.Tensor:
@@ -244,13 +244,13 @@ def test_a_prediction_that_moves_with_the_image_has_not_changed():
 
 def test_regions_and_target_are_displaced_with_the_image():
     method, seen = build("inmars"), views()
-    target, found = torch.randn(2, 3, 3, 32, 36, generator=seeded()).softmax(2)
-    method.perturbed_probabilities = lambda images: found
+    target, actual = torch.randn(2, 3, 3, 32, 36, generator=seeded()).softmax(2)
+    method.perturbed_probabilities = lambda images: actual
     rows = (torch.arange(32) - 2).clamp(0, 31)
     columns = (torch.arange(36) + 3).clamp(0, 35)
     moved, regions = target[:, :, rows][..., columns], seen.regions[:, rows][..., columns]
     expected, pixels = pool_by_hand(moved, regions, COUNT)
-    predicted, _ = pool_by_hand(found, regions, COUNT)
+    predicted, _ = pool_by_hand(actual, regions, COUNT)
     by_hand = (expected * (expected / predicted).log()).sum(-1)[pixels > 0].mean()
     change = method.spatial_change(seen, target, constant_nodes(3.0, -2.0))
     torch.testing.assert_close(change, by_hand, rtol=1e-4, atol=1e-7)
@@ -277,8 +277,8 @@ def test_the_objective_is_the_information_between_regions_and_clusters(by_area):
 
 def test_the_loss_is_the_sum_of_its_parts_at_what_the_search_found():
     method, seen = build("inmars", width=0.1), views()
-    found = method.loss(seen, seeded())
-    gradient = torch.autograd.grad(found, method.trunk.layers[0].weight)[0]
+    actual = method.loss(seen, seeded())
+    gradient = torch.autograd.grad(actual, method.trunk.layers[0].weight)[0]
 
     probabilities = method.probabilities(seen.images)
     constant = probabilities.detach()
@@ -292,7 +292,7 @@ def test_the_loss_is_the_sum_of_its_parts_at_what_the_search_found():
         start = torch.randn(shape, generator=draw)
         worst = worst_perturbation(change, start, unit, size, 1.0, 1)
         expected = expected + weight * change(worst)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     by_hand = torch.autograd.grad(expected, method.trunk.layers[0].weight)[0]
     assert gradient.abs().max() > 0
     torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-6)

@@ -27,8 +27,8 @@ def jitter(pictures: torch.Tensor, seed: int = 1, **strengths: float) -> torch.T
 
 def draws(row: int, batch: int = 4, seed: int = 1) -> np.ndarray:
     """The numbers in -1..1 that one operation draws, one per image."""
-    found = torch.rand(4, batch, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
-    return (2 * found - 1)[row].flatten().numpy()
+    actual = torch.rand(4, batch, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+    return (2 * actual - 1)[row].flatten().numpy()
 
 
 def grey(pixel: np.ndarray) -> float:
@@ -44,55 +44,55 @@ def grey(pixel: np.ndarray) -> float:
 def test_turning_the_hue_equals_the_standard_librarys(colour, turn):
     hue, saturation, value = colorsys.rgb_to_hsv(*colour)
     expected = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
-    found = turn_hue(torch.tensor(colour).view(1, 3, 1, 1), torch.tensor(turn)).flatten()
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    actual = turn_hue(torch.tensor(colour).view(1, 3, 1, 1), torch.tensor(turn)).flatten()
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-5)
 
 
 def test_brightness_multiplies():
-    found, given_images = jitter(images(), brightness=0.4), images()
+    actual, given_images = jitter(images(), brightness=0.4), images()
     for b, draw in enumerate(draws(0)):
         expected = (given_images[b] * (1 + 0.4 * draw)).clamp(0, 1)
-        torch.testing.assert_close(found[b], expected.float(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(actual[b], expected.float(), atol=1e-6, rtol=0)
 
 
 def test_contrast_blends_with_the_mean_grey_of_the_image():
-    found, pictures = jitter(images(), contrast=0.4).numpy(), images().numpy()
+    actual, pictures = jitter(images(), contrast=0.4).numpy(), images().numpy()
     for b, draw in enumerate(draws(1)):
         middle = np.mean([grey(pictures[b, :, y, x]) for y in range(6) for x in range(5)])
         expected = np.clip(middle + (1 + 0.4 * draw) * (pictures[b] - middle), 0, 1)
-        np.testing.assert_allclose(found[b], expected, atol=1e-5)
+        np.testing.assert_allclose(actual[b], expected, atol=1e-5)
 
 
 def test_saturation_blends_with_the_grey_of_the_pixel():
-    found, pictures = jitter(images(), saturation=0.4).numpy(), images().numpy()
+    actual, pictures = jitter(images(), saturation=0.4).numpy(), images().numpy()
     for b, draw in enumerate(draws(2)):
         for y in range(6):
             for x in range(5):
                 pixel = pictures[b, :, y, x]
                 expected = grey(pixel) + (1 + 0.4 * draw) * (pixel - grey(pixel))
-                np.testing.assert_allclose(found[b, :, y, x], np.clip(expected, 0, 1), atol=1e-5)
+                np.testing.assert_allclose(actual[b, :, y, x], np.clip(expected, 0, 1), atol=1e-5)
 
 
 def test_hue_turns_by_up_to_its_strength():
-    found, pictures = jitter(images(), hue=0.125), images()
+    actual, pictures = jitter(images(), hue=0.125), images()
     for b, draw in enumerate(draws(3)):
         expected = turn_hue(pictures[b : b + 1], torch.tensor(0.125 * float(draw)))
-        torch.testing.assert_close(found[b : b + 1], expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(actual[b : b + 1], expected, atol=1e-6, rtol=0)
 
 
 def test_infrared_stays_and_values_stay_colours():
     strong = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
     pictures = images(64, 4)
-    found = jitter(pictures, **strong)
-    assert torch.equal(found[:, 3], pictures[:, 3])
-    assert 0 <= found.min() <= found.max() <= 1
-    assert (found[:, :3] != pictures[:, :3]).flatten(1).any(1).all()
+    actual = jitter(pictures, **strong)
+    assert torch.equal(actual[:, 3], pictures[:, 3])
+    assert 0 <= actual.min() <= actual.max() <= 1
+    assert (actual[:, :3] != pictures[:, :3]).flatten(1).any(1).all()
 
 
 def test_every_image_is_jittered_by_itself_and_the_same_seed_repeats_it():
     same = images(1).expand(8, -1, -1, -1)
     strong = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
-    found = jitter(same, **strong)
-    assert len({tuple(image.flatten().tolist()) for image in found}) == 8
-    assert torch.equal(found, jitter(same, **strong))
-    assert not torch.equal(found, jitter(same, seed=2, **strong))
+    actual = jitter(same, **strong)
+    assert len({tuple(image.flatten().tolist()) for image in actual}) == 8
+    assert torch.equal(actual, jitter(same, **strong))
+    assert not torch.equal(actual, jitter(same, seed=2, **strong))

@@ -154,8 +154,8 @@ def test_loss_and_gradients_equal_the_references(
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
     slopes = (torch.autograd.grad(loss, inputs) for loss in (exact, expected))
-    for found, by_hand in zip(*slopes, strict=True):
-        torch.testing.assert_close(found, by_hand, rtol=1e-10, atol=1e-12)
+    for actual, by_hand in zip(*slopes, strict=True):
+        torch.testing.assert_close(actual, by_hand, rtol=1e-10, atol=1e-12)
 
 
 # ---- one class: Local Deep InfoMax ---------------------------------------------------------------
@@ -170,8 +170,8 @@ def test_one_class_is_local_deep_infomax(marginal, assignment, through_v):
     positive = torch.einsum("bpn,bp->bn", flat, single)
     negative = torch.einsum("bpn,bp->bn", flat, torch.cat([single[1:], single[:1]]))
     expected = torch.log1p(torch.exp(-positive)).mean() + torch.log1p(torch.exp(negative)).mean()
-    found = infoseg_loss(local, glob, chosen, seeded())
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    actual = infoseg_loss(local, glob, chosen, seeded())
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 # ---- permuting the classes of an image -----------------------------------------------------------
@@ -207,18 +207,18 @@ def test_a_batch_of_one_is_an_error(negatives):
 def test_random_positions_are_a_fresh_permutation_per_image_the_same_for_all_classes():
     batch, classes, n = 6, 4, 50
     marked = torch.arange(batch * classes * n, dtype=torch.float64).view(batch, classes, n)
-    found = losses._permute_positions(marked, seeded())
-    orders = found[:, 0] - marked[:, 0, :1]
+    actual = losses._permute_positions(marked, seeded())
+    orders = actual[:, 0] - marked[:, 0, :1]
     for k in range(classes):
-        assert torch.equal(found[:, k] - marked[:, k, :1], orders)
+        assert torch.equal(actual[:, k] - marked[:, k, :1], orders)
     for order in orders:
         assert sorted(order.tolist()) == list(range(n))
         assert order.tolist() != list(range(n))
     assert len({tuple(order.tolist()) for order in orders}) == batch
     again = losses._permute_positions(marked, seeded())
     other = losses._permute_positions(marked, seeded(8))
-    assert torch.equal(found, again)
-    assert not torch.equal(found, other)
+    assert torch.equal(actual, again)
+    assert not torch.equal(actual, other)
 
 
 # ---- bounds --------------------------------------------------------------------------------------

@@ -188,10 +188,10 @@ def test_infoseg_can_interpolate_the_scores_before_the_arg_max():
     method, seen = fitted("infoseg", upsampling="scores"), views(2, 32, 40)
     scores = scores_by_hand(method, seen).permute(0, 3, 1, 2)
     expected = F.interpolate(scores, (32, 40), mode="bilinear").argmax(1)
-    found = method.segment(seen)
-    assert (found == expected).float().mean() > 0.999  # but for ties of rounding
+    actual = method.segment(seen)
+    assert (actual == expected).float().mean() > 0.999  # but for ties of rounding
     low = scores.argmax(1).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    assert (found != low).float().mean() > 0.02
+    assert (actual != low).float().mean() > 0.02
 
 
 @torch.no_grad()
@@ -200,9 +200,9 @@ def test_the_entropy_is_that_of_equation_three_in_units_of_log_k():
     scores = method.objective.tau * scores_by_hand(method, seen)
     V = torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True)
     expected = -(V * V.log()).sum(-1).mean((1, 2)) / math.log(3)
-    _, found = method.segment_with_entropy(seen)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert ((found >= 0) & (found <= 1)).all()
+    _, actual = method.segment_with_entropy(seen)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert ((actual >= 0) & (actual <= 1)).all()
 
 
 @pytest.mark.parametrize("jitter", [None, JitterSettings().model_dump()])
@@ -280,12 +280,12 @@ def test_the_head_interpolates_probabilities_and_not_logits():
     torch.manual_seed(0)
     head, features = Head(6, 3), 3 * torch.randn(1, 6, 5, 5)
     with torch.no_grad():
-        found = head(features, torch.Size((12, 12)))
+        actual = head(features, torch.Size((12, 12)))
         logits = F.conv2d(features, head.conv.weight, padding=1)
         expected = F.interpolate(logits.softmax(1), (12, 12), mode="bilinear")
     assert logits.shape[-1] == 7
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(found.sum(1), torch.ones(1, 12, 12))
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(actual.sum(1), torch.ones(1, 12, 12))
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "random_cnn_kmeans"])
@@ -329,16 +329,16 @@ def test_weights_give_the_same_segmentation_after_a_file(tmp_path, kind, layout)
     method = fitted(kind).to(memory_format=layout)
     path = tmp_path / "run" / "weights.safetensors"
     save_weights(path, method.state_dict(), card(kind))
-    found, loaded = load_weights(path, CPU)
+    actual, loaded = load_weights(path, CPU)
     assert loaded == card(kind)
-    assert type(found) is type(method)
-    assert not found.training
+    assert type(actual) is type(method)
+    assert not actual.training
     for name, value in method.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value), name
+        assert torch.equal(actual.state_dict()[name], value), name
     with torch.no_grad():
         seen = views(2, 45, 37)
         assert len(method.segment(seen).unique()) > 1
-        assert torch.equal(found.to(memory_format=layout).segment(seen), method.segment(seen))
+        assert torch.equal(actual.to(memory_format=layout).segment(seen), method.segment(seen))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 

@@ -32,19 +32,19 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_local_features_have_a_quarter_of_the_size_and_global_ones_none(block_a, height, width):
     channels = 4 if height == 200 else 3
     layers = 1 if min(height, width) < 64 else 3
-    found = network(channels, 5, block_a=block_a, width=0.02, layers_b=layers)
+    actual = network(channels, 5, block_a=block_a, width=0.02, layers_b=layers)
     with torch.no_grad():
-        local, glob = found(noise(2, channels, height, width))
+        local, glob = actual(noise(2, channels, height, width))
     assert local.shape == (2, 16, height // 4, width // 4)  # rounded down
     assert glob.shape == (2, 5, 16) and glob.isfinite().all()
-    assert found.stride == 4
+    assert actual.stride == 4
 
 
 def pixels_behind(block_a: str, value) -> torch.Tensor:
     """Which pixels the gradient of something reaches that is made of L and H: (H, W) bool."""
-    found = network(block_a=block_a, width=0.1).eval()
+    actual = network(block_a=block_a, width=0.1).eval()
     image = noise(1, 3, 96, 96).requires_grad_()
-    value(*found(image)).square().sum().backward()
+    value(*actual(image)).square().sum().backward()
     return image.grad[0].abs().sum(0) > 0
 
 
@@ -66,12 +66,12 @@ def test_a_local_feature_sees_its_receptive_field_and_a_class_score_the_whole_im
 def test_block_d_is_one_linear_layer_per_class_side_by_side():
     torch.manual_seed(0)
     block, x = BlockD(features=64, classes=40), torch.randn(5, 64)
-    found, bound = block(x), 1 / math.sqrt(64)  # of PyTorch's default for a fan-in of 64
+    actual, bound = block(x), 1 / math.sqrt(64)  # of PyTorch's default for a fan-in of 64
     for k in range(40):
         single = torch.nn.Linear(64, 64)
         rows = slice(64 * k, 64 * (k + 1))
         single.weight.data, single.bias.data = block.linear.weight[rows], block.linear.bias[rows]
-        torch.testing.assert_close(found[:, k], single(x))
+        torch.testing.assert_close(actual[:, k], single(x))
     for layer in (block.linear, torch.nn.Linear(64, 64)):  # and begins as such layers do
         assert layer.weight.abs().max() <= bound
         assert float(layer.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.03)
@@ -83,7 +83,7 @@ def test_block_c_is_a_residual_block_of_pointwise_convolutions():
     block.norm.running_mean.uniform_(-1, 1)
     block.norm.running_var.uniform_(0.5, 2)
     x = torch.randn(2, 5, 3, 4)
-    found = block(x)
+    actual = block(x)
     for i in range(3):
         for j in range(4):
             v = x[:, :, i, j]
@@ -91,7 +91,7 @@ def test_block_c_is_a_residual_block_of_pointwise_convolutions():
             hidden = (hidden - block.norm.running_mean) / (block.norm.running_var + 1e-5).sqrt()
             mixed = hidden.clamp_min(0) @ block.mix.weight[:, :, 0, 0].T + block.mix.bias
             short = v @ block.shortcut.weight[:, :, 0, 0].T + block.shortcut.bias
-            torch.testing.assert_close(found[:, :, i, j], mixed + short)
+            torch.testing.assert_close(actual[:, :, i, j], mixed + short)
 
 
 def test_standardising_subtracts_the_mean_colour_and_travels_with_the_weights():
@@ -101,8 +101,8 @@ def test_standardising_subtracts_the_mean_colour_and_travels_with_the_weights():
     assert torch.equal(plain.std, torch.ones(3))
     with torch.no_grad():
         by_hand = plain((images - 0.4) / 0.2)
-        found = standard(images)
-    for a, b in zip(by_hand, found, strict=True):
+        actual = standard(images)
+    for a, b in zip(by_hand, actual, strict=True):
         torch.testing.assert_close(a, b)
     state = standard.state_dict()
     torch.testing.assert_close(state["mean"], torch.full((3,), 0.4))
@@ -116,9 +116,9 @@ def test_standardising_subtracts_the_mean_colour_and_travels_with_the_weights():
 @pytest.mark.parametrize("classes", [3, 15])
 def test_class_probabilities_start_undecided_with_the_default_score_factor(classes):
     features = 1024
-    found = network(classes=classes, width=0.125, block_a="figure3", features=features)
+    actual = network(classes=classes, width=0.125, block_a="figure3", features=features)
     with torch.no_grad():
-        local, glob = found(noise(8, 3, 64, 64))
+        local, glob = actual(noise(8, 3, 64, 64))
     V = class_probabilities(class_scores(local.flatten(2), glob, 4.5 / math.sqrt(features)), 0.8)
     entropy = torch.special.entr(V).sum(1).mean() / math.log(classes)
     assert 0.5 < entropy < 1
@@ -154,10 +154,10 @@ def test_standardising_by_image_removes_its_brightness_and_contrast():
 
 @pytest.mark.parametrize("block_a", RECEPTIVE_FIELD)
 def test_without_block_c_local_features_are_what_block_a_ends_with(block_a):
-    found = network(classes=4, block_a=block_a, block_c="none", features=999).eval()
+    actual = network(classes=4, block_a=block_a, block_c="none", features=999).eval()
     images = noise(2, 3, 64, 64)
     with torch.no_grad():
-        local, glob = found(images)
-        patches = found.block_a(found._input(images))
+        local, glob = actual(images)
+        patches = actual.block_a(actual._input(images))
     assert torch.equal(local, patches)
     assert glob.shape == (2, 4, patches.shape[1])

@@ -47,24 +47,24 @@ def test_patches_are_slices_of_the_interpolated_map(low, size, patch, seed):
     patches = cut(features, centres, patch, size)
     assert patches.shape == (2, 3, 3, patch, patch)
     for b, i in product(range(2), range(3)):
-        (y, x), found = centres[b, i].tolist(), patches[b, i]
+        (y, x), actual = centres[b, i].tolist(), patches[b, i]
         expected = whole[b, :, y - reach : y + reach + 1, x - reach : x + reach + 1]
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(-6, 6), st.integers(-6, 6), st.integers(9, 13), st.integers(9, 13), SEEDS)
 def test_first_centres_are_all_those_for_which_both_patches_fit(down, along, height, width, seed):
     offset = torch.tensor([[down, along]]).expand(4000, 2)
-    found = Counter(map(tuple, place(offset, (height, width), 3, seeded(seed)).tolist()))
+    actual = Counter(map(tuple, place(offset, (height, width), 3, seeded(seed)).tolist()))
     valid = [
         (y, x)
         for y, x in product(range(1, height - 1), range(1, width - 1))
         if 1 <= y + down < height - 1 and 1 <= x + along < width - 1
     ]
     expected = 4000 / len(valid)
-    assert set(found) <= set(valid)
-    assert all(abs(found[place] - expected) < 6 * math.sqrt(expected) + 1 for place in valid)
+    assert set(actual) <= set(valid)
+    assert all(abs(actual[place] - expected) < 6 * math.sqrt(expected) + 1 for place in valid)
 
 
 def placed(kind: str, patch: int, size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
@@ -117,11 +117,11 @@ def test_far_pairs_are_those_of_drawing_until_far_enough():
     centres = list(product(range(1, height - 1), range(1, width - 1)))
     ways = Counter((c - a, d - b) for (a, b), (c, d) in product(centres, centres))
     ways = {offset: n for offset, n in ways.items() if math.hypot(*offset) >= 2 * patch}
-    found = Counter(map(tuple, far_offsets(count, (height, width), patch, seeded()).tolist()))
-    assert set(found) == set(ways)
+    actual = Counter(map(tuple, far_offsets(count, (height, width), patch, seeded()).tolist()))
+    assert set(actual) == set(ways)
     for offset, n in ways.items():
         expected = count * n / sum(ways.values())
-        assert abs(found[offset] - expected) < 6 * math.sqrt(expected)
+        assert abs(actual[offset] - expected) < 6 * math.sqrt(expected)
 
 
 @pytest.mark.parametrize(("kind", "least"), [("doersch", 33), ("isola", 27)])
@@ -139,10 +139,10 @@ def test_too_small_images_are_an_error_naming_crop_and_patch(kind, least):
 def test_one_colour_stays_and_two_become_noise_around_its_mean(channels, seed):
     images = torch.rand(40, channels, 12, 10, generator=seeded(seed))
     mean, std = torch.tensor([0.2, 0.5, 0.8]), torch.tensor([0.1, 0.2, 0.3])
-    found = drop_colours(images, mean, std, seeded(seed))
-    assert found.shape == images.shape
+    actual = drop_colours(images, mean, std, seeded(seed))
+    assert actual.shape == images.shape
     kept = []
-    for before, after in zip(images, found, strict=True):
+    for before, after in zip(images, actual, strict=True):
         same = [torch.equal(before[c], after[c]) for c in range(channels)]
         assert sum(same[:3]) == 1 and all(same[3:])
         k = same.index(True)
@@ -230,14 +230,14 @@ def test_without_annotated_pixels_loss_and_gradients_are_zero(kind):
 def test_pairs_are_alike_in_all_images_or_placed_in_each(kind, pairs, expected):
     method = build(kind, pairs=pairs, pairs_per_image=2)
     steps = [method.place_pairs(8, (60, 60), seeded(seed)) for seed in range(20)]
-    found = torch.stack(
+    actual = torch.stack(
         [torch.cat([*step[:2], step[2][..., None]], 2).flatten(0, 1) for step in steps]
     )
-    assert found.shape == (20, 16, 5)
-    distinct = [len(step.unique(dim=0)) for step in found]
+    assert actual.shape == (20, 16, 5)
+    distinct = [len(step.unique(dim=0)) for step in actual]
     assert max(distinct) == expected and min(distinct) >= expected - 1
-    assert len(found[:, 0].unique(dim=0)) == 20  # another step, another pair
-    assert len(found[:, 0, 4].unique()) > 1  # and another answer
+    assert len(actual[:, 0].unique(dim=0)) == 20  # another step, another pair
+    assert len(actual[:, 0, 4].unique()) > 1  # and another answer
 
 
 @pytest.mark.parametrize(("kind", "chance", "reached"), [("doersch", 9, 1.8), ("isola", 2, 0.64)])

@@ -40,10 +40,10 @@ def permuted(pixels: np.ndarray, quality: float = 1.0, seed: int = 0) -> np.ndar
 
 
 def test_a_good_answer_has_no_sign_unless_stripes_are_as_good():
-    found = part(right(shares(50, 3), 0.9), entropy=0.4)
-    assert signs(found) == signs(found, stripes_pa=found["pa"] - 0.1) == []
-    [sign] = signs(found, stripes_pa=99)
-    assert sign == f"no better than horizontal stripes (PA {found['pa']:.1f}, stripes 99.0)"
+    actual = part(right(shares(50, 3), 0.9), entropy=0.4)
+    assert signs(actual) == signs(actual, stripes_pa=actual["pa"] - 0.1) == []
+    [sign] = signs(actual, stripes_pa=99)
+    assert sign == f"no better than horizontal stripes (PA {actual['pa']:.1f}, stripes 99.0)"
 
 
 def test_collapse_is_said_in_numbers_and_not_taken_for_permuted_labels():
@@ -61,10 +61,10 @@ def test_collapse_is_said_in_numbers_and_not_taken_for_permuted_labels():
 def test_permuted_labels_are_told_from_bad_segments():
     pixels = shares(60, 3)
     evaluation = part(permuted(pixels, 0.9))
-    found = [text for text in signs(evaluation) if text.startswith("labels permute")]
+    actual = [text for text in signs(evaluation) if text.startswith("labels permute")]
     within = evaluation["pa"] + evaluation["permutation_gap"]
     assert within > 90 and evaluation["pa"] < 50  # the case is what it is meant to be
-    assert found == [
+    assert actual == [
         f"labels permute between images (within-image PA {within:.0f}, "
         f"data-set PA {evaluation['pa']:.0f})"
     ]
@@ -85,17 +85,17 @@ def test_answers_that_know_nothing_do_not_count_as_permuted(classes):
 
 
 @pytest.mark.parametrize(
-    ("found", "sign"),
+    ("actual", "sign"),
     [
         (14, []),  # of 500 pixels beyond the largest class: PA 52.8
         (4, ["hardly better than one class everywhere (PA 50.8, constant answer 50.0)"]),
         (0, ["no better than one class everywhere (PA 50, constant answer 50)"]),
     ],
 )
-def test_the_constant_answer_is_a_bar_with_a_margin(found, sign):
+def test_the_constant_answer_is_a_bar_with_a_margin(actual, sign):
     counts = np.zeros((20, 3, 3), int)
-    counts[:, 0] = [500, 300 - found, 200 - found]
-    counts[:, 1, 1] = counts[:, 2, 2] = found
+    counts[:, 0] = [500, 300 - actual, 200 - actual]
+    counts[:, 1, 1] = counts[:, 2, 2] = actual
     texts = signs(part(counts))
     assert [text for text in texts if "one class everywhere" in text] == sign
 

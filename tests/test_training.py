@@ -151,12 +151,12 @@ def test_labels_have_no_influence_on_the_weights(tmp_path):
 @pytest.mark.parametrize("kind", ["infoseg", "isola"])
 def test_nothing_of_the_other_half_reaches_a_training_on_the_chosen_one(tmp_path, kind):
     images, labels = two_tone_images(16)
-    chosen, found = halves([f"image{i}" for i in range(16)]), []
+    chosen, actual = halves([f"image{i}" for i in range(16)]), []
     for factor in (True, False):
         given = [image * (here or factor) for image, here in zip(images, chosen, strict=True)]
         data = DeviceData(write_prepared(tmp_path / str(factor), given, labels, 2), 32, CPU)
-        found.append(train_method(data.choosing_half(), kind=kind))
-    assert same(found[0][0], found[1][0]) and found[0][1].history == found[1][1].history
+        actual.append(train_method(data.choosing_half(), kind=kind))
+    assert same(actual[0][0], actual[1][0]) and actual[0][1].history == actual[1][1].history
 
 
 @pytest.mark.parametrize("kind", ["infoseg", "isola"])

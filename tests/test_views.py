@@ -79,7 +79,7 @@ def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels
     own = size if larger else None  # training's crops are evaluation's where nothing is said
     rows = data.random(items, seeded(seed), flip, own)
     views = data.views(rows, items, mask=True)
-    found, annotation = bytes_of(views), data.annotation(rows).numpy()
+    actual, annotation = bytes_of(views), data.annotation(rows).numpy()
     assert views.images.shape == (len(items), channels, size, size)
     assert views.images.dtype == torch.float32
     for b, item in enumerate(items.tolist()):
@@ -104,7 +104,7 @@ def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels
             if flipped:
                 image, label = image[:, ::-1], label[:, ::-1]
             fits.append(
-                np.array_equal(found[b], image)
+                np.array_equal(actual[b], image)
                 and np.array_equal(annotation[b], label)
                 and np.array_equal(views.mask[b].numpy(), label != 255)
             )
@@ -121,10 +121,10 @@ def test_centre_crops_equal_slices(sizes, size, channels):
     views, annotation = data.views(rows, items, mask=False), data.annotation(rows)
     assert views.images.is_contiguous(memory_format=torch.channels_last)
     assert not views.images.is_contiguous()
-    found = bytes_of(views)
+    actual = bytes_of(views)
     for i, (height, width) in enumerate(sizes):
         top, left = (height - size) // 2, (width - size) // 2
-        assert np.array_equal(found[i], cut(images[i], top, left, size, 0))
+        assert np.array_equal(actual[i], cut(images[i], top, left, size, 0))
         assert np.array_equal(annotation[i].numpy(), cut(labels[i], top, left, size, 255))
 
 
@@ -237,8 +237,8 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
         assert (len(data), data.classes, data.evaluated.tolist()) == (5, 5, [1, 2, 4])
         assert data.labelled.tolist() == [False, True, True, False, True]
         batches = list(evaluated_crops(data, 2))
-        found = np.concatenate([bytes_of(views) for views in batches])
-        assert np.array_equal(found, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
+        actual = np.concatenate([bytes_of(views) for views in batches])
+        assert np.array_equal(actual, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
         for views, rows in zip(batches, ([1, 2], [4]), strict=True):
             expected = np.stack([labels[i][6:14, 6:14] != 255 for i in rows])
             assert (views.mask is not None) == sees.mask
@@ -248,14 +248,14 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sobel_gradients_equal_scipys(channels):
     images = torch.rand(2, channels, 9, 13, generator=seeded())
-    found = append_sobel(images)
-    assert found.shape == (2, channels + 2, 9, 13)
-    assert torch.equal(found[:, :channels], images)
-    other = torch.cat([1 - images, found[:, channels:]], 1)
+    actual = append_sobel(images)
+    assert actual.shape == (2, channels + 2, 9, 13)
+    assert torch.equal(actual[:, :channels], images)
+    other = torch.cat([1 - images, actual[:, channels:]], 1)
     assert torch.equal(append_sobel(1 - images, images), other)
     grey = np.tensordot(images[:, :3].numpy(), [0.2989, 0.587, 0.114], axes=([1], [0]))
     for b in range(2):
         # SciPy's gradient grows to the right and downwards, IIC's kernel to the left and upwards.
         for channel, axis in ((channels, 1), (channels + 1, 0)):
             expected = -ndimage.sobel(grey[b], axis=axis, mode="constant")
-            np.testing.assert_allclose(found[b, channel].numpy(), expected, atol=1e-5)
+            np.testing.assert_allclose(actual[b, channel].numpy(), expected, atol=1e-5)

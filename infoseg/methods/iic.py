@@ -44,10 +44,10 @@ class IIC(Method):
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
+        jittered, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
         head = self.head_b if self.turn_of_b else self.head_a
         first = self.probabilities(views.images, head)
-        second = self.probabilities(other, head)
+        second = self.probabilities(jittered, head)
         second = torch.where(mirrored, second.flip(-1), second)
         weight = settings.weight_b if self.turn_of_b else settings.weight_a
         return iic_loss(first, second, settings.displacement, weight, views.mask)

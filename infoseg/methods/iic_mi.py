@@ -29,8 +29,8 @@ class IICMI(InfoSeg):
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
-        first, second = self.probabilities(views.images), self.probabilities(other)
+        jittered, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
+        first, second = self.probabilities(views.images), self.probabilities(jittered)
         second = torch.where(mirrored, second.flip(-1), second)
         return iic_loss(first, second, settings.displacement, settings.weight)
 

@@ -167,13 +167,13 @@ def open_choices(project: Project) -> pd.DataFrame:
     """
     params, ablations = project.params, project.params.profile.ablations
     others = {*TABLE2, *ablations.content.values()}
-    asked = {m: q for m, q in ablations.table1_rows.items() if m in params.profile.methods}
-    asked |= {v: params.variants[v].question for v in ablations.variants if v not in others}
+    questions = {m: q for m, q in ablations.table1_rows.items() if m in params.profile.methods}
+    questions |= {v: params.variants[v].question for v in ablations.variants if v not in others}
     rows, default = [], params.method("infoseg", ablations.dataset).numbers()
-    for question in dict.fromkeys(asked.values()):
+    for question in dict.fromkeys(questions.values()):
         tried = {
             name: differences(params.method(name, ablations.dataset).numbers(), default)
-            for name, text in asked.items()
+            for name, text in questions.items()
             if text == question
         }
         now = {path: pair[0] for changed in tried.values() for path, pair in changed.items()}
@@ -246,16 +246,18 @@ def usual_seeds(table: pd.DataFrame) -> int:
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What has to be said below `cells`."""
-    said = [
+    sentences = [
         "PA and mIoU in percent, mean ± sample standard deviation over "
         f"n = {usual_seeds(table)} seeds where no other n is given. Bold: the best method, where "
         "it is above both trivial answers by more than its spread."
     ]
     if table["uses_mask"].any():
-        said.append(f"{MASKED} sees which pixels are annotated (not how), as its authors' code.")
+        sentences.append(
+            f"{MASKED} sees which pixels are annotated (not how), as its authors' code."
+        )
     if table["diverged"].any():
-        said.append(DIVERGED_NOTE)
-    return said
+        sentences.append(DIVERGED_NOTE)
+    return sentences
 
 
 # ---- files out -----------------------------------------------------------------------------------

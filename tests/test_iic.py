@@ -80,23 +80,6 @@ def test_about_as_many_images_are_mirrored_as_asked_and_each_is_mirrored_back():
     assert torch.equal(shown[0], seen)
 
 
-def test_pixels_outside_the_mask_have_no_say_only_if_the_setting_says_so():
-    seen, changed = views(), views()
-    for on in (True, False):
-        method = build("iic", mask=on).eval()
-        assert method.sees.mask == on
-    method = build("iic", displacement=0, jitter=STILL, flip=0.0).eval()
-    images = seen.images.clone()
-    images[:, :, :, 20:] = 0.9  # what changes lies beyond the receptive field of what counts
-    mask = torch.zeros_like(seen.mask)
-    mask[..., :2] = True
-    changed, seen = Views(images, mask), Views(seen.images, mask)
-    with torch.no_grad():
-        torch.testing.assert_close(loss(method, changed, 1), loss(method, seen, 1))
-        free = [loss(method, Views(v.images), 1) for v in (changed, seen)]
-        assert abs(free[0] - free[1]) > 1e-6
-
-
 def test_a_turn_must_leave_time_for_both_heads():
     with pytest.raises(ValidationError, match="both heads need a turn"):
         IIC.Settings.model_validate(method_settings("iic", turn=6))

@@ -324,11 +324,3 @@ def test_perturbed_passes_leave_no_trace_in_the_running_statistics():
     for name, value in states[0].items():
         assert torch.equal(states[1][name], value), name
     assert states[0]["trunk.layers.1.num_batches_tracked"] == 2
-
-
-@pytest.mark.parametrize("training", [True, False])
-@torch.no_grad()
-def test_perturbed_passes_normalise_as_the_others_do(training):
-    method, seen = build("inmars").train(training), views()
-    expected = method.probabilities(seen.images)
-    torch.testing.assert_close(method.perturbed_probabilities(seen.images), expected)

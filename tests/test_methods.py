@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from infoseg.data.batches import DeviceData
 from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
-from infoseg.methods import clusters
 from infoseg.methods.base import Method
 from infoseg.methods.clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.methods.registry import METHODS
@@ -288,38 +287,6 @@ def test_the_head_interpolates_probabilities_and_not_logits():
     torch.testing.assert_close(actual.sum(1), torch.ones(1, 12, 12))
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "random_cnn_kmeans"])
-def test_pixels_that_are_not_annotated_are_never_drawn(monkeypatch, kind):
-    # Annotated on the left, not annotated on the right, which is all white.
-    images = torch.rand(2, 3, 32, 32, generator=seeded()) * 0.5
-    images[..., 16:] = 1.0
-    mask = torch.zeros(2, 32, 32, dtype=torch.bool)
-    mask[..., :16] = True
-    method = build(kind).eval()
-    seen: list[np.ndarray] = []
-
-    def spy(rows, clusters, passes, seed):
-        seen.append(rows)
-        return fit_centroids(rows, clusters, passes, seed)
-
-    monkeypatch.setattr(clusters, "fit_centroids", spy)
-    method.fit(iter([Views(images, mask)]), 0)
-    with torch.no_grad():
-        features = method.features(images)
-    half = features.shape[-1] // 2
-    left, right = (
-        {tuple(row) for row in part.permute(0, 2, 3, 1).flatten(0, 2).tolist()}
-        for part in (features[..., :half], features[..., half:])
-    )
-    drawn = {tuple(row) for row in seen[0].tolist()}
-    assert len(seen[0]) == 2 * method.settings.pixels_per_image
-    assert drawn <= left
-    assert not drawn & (right - left)
-    # Without the mask the right half is drawn from as well.
-    method.fit(iter([Views(images)]), 0)
-    assert {tuple(row) for row in seen[1].tolist()} & (right - left)
-
-
 # ---- weights on disk -----------------------------------------------------------------------------
 
 
@@ -398,18 +365,3 @@ def test_another_format_of_weights_is_an_error_naming_both(tmp_path):
     path = saved(tmp_path, format=WEIGHTS_FORMAT + 1)
     with pytest.raises(DataError, match=f"format {WEIGHTS_FORMAT + 1}.*reads {WEIGHTS_FORMAT}"):
         load_weights(path, CPU)
-
-
-def test_a_failed_write_leaves_the_old_weights_alone(tmp_path, monkeypatch):
-    path = saved(tmp_path)
-    before = path.read_bytes()
-
-    def fail(tensors, file, metadata):
-        file.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr("infoseg.weights.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_weights(path, {}, card("kmeans"))
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]

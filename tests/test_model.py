@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import network_settings
 
-from infoseg.losses import class_probabilities, class_scores
+from infoseg.losses import class_scores
 from infoseg.model import BlockC, BlockD, Network
 from infoseg.views import GREY
 
@@ -111,17 +111,6 @@ def test_standardising_subtracts_the_mean_colour_and_travels_with_the_weights():
     other.load_state_dict(state)
     with torch.no_grad():
         assert torch.equal(other(images)[0], standard(images)[0])
-
-
-@pytest.mark.parametrize("classes", [3, 15])
-def test_class_probabilities_start_undecided_with_the_default_score_factor(classes):
-    features = 1024
-    actual = network(classes=classes, width=0.125, block_a="figure3", features=features)
-    with torch.no_grad():
-        local, glob = actual(noise(8, 3, 64, 64))
-    V = class_probabilities(class_scores(local.flatten(2), glob, 4.5 / math.sqrt(features)), 0.8)
-    entropy = torch.special.entr(V).sum(1).mean() / math.log(classes)
-    assert 0.5 < entropy < 1
 
 
 def test_grey_input_cannot_tell_hues_of_one_brightness_apart_and_keeps_infrared():

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.errors import ParamsError
-from infoseg.methods.doersch import doersch_offsets, drop_colours
 from infoseg.methods.isola import far_offsets
 from infoseg.methods.pairs import cut, place
 from infoseg.views import Views, append_sobel
@@ -91,7 +90,8 @@ def test_doersch_takes_one_and_a_half_to_two_patches_in_the_direction_it_asks_fo
 
 @pytest.mark.parametrize("directions", [8, 9])
 def test_directions_and_distances_are_uniform(directions):
-    offset, direction = doersch_offsets(20000, 101, directions, seeded())
+    method = build("doersch", directions=directions, patch=101, head_width=1)
+    offset, direction = method.draw(20000, (999, 999), seeded())
     share = direction.bincount(minlength=9) / 20000
     assert ((share[:directions] - 1 / directions).abs() < 0.01).all()
     assert share[directions:].sum() == 0
@@ -139,7 +139,9 @@ def test_too_small_images_are_an_error_naming_crop_and_patch(kind, least):
 def test_one_colour_stays_and_two_become_noise_around_its_mean(channels, seed):
     images = torch.rand(40, channels, 12, 10, generator=seeded(seed))
     mean, std = torch.tensor([0.2, 0.5, 0.8]), torch.tensor([0.1, 0.2, 0.3])
-    actual = drop_colours(images, mean, std, seeded(seed))
+    method = build("doersch")
+    method.mean, method.std = mean, std
+    actual = method.disguise(images, seeded(seed))
     assert actual.shape == images.shape
     kept = []
     for before, after in zip(images, actual, strict=True):
@@ -158,9 +160,7 @@ def by_hand(method, seen: Views, seed: int) -> tuple[Tensor, list[bool]]:
     """The loss pair by pair from the definition, without dropout, and which pairs count."""
     generator, (batch, _, *size) = seeded(seed), seen.images.shape
     images, reach = seen.images, method.patch // 2
-    if hasattr(method, "directions"):
-        mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.full((3,), 0.2)  # of data_info()
-        images = drop_colours(images, mean, std, generator)
+    images = method.disguise(images, generator)
     *centres, answers = method.place_pairs(batch, tuple(size), generator)
     pairs = list(product(range(batch), range(method.settings.pairs_per_image)))
     gradients = append_sobel(seen.images)[:, images.shape[1] :]  # of the intact pictures

@@ -5,6 +5,7 @@ What one notebook alone draws is code of that notebook.
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,14 +95,16 @@ class Pictures(NamedTuple):
 
         Raises ValueError when maps and pictures differ in size, or an id has no name.
         """
-        rows, painted = {**self.predictions, "Annotation": self.annotations}, {}
+        rows = {**self.predictions, "Annotation": self.annotations}
         for title, labels in rows.items():
-            unnamed = labels[(labels >= len(self.classes)) & (labels < UNMATCHED)]
-            if labels.shape != self.images.shape[:3] or unnamed.size:
+            unnamed = (labels >= len(self.classes)) & (labels < UNMATCHED)
+            if labels.shape != self.images.shape[:3] or unnamed.any():
                 raise ValueError(f"{self.title}, {title}: another size, or an id without a name")
-        for title, labels in rows.items():
-            shown = np.where(self.annotations == IGNORED, IGNORED, labels)
-            painted[title] = np.stack([colourise(label) for label in shown])
+        hidden = self.annotations == IGNORED
+        painted = {
+            title: np.stack([*map(colourise, np.where(hidden, IGNORED, labels))])
+            for title, labels in rows.items()
+        }
         return {"Image": self.images[..., :3], **painted}
 
 
@@ -128,7 +131,7 @@ def draw_pictures(groups: Sequence[Pictures]) -> Figure:
     figure = plt.figure(figsize=(wide, high * len(bands)))
     figure.set_layout_engine("none")  # everything is placed by hand
     plt.close(figure)  # Jupyter shows it once, where it is returned
-    letters = iter("abcdefghijklmnopqrstuvwxyz" * len(bands))
+    letters = itertools.cycle("abcdefghijklmnopqrstuvwxyz")
     for number, band in enumerate(bands):
         left, top = LEFT, high * (len(bands) - number) - TOP
         for place, part in enumerate(band):

@@ -20,14 +20,20 @@ from infoseg.data.batches import DeviceData
 from infoseg.diagnostics import (
     BUCKETS,
     LOOKS,
+    UNMATCHED,
     Stripes,
     by_group,
     by_quantile,
     chance_accuracy,
+    choose_items,
     content_or_place,
     halves,
+    make_examples,
+    read_examples,
     summarise,
+    write_examples,
 )
+from infoseg.errors import DataError
 from infoseg.evaluation import (
     confusions,
     evaluate,
@@ -357,3 +363,51 @@ def test_content_keeps_its_accuracy_upside_down_and_place_does_not(tmp_path):
     assert [*content_or_place(Stripes(3), data, 3).values()] == pytest.approx(expected)
     noise = content_or_place(Painted(3), painted_data(tmp_path / "n", 3, 3, count=9)[0], 4)
     assert noise["upside_down"] == noise["as_it_is"] < 100
+
+
+# ---- the pictures runs are shown by --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory) -> DeviceData:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(12)]
+    labels = [rng.integers(0, 3, (32, 32)).astype(np.uint8) for _ in range(12)]
+    labels[4] = None
+    return DeviceData(write_prepared(tmp_path_factory.mktemp("d"), images, labels), 32, CPU)
+
+
+def test_ranked_pictures_are_those_the_evaluation_names(noise, tmp_path):
+    method, classes = build("infoseg").eval(), ["a", "b", "c"]
+    actual = summarise(confusions(method, noise, 4)[0], [f"image{i}" for i in range(11)], classes)
+    items = noise.evaluated[[rank["item"] for rank in actual["quantiles"]]]
+    match = list(actual["match"].values())
+    write_examples(tmp_path / "e.npz", make_examples(method, noise, match, classes, items))
+    ranked = read_examples(tmp_path / "e.npz", "evaluate")
+    # The accuracy that an evaluation names of a picture is the one that can be counted in it.
+    for prediction, annotation, rank in zip(
+        ranked.predictions, ranked.annotations, actual["quantiles"], strict=True
+    ):
+        seen = annotation != 255
+        assert 100 * (prediction == annotation)[seen].mean() == pytest.approx(rank["pa"])
+
+
+def test_by_default_the_pictures_are_those_chosen_blind(noise):
+    made = make_examples(build("infoseg").eval(), noise, None, ["a", "b", "c"])
+    rows = noise.centre(choose_items(noise))
+    assert len(rows) == 8 and np.array_equal(made.annotations, noise.annotation(rows).numpy())
+    assert made.predictions.max() < 3
+
+
+def test_clusters_without_a_class_are_marked(noise):
+    method = build("infoseg", clusters_per_class=2).eval()
+    assert method.clusters == 6
+    match = [None, "a", None, "b", None, "c"]
+    made = make_examples(method, noise, match, ["a", "b", "c"])
+    assert set(np.unique(made.predictions)) <= {0, 1, 2, UNMATCHED}
+
+
+def test_a_file_of_another_version_is_an_error_that_names_the_stage(tmp_path):
+    np.savez(tmp_path / "e.npz", images=np.zeros(1))
+    with pytest.raises(DataError, match="evaluate@x"):
+        read_examples(tmp_path / "e.npz", "evaluate@x")

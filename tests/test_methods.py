@@ -234,15 +234,6 @@ def test_centroids_and_labels_equal_scikit_learns_on_raw_pixels():
     assert np.array_equal(method.segment(seen).numpy(), expected)
 
 
-def test_standardised_k_means_divides_each_channel_by_its_deviation():
-    info = data_info(3)
-    plain, scaled = (build("kmeans", info, standardise=on).eval() for on in (False, True))
-    seen = views(3, 16, 16)
-    plain.fit(iter([Views(seen.images / 0.2)]), 0)
-    scaled.fit(iter([seen]), 0)
-    torch.testing.assert_close(plain.nearest.centroids, scaled.nearest.centroids)
-
-
 def test_the_nearest_centroid_is_that_of_interpolated_features():
     nearest = NearestCentroid(7, 5)
     nearest.centroids.copy_(torch.randn(7, 5, generator=seeded()))

@@ -6,7 +6,6 @@ import shutil
 import pytest
 import yaml
 from helpers import changed, one_data_set
-from safetensors import safe_open
 
 from infoseg.cli import main
 from infoseg.errors import DataError
@@ -135,11 +134,3 @@ def test_an_export_tells_no_accuracy_of_other_weights(home, made):
     content["made_with"]["settings"]["objective"]["tau"] = 1.6
     evaluation(home).write_text(json.dumps(content))
     assert told() == set()
-
-
-def test_weights_say_what_they_were_made_with(home):
-    with safe_open(weights(home), "pt") as file:
-        card = json.loads(file.metadata()["infoseg"])
-    assert card["settings"]["objective"]["tau"] == 0.8 and card["seed"] == 0
-    assert card["prepared"]["crop"] == 64 and card["training"]["evaluations"] == 1
-    assert set(card["data"]) >= {"images.bin", "labels.bin"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -15,14 +17,15 @@ from helpers import (
     training,
     write_prepared,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
 from infoseg.errors import DataError, ParamsError
+from infoseg.settings import JitterSettings
 from infoseg.training import HISTORY_FIGURES, train
-from infoseg.views import Sees, append_sobel
+from infoseg.views import Sees, append_sobel, colour_jitter, luma, turn_hue
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
 
@@ -259,3 +262,64 @@ def test_sobel_gradients_equal_scipys(channels):
         for channel, axis in ((channels, 1), (channels + 1, 0)):
             expected = -ndimage.sobel(grey[b], axis=axis, mode="constant")
             np.testing.assert_allclose(actual[b, channel].numpy(), expected, atol=1e-5)
+
+
+# ---- colour jitter -------------------------------------------------------------------------------
+
+
+def noise(batch: int, channels: int = 3) -> torch.Tensor:
+    return torch.rand(batch, channels, 6, 5, generator=seeded())
+
+
+NONE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+UNIT = st.floats(0, 1, width=32)
+
+
+def jitter(pictures: torch.Tensor, seed: int = 1, **strengths: float) -> torch.Tensor:
+    given_settings = JitterSettings(**NONE | strengths)
+    return colour_jitter(pictures, given_settings, seeded(seed))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.tuples(UNIT, UNIT, UNIT), st.floats(-0.5, 0.5, width=32))
+@example((0.0, 0.0, 0.0), 0.1)
+@example((1.0, 1.0, 1.0), -0.5)
+@example((1.0, 0.0, 0.0), 1 / 3)
+@example((0.5, 0.5, 0.2), -0.2)
+def test_turning_the_hue_equals_the_standard_librarys(colour, turn):
+    hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+    expected = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
+    actual = turn_hue(torch.tensor(colour).view(1, 3, 1, 1), torch.tensor(turn)).flatten()
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation", "hue"])
+def test_an_operation_is_that_of_its_definition_with_a_strength_of_its_own_per_image(kind):
+    pictures, row = noise(4), list(NONE).index(kind)
+    draws = 2 * torch.rand(4, 4, generator=seeded(1))[row] - 1
+    for picture, result, draw in zip(pictures, jitter(pictures, **{kind: 0.4}), draws, strict=True):
+        grey = luma(picture[None])[0]
+        towards = {"brightness": 0 * grey, "contrast": grey.mean(), "saturation": grey}
+        if kind == "hue":
+            expected = turn_hue(picture[None], 0.4 * draw)[0]
+        else:
+            expected = torch.lerp(towards[kind].expand_as(picture), picture, 1 + 0.4 * draw)
+        torch.testing.assert_close(result, expected.clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_infrared_stays_and_values_stay_colours():
+    strong = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
+    pictures = noise(64, 4)
+    actual = jitter(pictures, **strong)
+    assert torch.equal(actual[:, 3], pictures[:, 3])
+    assert 0 <= actual.min() <= actual.max() <= 1
+    assert (actual[:, :3] != pictures[:, :3]).flatten(1).any(1).all()
+
+
+def test_every_image_is_jittered_by_itself_and_the_same_seed_repeats_it():
+    same = noise(1).expand(8, -1, -1, -1)
+    strong = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
+    actual = jitter(same, **strong)
+    assert len({tuple(image.flatten().tolist()) for image in actual}) == 8
+    assert torch.equal(actual, jitter(same, **strong))
+    assert not torch.equal(actual, jitter(same, seed=2, **strong))

@@ -26,7 +26,6 @@ from infoseg.evaluation import (
 from infoseg.files import write_whole
 from infoseg.machine import autocast
 from infoseg.methods.base import Method
-from infoseg.results.palette import UNMATCHED
 from infoseg.views import Views
 
 #: Of what `Project.evaluate` writes; the tables refuse another.
@@ -37,6 +36,8 @@ COUNT = 8
 SEEN = 0.05
 #: Groups that pictures are resampled by, at most; odd, since the halves divide hashes by parity.
 BUCKETS = 199
+#: Class id of pixels whose cluster has no class (when there are more clusters than classes).
+UNMATCHED = 254
 #: A PA above the constant answer's by less than this share of the room left above it is hardly
 #: above it: a point or so, less than most methods spread over seeds.
 WORTH = 0.02

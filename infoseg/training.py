@@ -64,14 +64,14 @@ def train(
     evaluate: Callable[[], dict[str, Any]],
     title: str = "",
     checkpoint: Checkpoint | None = None,
-    tell: Callable[[list[Row]], None] = lambda history: None,
+    report: Callable[[list[Row]], None] = lambda history: None,
 ) -> Trained:
     """Train (and fit) a method in place on random crops of all images, labelled or not.
 
     evaluate: called before the first step and at `params.evaluations` evenly spaced ones. It is the
     only place where labels come in, and nothing flows back into training.
     checkpoint: where a training that was killed goes on from; the bytes are those of one that never
-    was. tell: is given the history whenever it has grown.
+    was. report: is given the history whenever it has grown.
     """
     fitted = type(method).fit is not Method.fit
     trained = Trained(method.optimiser.steps if method.optimiser else 0)
@@ -87,7 +87,7 @@ def train(
             evaluation = evaluate()
             row |= {name: evaluation[name] for name in HISTORY_FIGURES}
         trained.history.append(row)
-        tell(trained.history)
+        report(trained.history)
 
     with reproducible(params):
         if method.optimiser:

@@ -123,14 +123,14 @@ def test_other_data_under_the_same_name(home, made, capsys):
 
 
 def test_an_export_tells_no_accuracy_of_other_weights(home, made):
-    def told() -> set[str]:
+    def accuracies() -> set[str]:
         return set(describe_run(project(home, made[1]), RUN).pa)
 
-    assert told() == {"0", "1"}
+    assert accuracies() == {"0", "1"}
     content = json.loads(evaluation(home).read_text())
     content["made_with"]["weights"] = "0" * 64
     evaluation(home).write_text(json.dumps(content))
-    assert told() == set()
+    assert accuracies() == set()
     content["made_with"]["settings"]["objective"]["tau"] = 1.6
     evaluation(home).write_text(json.dumps(content))
-    assert told() == set()
+    assert accuracies() == set()

@@ -127,11 +127,13 @@ def test_the_loss_falls_on_images_of_two_tones(two_tone):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(two_tone):
-    (one, told), (again, retold), (other, _) = (train_method(two_tone, seed) for seed in (0, 0, 1))
-    assert same(one, again) and told.history == retold.history
-    assert not same(one, other)
+    (first, trained), (again, retrained), (second, _) = (
+        train_method(two_tone, seed) for seed in (0, 0, 1)
+    )
+    assert same(first, again) and trained.history == retrained.history
+    assert not same(first, second)
     # That of the batches matters by itself.
-    assert not same(one, train_method(two_tone, 1, initial=0)[0])
+    assert not same(first, train_method(two_tone, 1, initial=0)[0])
 
 
 def test_labels_have_no_influence_on_the_weights(tmp_path):
@@ -194,14 +196,14 @@ def test_evaluations_are_evenly_spaced_from_before_the_first_step_to_the_end(
 
 
 def test_the_history_holds_mean_losses_and_figures_and_no_timings(noise):
-    told = []
+    reported = []
     trained = train(
         Stub(12, lambda step: float(step)),
         noise,
         training(evaluations=2, log_every=5),
         0,
         lambda: dict(FIGURES),
-        tell=lambda history: told.append(list(history)),
+        report=lambda history: reported.append(list(history)),
     )
     assert trained.history == [
         START,
@@ -210,7 +212,7 @@ def test_the_history_holds_mean_losses_and_figures_and_no_timings(noise):
         {"step": 10, "loss": pytest.approx((6 + 7 + 8 + 9 + 10) / 5)},
         {"step": 12, "loss": pytest.approx((11 + 12) / 2), **FIGURES},
     ]
-    assert told == [trained.history[:count] for count in range(1, 6)]
+    assert reported == [trained.history[:count] for count in range(1, 6)]
 
 
 @pytest.mark.parametrize(("kind", "at"), [("kmeans", 1), ("random_cnn", 0)])

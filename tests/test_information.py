@@ -253,14 +253,6 @@ def test_certain_predictions_have_finite_gradients():
     assert torch.isfinite(first.grad).all() and torch.isfinite(second.grad).all()
 
 
-def test_views_or_masks_of_other_shapes_are_errors():
-    first, second = views((2, 3, 4, 5))
-    with pytest.raises(ValueError, match="one shape"):
-        iic_loss(first, second[:, :2], 1, 1.0)
-    with pytest.raises(ValueError, match="mask"):
-        iic_loss(first, second, 1, 1.0, torch.ones(2, 1, 4, 5, dtype=torch.bool))
-
-
 # ---- regions -------------------------------------------------------------------------------------
 
 

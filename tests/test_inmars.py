@@ -92,13 +92,6 @@ def test_every_region_gets_the_arg_max_of_its_mean_probabilities():
     torch.testing.assert_close(entropy, expected.float())
 
 
-def test_images_without_superpixels_are_an_error_that_says_so():
-    method, seen = build("inmars"), Views(views().images)
-    for call in (lambda: method.segment(seen), lambda: method.loss(seen, seeded())):
-        with pytest.raises(ValueError, match="superpixels.*views.regions is None"):
-            call()
-
-
 # ---- the divergence ------------------------------------------------------------------------------
 
 

@@ -83,10 +83,9 @@ class InMARS(Method):
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings, images = self.settings, views.images
         probabilities = self.probabilities(images)
-        means, pixels = pool_regions(probabilities, superpixels(views), views.region_count)
-        marginal, conditional = region_information(
-            means.flatten(0, 1), self.weights(pixels).flatten()
-        )
+        means, pixels = pool_regions(probabilities, views.regions, views.region_count)
+        weights = self.weights(pixels).flatten()
+        marginal, conditional = region_information(means.flatten(0, 1), weights)
         loss = conditional - settings.entropy_weight * marginal
 
         grid = (len(images), 2, settings.grid, settings.grid)
@@ -94,14 +93,13 @@ class InMARS(Method):
             (settings.noise_weight, self.noise_change, images.shape, unit_norm, settings.epsilon),
             (settings.spatial_weight, self.spatial_change, grid, unit_vectors, settings.shift),
         )
+        xi, iterations = settings.xi, settings.power_iterations
         for weight, of_images, shape, unit, size in perturbations:
             if weight == 0:
                 continue
             change = partial(of_images, views, probabilities.detach())
             start = torch.randn(shape, generator=generator, device=images.device)
-            worst = worst_perturbation(
-                change, start, unit, size, settings.xi, settings.power_iterations
-            )
+            worst = worst_perturbation(change, start, unit, size, xi, iterations)
             loss = loss + weight * change(worst)
         return loss
 
@@ -110,13 +108,12 @@ class InMARS(Method):
 
         target (B, K, H, W): class probabilities of the images as they are. A scalar in nats.
         """
-        regions = superpixels(views)
-        return self._change(views.images + noise, target, regions, views.region_count)
+        return self._change(views.images + noise, target, views.regions, views.region_count)
 
     def spatial_change(self, views: Views, target: Tensor, nodes: Tensor) -> Tensor:
         """The same for a displacement field (B, 2, G, G), which deforms regions and target too."""
         field = smooth_field(nodes, views.images.shape[-2:])
-        ids = superpixels(views)[:, None].to(field.dtype)  # exact below 2^24
+        ids = views.regions[:, None].to(field.dtype)  # exact below 2^24
         regions = warp(ids, field.detach(), "nearest")[:, 0].long()
         images, target = warp(views.images, field), warp(target, field)
         return self._change(images, target, regions, views.region_count)
@@ -127,7 +124,7 @@ class InMARS(Method):
         return divergence(expected, predicted, self.weights(pixels))
 
     def segment_with_entropy(self, views: Views) -> tuple[Tensor, Tensor]:
-        regions = superpixels(views)
+        regions = views.regions
         probabilities = self.probabilities(views.images)
         means, _ = pool_regions(probabilities, regions, views.region_count)
         # Every pixel gets the mean of its region; outside the image, its own.
@@ -139,16 +136,6 @@ class InMARS(Method):
 
 
 # ---- superpixels: 0..count-1 within each image, count outside the image --------------------------
-
-
-def superpixels(views: Views) -> Tensor:
-    """The superpixel of every pixel, (B, H, W) int64. Raises ValueError where views have none."""
-    if views.regions is None:
-        raise ValueError(
-            "InMARS works on superpixels, and views.regions is None: data sets get theirs when "
-            "they are prepared, single pictures from infoseg.data.superpixels"
-        )
-    return views.regions
 
 
 def pool_regions(values: Tensor, regions: Tensor, count: int) -> tuple[Tensor, Tensor]:

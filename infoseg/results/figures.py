@@ -114,15 +114,12 @@ def draw_pictures(groups: Sequence[Pictures]) -> Figure:
 
     Data sets stand side by side under their titles, each with a legend of its classes; those that
     make more than eight pictures continue in a further band.
-    Raises ValueError without a picture.
     """
     bands: list[list[Pictures]] = [[]]
     for part in groups:
         if bands[-1] and sum(len(p.images) for p in [*bands[-1], part]) > ACROSS:
             bands.append([])
         bands[-1].append(part)
-    if not bands[0]:
-        raise ValueError("a figure needs at least one picture")
     titles = list(bands[0][0].rows())
     columns = max(sum(len(p.images) for p in band) for band in bands)
     extra = max(len(band) for band in bands) - 1

@@ -255,11 +255,9 @@ def write(
 ) -> str:  # fmt: skip
     """Write <name>.csv from the frame, <name>.md and <name>.tex from what is shown.
 
-    The same bytes for the same numbers. Returns the Markdown. Raises ValueError without a caption,
-    which has to say what data the numbers come from.
+    The same bytes for the same numbers. caption: says what data the numbers come from. Returns the
+    Markdown.
     """
-    if not caption.strip():
-        raise ValueError(f"{name} needs a caption that says what data its numbers come from")
     rows = frame[COLUMNS.get(name, list(frame))].round(4)
     csv = rows.to_csv(index=False, lineterminator="\n")
     titles = [re.sub(r"([\\|*_`<>\[\]])", r"\\\1", str(title)) for title in shown.index]

@@ -11,12 +11,7 @@ from helpers import build, seeded
 from torch.nn import functional as F
 
 from infoseg.methods import ac
-from infoseg.methods.ac import (
-    ORDERS,
-    STRIDE,
-    OrderedNetwork,
-    draw_orders,
-)
+from infoseg.methods.ac import ORDERS, STRIDE, OrderedNetwork, draw_orders
 from infoseg.methods.information import iic_loss
 from infoseg.views import Views
 

@@ -8,15 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infoseg.results.claims import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    OPEN,
-    Difference,
-    Measured,
-    claims,
-)
+from infoseg.results.claims import FAILS, HOLDS, NOT_RUN, OPEN, Difference, Measured, claims
 from infoseg.results.tables import published
 
 TITLES = {"iic": "IIC", "ac": "AC", "inmars": "InMARS", "infoseg": "InfoSeg"}

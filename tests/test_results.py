@@ -318,8 +318,7 @@ def test_rows_are_image_predictions_annotation_black_where_nobody_annotated():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"annotations": np.full((3, 8, 8), 3)}, {"annotations": np.zeros((3, 8, 7), int)}],
+    "change", [{"annotations": np.full((3, 8, 8), 3)}, {"annotations": np.zeros((3, 8, 7), int)}]
 )
 def test_maps_that_do_not_fit_are_refused(change):
     with pytest.raises(ValueError, match="Outdoor, "):

@@ -21,11 +21,7 @@ SMALLEST = sys.float_info.epsilon
 
 
 def iic_loss(
-    first: Tensor,
-    second: Tensor,
-    displacement: int,
-    weight: float,
-    mask: Tensor | None = None,
+    first: Tensor, second: Tensor, displacement: int, weight: float, mask: Tensor | None = None
 ) -> Tensor:
     """Minus the information of Eq. 1 between pixels up to T apart: IIC's local loss (Ji et al.).
 

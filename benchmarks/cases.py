@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from benchmarks import student
-from infoseg.clustering_losses import iic_loss
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import PreparedWriter, load_prepared
 from infoseg.evaluation import evaluate
 from infoseg.machine import choose_precision
 from infoseg.methods.base import DataInfo, Method
+from infoseg.methods.information import iic_loss
 from infoseg.methods.registry import METHODS
 from infoseg.settings import METHOD_SETTINGS, MethodSettings, SuperpixelSettings, TrainingParams
 from infoseg.training import Optimisation

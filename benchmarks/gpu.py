@@ -80,8 +80,7 @@ def rate(kind: str, loop: str = "") -> dict[str, float]:
     if loop == "student":
         step = student.training_step(method, data, batch, workers=0 if SHORT else 8)
     else:
-        compiled = loop == "compiled"  # which PyTorch 2.13 cannot where activations are recomputed
-        training = TrainingParams(compile=compiled, recompute=not compiled)
+        training = TrainingParams(compile=loop == "compiled", recompute=True)
         step = Optimisation(method, data, training, 0, kind).advance
     for _ in range(1 if SHORT else 5):
         step()

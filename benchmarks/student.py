@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from infoseg.clustering_losses import information_loss
 from infoseg.data.batches import DeviceData
 from infoseg.methods.base import Method
+from infoseg.methods.information import information_loss
 from infoseg.views import jittered_view
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,9 +19,9 @@ from infoseg.evaluation import (
     USED,
     confusions,
     match_clusters,
-    matched_pixels,
     measure,
     pixel_accuracy,
+    right_pixels,
 )
 from infoseg.files import write_whole
 from infoseg.machine import autocast
@@ -38,25 +38,19 @@ SEEN = 0.05
 BUCKETS = 199
 #: Class id of pixels whose cluster has no class (when there are more clusters than classes).
 UNMATCHED = 254
-
+#: A PA above the constant answer's by less than this share of the room left above it is hardly
+#: above it: a point or so, less than most methods spread over seeds.
 WORTH = 0.02
-"""A PA above the constant answer's by less than this share of the room that is left above it is
-hardly above it: a point or so, which is less than most methods spread over seeds."""
-
+#: The share of the room above chance that one match per image has to reach before labels can be
+#: said to permute. A match per image always gains something: label maps of 22 runs, each laid on
+#: other images' annotations, reached 0.06 to 0.43, and one class everywhere 0.13 to 0.45.
 WITHIN = 0.5
-"""The share of the room above chance that one match per image has to reach before labels can be
-said to permute. A match per image always gains something: on the rendered data the label maps of
-22 runs, each laid on other images' annotations, reached 0.06 to 0.43 of the room above the chance
-of the whole data set, and one class everywhere 0.13 to 0.45 (images differ in their commonest
-class). Below a half, the gain says nothing about the segments."""
-
+#: Labels permute when one match for the data set keeps at most this share of the skill that one
+#: match per image has.
 LOST = 0.5
-"""Labels permute when one match for the data set keeps at most this share of the skill that one
-match per image has: the segments are there, and at least half of their worth is not."""
-
+#: Entropy of V, in units of log K, from which on it is called uniform. At 0.98 the likeliest of
+#: three classes has a probability of about 0.43, with the others at 0.29.
 UNIFORM = 0.98
-"""Entropy of V, in units of log K, from which on it is called uniform. At 0.98 the likeliest of
-three classes has a probability of about 0.43, with the others at 0.29."""
 
 
 def summarise(
@@ -90,13 +84,15 @@ def reported_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
 def figures(counts: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
     """`measure`, and what its numbers have to be read with; names (N,) of the images' groups.
 
-    constant_pa: of one class everywhere.
+    many_to_one_pa: where every cluster counts as the class most of its pixels have. Never below the
+    one-to-one match; it rises with K. constant_pa: of one class everywhere. In percent.
     """
     total = counts.sum(0)
+    pixels = max(1, total.sum())
     return measure(counts, classes) | {
-        "within_image_chance": within_image_chance(counts),
-        "many_to_one_pa": many_to_one_accuracy(total),
-        "constant_pa": float(100 * total.sum(0).max() / max(1, total.sum())),
+        "within_image_chance": chance_accuracy(counts),
+        "many_to_one_pa": float(100 * total.max(1).sum() / pixels),
+        "constant_pa": float(100 * total.sum(0).max() / pixels),
         "groups": by_group(counts, names, match_clusters(total)),
     }
 
@@ -107,14 +103,12 @@ def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> lis
     names: a group for every image; where there are more groups than `BUCKETS`, several make one.
     For resampling: pictures of one group are alike, so that groups are drawn, and not pictures.
     """
-    right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
     hashes = [zlib.crc32(str(name).encode()) for name in names]
     if len(set(hashes)) > BUCKETS:
         hashes = [value % BUCKETS for value in hashes]
     _, group = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True)
-    pixels = np.stack([right, counts.sum((1, 2))], 1)
     table = np.zeros((int(group.max(initial=-1)) + 1, 2), np.int64)
-    np.add.at(table, group, pixels)
+    np.add.at(table, group, np.stack([right_pixels(counts, match), counts.sum((1, 2))], 1))
     return table.tolist()
 
 
@@ -127,18 +121,30 @@ def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tu
     that show two classes, if any do; ties keep their order.
     """
     annotated = counts.sum((1, 2))
-    right = matched_pixels(counts, match).diagonal(axis1=1, axis2=2).sum(1)
     enough = annotated >= max(1, np.median(annotated) / 2)
     shares = counts.sum(1) / np.maximum(1, annotated)[:, None]
     several = enough & ((shares >= SEEN).sum(1) >= 2)
     part = np.flatnonzero(several if several.any() else enough)
-    accuracy = 100 * right[part] / annotated[part]
+    accuracy = 100 * right_pixels(counts[part], match) / annotated[part]
     ranked = np.argsort(-accuracy, kind="stable")
     places = np.linspace(0, len(ranked) - 1, min(pictures, len(ranked))).round().astype(int)
     return [(int(part[i]), float(accuracy[i])) for i in ranked[places]]
 
 
-# ---- trivial answers -----------------------------------------------------------------------------
+def chance_accuracy(counts: np.ndarray) -> float:
+    """What `per_image_accuracy` is by chance: (N, K, C) → percent.
+
+    Were cluster and class independent inside every image, its confusion would be the product of
+    its cluster usage and its class shares, whose best match pairs the two by rank.
+    """
+    usage, shares = (np.sort(counts.sum(axis))[:, ::-1] for axis in (2, 1))
+    common = min(usage.shape[1], shares.shape[1])
+    pixels = np.maximum(1, counts.sum((1, 2)))
+    right = (usage[:, :common].astype(float) * shares[:, :common]).sum(1) / pixels
+    return float(100 * right.sum() / max(1, counts.sum()))
+
+
+# ---- trivial answers; content or place -----------------------------------------------------------
 
 
 class Stripes(Method):
@@ -155,9 +161,6 @@ class Stripes(Method):
         batch, _, height, width = views.images.shape
         stripe = torch.arange(height, device=views.images.device) * self.clusters // height
         return stripe[:, None].expand(batch, height, width), None
-
-
-# ---- content or place ----------------------------------------------------------------------------
 
 
 def _two_thirds(rows: Tensor, place: int) -> Tensor:
@@ -197,25 +200,6 @@ def content_or_place(
     return {name: pixel_accuracy(count, match) for name, count in counts.items()}
 
 
-def within_image_chance(counts: np.ndarray) -> float:
-    """What `per_image_accuracy` is by chance: (N, K, C) → percent.
-
-    Were cluster and class independent inside every image, its confusion would be the product of
-    its cluster usage and its class shares, whose best match pairs the two by rank.
-    """
-    usage, shares = (np.sort(counts.sum(axis))[:, ::-1] for axis in (2, 1))
-    common = min(usage.shape[1], shares.shape[1])
-    pixels = np.maximum(1, counts.sum((1, 2)))
-    right = (usage[:, :common].astype(float) * shares[:, :common]).sum(1) / pixels
-    return float(100 * right.sum() / max(1, counts.sum()))
-
-
-def many_to_one_accuracy(confusion: np.ndarray) -> float:
-    """PA when every cluster counts as the class most of its pixels have, several clusters for one
-    class included: (K, C) → percent. Never below the one-to-one match; it rises with K."""
-    return float(100 * confusion.max(1).sum() / max(1, confusion.sum()))
-
-
 # ---- signs of failure ----------------------------------------------------------------------------
 
 
@@ -224,58 +208,38 @@ def signs(
 ) -> list[str]:
     """The failure signs of one evaluation, gravest first; an empty list where there is none.
 
-    part: `start`, `last` or `best` of an evaluation, as `evaluate` makes it (percent, and the
-    entropy of V in units of log K under `assignment_entropy`, None or absent where a method has no
-    probabilities). clusters_wanted: how many clusters should be in use; as many as the method has,
-    unless given. Classes that hold next to no pixel cost no cluster. stripes_pa: PA of `Stripes`.
+    part: `last` of an evaluation or a half of it (percent, and the entropy of V in units of log K
+    under `assignment_entropy`, None or absent where a method has no probabilities).
+    clusters_wanted: how many clusters should be in use; as many as the method has, unless given.
+    Classes that hold next to no pixel cost no cluster. stripes_pa: PA of `Stripes`.
     """
     if not part["pixels"]:
         return ["no pixel is annotated, so nothing was measured"]
-    found = []
-    used = part["clusters_used"]
+    sentences = []
+    pa, constant, used = part["pa"], part["constant_pa"], part["clusters_used"]
     wanted = clusters_wanted or len(part["cluster_usage"])
     classes = np.sum(part["confusion"], axis=0)
     rare = int((classes <= USED * classes.sum()).sum())
     if used < wanted - rare:
-        found.append(f"uses {used} of {wanted} clusters")
+        sentences.append(f"uses {used} of {wanted} clusters")
     # A single cluster has no labels to permute; its match per image follows the commonest class.
     if used > 1 and labels_permute(part):
-        within = part["pa"] + part["permutation_gap"]
-        found.append(
-            "labels permute between images "
-            f"(within-image PA {within:.0f}, data-set PA {part['pa']:.0f})"
-        )
-    pa, constant = part["pa"], part["constant_pa"]
+        within = f"within-image PA {pa + part['permutation_gap']:.0f}, data-set PA {pa:.0f}"
+        sentences.append(f"labels permute between images ({within})")
     # With a single class annotated everywhere, the constant answer is right.
     if pa <= constant < 100:
-        found.append(
-            f"no better than one class everywhere (PA {pa:.0f}, constant answer {constant:.0f})"
-        )
+        answer = f"(PA {pa:.0f}, constant answer {constant:.0f})"
+        sentences.append(f"no better than one class everywhere {answer}")
     elif pa - constant < WORTH * (100 - constant):
-        found.append(
-            f"hardly better than one class everywhere (PA {pa:.1f}, constant answer {constant:.1f})"
-        )
+        answer = f"(PA {pa:.1f}, constant answer {constant:.1f})"
+        sentences.append(f"hardly better than one class everywhere {answer}")
     if constant < pa <= stripes_pa:
-        found.append(f"no better than horizontal stripes (PA {pa:.1f}, stripes {stripes_pa:.1f})")
+        answer = f"(PA {pa:.1f}, stripes {stripes_pa:.1f})"
+        sentences.append(f"no better than horizontal stripes {answer}")
     entropy = part.get("assignment_entropy")
     if entropy is not None and entropy >= UNIFORM:
-        found.append(f"V is still uniform (entropy {entropy:.2f} of log K)")
-    return found
-
-
-def chance_accuracy(part: dict[str, Any]) -> float:
-    """PA in percent of labels as frequent as these that know nothing of the class.
-
-    The best one-to-one match of clusters to classes when the two are independent: the confusion
-    is then the product of cluster usage and class shares. Balanced clusters get 100 / K, one
-    cluster the constant answer's PA.
-    """
-    confusion = np.asarray(part["confusion"], dtype=float)
-    confusion /= confusion.sum()
-    independent = np.outer(confusion.sum(1), confusion.sum(0))
-    match = match_clusters(independent)
-    matched = match >= 0
-    return float(100 * independent[matched, match[matched]].sum())
+        sentences.append(f"V is still uniform (entropy {entropy:.2f} of log K)")
+    return sentences
 
 
 def labels_permute(part: dict[str, Any]) -> bool:
@@ -285,32 +249,34 @@ def labels_permute(part: dict[str, Any]) -> bool:
     skill of at least `WITHIN`, above what it would gain in images of unrelated labels, and one for
     the data set at most `LOST` of it.
     """
-    within = _skill(part["pa"] + part["permutation_gap"], part["within_image_chance"])
-    return within >= WITHIN and _skill(part["pa"], chance_accuracy(part)) <= LOST * within
 
+    def skill(accuracy: float, chance: float) -> float:
+        return (accuracy - chance) / (100 - chance) if chance < 100 else 0.0
 
-def _skill(accuracy: float, chance: float) -> float:
-    return (accuracy - chance) / (100 - chance) if chance < 100 else 0.0
+    within = skill(part["pa"] + part["permutation_gap"], part["within_image_chance"])
+    chance = chance_accuracy(np.array([part["confusion"]]))
+    return within >= WITHIN and skill(part["pa"], chance) <= LOST * within
 
 
 # ---- examples ------------------------------------------------------------------------------------
 
 
+class Examples(NamedTuple):
+    """Pictures beside their segmentations.
+
+    images (N, S, S, C) uint8; predictions and annotations (N, S, S) uint8 class ids, 254 for
+    clusters without a class, 255 where nobody annotated; classes: their names.
+    """
+
+    images: np.ndarray
+    predictions: np.ndarray
+    annotations: np.ndarray
+    classes: np.ndarray
+
+
 def class_ids(match: Sequence[str | None], classes: Sequence[str]) -> list[int]:
     """Class id of each cluster from the name it was matched to, 254 where it has none."""
     return [UNMATCHED if name is None else list(classes).index(name) for name in match]
-
-
-class Examples:
-    """images (N, S, S, C) uint8; predictions and annotations (N, S, S) uint8 class ids, 254 for
-    clusters without a class, 255 where nobody annotated; classes: their names."""
-
-    FIELDS = ("images", "predictions", "annotations", "classes")
-
-    def __init__(self, **arrays: np.ndarray):
-        self.images, self.predictions, self.annotations, self.classes = (
-            arrays[name] for name in self.FIELDS
-        )
 
 
 def choose_items(data: DeviceData, count: int = COUNT) -> Tensor:
@@ -351,22 +317,17 @@ def make_examples(
     ids = list(range(method.clusters)) if match is None else class_ids(match, classes)
     with autocast(data.device, precision):
         clusters = method.segment(views).cpu()
-    labels = torch.tensor(ids, dtype=torch.uint8)[clusters]
-    images = (views.images.permute(0, 2, 3, 1) * 255).round().byte()
-    return Examples(
-        images=images.cpu().numpy(),
-        predictions=labels.numpy(),
-        annotations=data.annotation(rows).cpu().numpy(),
-        classes=np.array(list(classes)),
-    )
+    images = (views.images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+    labels = torch.tensor(ids, dtype=torch.uint8)[clusters].numpy()
+    return Examples(images, labels, data.annotation(rows).cpu().numpy(), np.array(list(classes)))
 
 
 def write_examples(path: Path, examples: Examples) -> None:
-    arrays = {name: getattr(examples, name) for name in Examples.FIELDS}
+    """Write an .npz file that `read_examples` reads."""
 
     def write(file: Path) -> None:
         with file.open("wb") as stream:  # given a name, NumPy would append .npz to it
-            np.savez(stream, **arrays)
+            np.savez(stream, **examples._asdict())
 
     write_whole(path, write)
 
@@ -375,8 +336,7 @@ def read_examples(path: Path, stage: str) -> Examples:
     """Raises DataError naming the stage that makes them when they are not there or not whole."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Examples(**{name: arrays[name] for name in Examples.FIELDS})
+            return Examples(**{name: arrays[name] for name in Examples._fields})
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(
-            f"cannot be read ({error})", file=path, advice=f"Run stage {stage}"
-        ) from None
+        advice = f"Run stage {stage}"
+        raise DataError(f"cannot be read ({error})", file=path, advice=advice) from None

@@ -345,7 +345,7 @@ class ClusterSettings(MethodSettings):
 
 class TrunkSettings(Strict):
     """sobel: two gradients beside the colours; null is IIC's input: with them on COCO, without on
-    Potsdam's four bands. width: factor on the trunk's channels; see `infoseg.trunk.Trunk`."""
+    Potsdam's four bands. width: factor on the trunk's channels; see `methods.trunk`."""
 
     sobel: bool | None = None
     width: PositiveFloat = 1.0
@@ -441,7 +441,7 @@ class IICSettings(TrunkSettings, MethodSettings):
 
 
 class ACSettings(MethodSettings):
-    """width, blocks, norm: of the network, see `infoseg.causal.OrderedNetwork` (norm false is the
+    """width, blocks, norm: of the network, see `methods.ac` (norm false is the
     unofficial code's: nearly every pixel starts in one cluster). displacement, weight: of IIC's
     loss, T in pixels and lambda. resolution: where the loss compares class maps, at the size of the
     `input` or, much faster, of the `map`, whose cells have 4 px; T is rounded down to cells. The
@@ -622,7 +622,8 @@ class TrainingParams(Strict):
     device: `auto` takes CUDA where there is one. threads: CPU threads of one run, fixed so that the
     bytes of a run do not depend on how many run side by side. precision: `auto` is bfloat16 on CUDA
     and on CPUs with bfloat16 arithmetic. compile: torch.compile the training step. recompute:
-    gradient checkpointing in the compared methods' trunk; fits 16 GB cards, same numbers.
+    gradient checkpointing in the compared methods' trunk; same numbers. All but InMARS then fit
+    16 GB cards at the paper's settings (docs/gpu.md).
     evaluations: how often, evenly spread, the data set is evaluated during training, beside once
     before it; at 0 never. log_every: steps between rows of history.csv. deterministic: the same
     seed gives the same bytes; `auto` is so on the CPU, and on CUDA, where it costs time, true is.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,24 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
+from infoseg.files import write_whole
 from infoseg.machine import autocast, choose_precision, reproducible
 from infoseg.methods.base import Method
+from infoseg.methods.trunk import Trunk
 from infoseg.settings import TrainingParams
-from infoseg.trunk import Trunk
 
 #: What is kept of each evaluation in history.csv.
 HISTORY_FIGURES = ("pa", "miou", "assignment_entropy", "permutation_gap", "clusters_used")
 
 #: Factor on the learning rate after so many of all steps.
-SCHEDULES: dict[str, Callable[[int], Callable[[int], float]]] = {
-    "constant": lambda steps: lambda step: 1.0,
-    "cosine": lambda steps: lambda step: (1 + math.cos(math.pi * step / steps)) / 2,
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda step, steps: 1.0,
+    "cosine": lambda step, steps: (1 + math.cos(math.pi * step / steps)) / 2,
 }
 
 State = dict[str, Any]
@@ -45,7 +43,7 @@ class Trained:
     the same seed gives the same bytes. diverged: when and how the loss stopped being finite, "" if
     it never did; the weights are worth nothing then. resumed_at: steps at which the training went
     on from a checkpoint. seconds: all that was spent on it. cpu_seconds: of the processor, for the
-    steps and the fit after them alone, which is what methods are given alike.
+    steps and the fit after them alone.
     """
 
     steps: int
@@ -53,6 +51,7 @@ class Trained:
     diverged: str = ""
     images_per_second: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -65,107 +64,100 @@ def train(
     evaluate: Callable[[], dict[str, Any]],
     title: str = "",
     checkpoint: Checkpoint | None = None,
-    tell: Callable[[list[Row]], None] = lambda history: None,
+    report: Callable[[list[Row]], None] = lambda history: None,
 ) -> Trained:
     """Train (and fit) a method in place on random crops of all images, labelled or not.
 
     evaluate: called before the first step and at `params.evaluations` evenly spaced ones. It is the
     only place where labels come in, and nothing flows back into training.
     checkpoint: where a training that was killed goes on from; the bytes are those of one that never
-    was. tell: is given the history whenever it has grown.
+    was. report: is given the history whenever it has grown.
     """
-    began = time.perf_counter()
+    fitted = type(method).fit is not Method.fit
     trained = Trained(method.optimiser.steps if method.optimiser else 0)
+
+    def fit() -> None:
+        if fitted:
+            method.eval()
+            method.fit(evaluated_crops(data, params.evaluation_batch), seed)
+
+    def record(step: int, loss: float | None = None, measured: bool = False) -> None:
+        row: Row = {"step": step, "loss": loss}
+        if measured:
+            evaluation = evaluate()
+            row |= {name: evaluation[name] for name in HISTORY_FIGURES}
+        trained.history.append(row)
+        report(trained.history)
+
     with reproducible(params):
         if method.optimiser:
             optimisation = Optimisation(method, data, params, seed, title)
-            trained.diverged = _optimise(optimisation, trained, evaluate, checkpoint, tell)
+            if not (checkpoint and _resume(optimisation, trained, checkpoint)):
+                if params.evaluations:
+                    fit()
+                    record(0, measured=True)
+                    method.train()
+            evaluations = 0 if fitted else params.evaluations
+            _take_steps(optimisation, trained, evaluations, record, checkpoint)
             trained.images_per_second = optimisation.images_per_second
             trained.cpu_seconds = optimisation.cpu_seconds
-        if has_fit(method) and not trained.diverged:
+        if not trained.diverged and (fitted or not method.optimiser):
             busy = time.process_time()
-            fit(method, data, params.evaluation_batch, seed)
+            fit()
             trained.cpu_seconds += time.process_time() - busy
-        if (not method.optimiser or has_fit(method)) and not trained.diverged:
-            row: Row = {"step": trained.steps, "loss": None}
-            if params.evaluations:
-                row |= _figures(evaluate())
-            trained.history.append(row)
-            tell(trained.history)
-    trained.seconds += time.perf_counter() - began
+            record(trained.steps, measured=params.evaluations > 0)
+    trained.seconds = time.perf_counter() - trained.began
     return trained
 
 
-def has_fit(method: Method) -> bool:
-    """Whether something comes after optimisation."""
-    return type(method).fit is not Method.fit
+def _resume(optimisation: Optimisation, trained: Trained, checkpoint: Checkpoint) -> bool:
+    if not (state := checkpoint.read()):
+        return False
+    optimisation.restore(state["optimisation"])
+    trained.history += state["history"]
+    trained.resumed_at += [*state["resumed_at"], optimisation.step]
+    trained.began -= state["seconds"]
+    where = f"step {optimisation.step} of {optimisation.steps}"
+    tqdm.write(f"{optimisation.title}: goes on from {where}", file=sys.stderr)
+    return True
 
 
-def fit(method: Method, data: DeviceData, batch: int, seed: int) -> None:
-    """What comes after optimisation, if anything, on the crops evaluation looks at."""
-    method.eval()
-    method.fit(evaluated_crops(data, batch), seed)
-
-
-def _figures(evaluation: dict[str, Any]) -> Row:
-    return {name: evaluation[name] for name in HISTORY_FIGURES}
-
-
-def _optimise(
+def _take_steps(
     optimisation: Optimisation,
     trained: Trained,
-    evaluate: Callable[[], dict[str, Any]],
+    evaluations: int,
+    record: Callable[[int, float | None, bool], None],
     checkpoint: Checkpoint | None,
-    tell: Callable[[list[Row]], None],
-) -> str:
-    """Take all steps, with evaluations and checkpoints between them; returns how it diverged."""
-    method, title, steps = optimisation.method, optimisation.title, optimisation.steps
-    params, history = optimisation.params, trained.history
-    evaluations = 0 if has_fit(method) else params.evaluations
-    began = time.perf_counter()
-    if checkpoint and (state := checkpoint.read()):
-        optimisation.restore(state["optimisation"])
-        history += state["history"]
-        trained.resumed_at = [*state["resumed_at"], optimisation.step]
-        trained.seconds = state["seconds"]
-        tqdm.write(f"{title}: goes on from step {optimisation.step} of {steps}", file=sys.stderr)
-    elif params.evaluations:
-        if has_fit(method):
-            fit(method, optimisation.data, params.evaluation_batch, optimisation.seed)
-        history.append({"step": 0, "loss": None} | _figures(evaluate()))
-        method.train()
-    tell(history)
-    with _progress(steps, title, optimisation.step) as bar:
+) -> None:
+    """Take all steps, with evaluations and checkpoints between them, or as many as it can."""
+    steps, title = optimisation.steps, optimisation.title
+    # A bar with time left: lively in a terminal, a line now and then in logs and notebooks.
+    pause = 0.5 if sys.stderr.isatty() else 20.0
+    done = optimisation.step
+    bar = tqdm(total=steps, initial=done, desc=title, unit="step", mininterval=pause)
+    with bar:
         while optimisation.step < steps:
             try:
                 loss = optimisation.advance()
             except FloatingPointError as error:
-                history.append({"step": optimisation.step, "loss": None})
-                tell(history)
-                return str(error)
-            step = optimisation.step
+                trained.diverged = str(error)
+                record(optimisation.step, None, False)
+                return
             bar.update()
-            row: Row = {"step": step, "loss": loss}
-            if step * evaluations // steps > (step - 1) * evaluations // steps:
-                with optimisation.averaged():
-                    row |= _figures(evaluate())
-            if loss is not None or "pa" in row:
-                history.append(row)
-                tell(history)
+            step = optimisation.step
+            measured = step * evaluations // steps > (step - 1) * evaluations // steps
+            if measured or loss is not None:
+                with optimisation.averaged() if measured else contextlib.nullcontext():
+                    record(step, loss, measured)
             if loss is not None:
                 rate = optimisation.images_per_second
                 bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} images/s", refresh=False)
             if checkpoint and checkpoint.due():
-                checkpoint.write(
-                    {
-                        "optimisation": optimisation.state(),
-                        "history": history,
-                        "resumed_at": trained.resumed_at,
-                        "seconds": trained.seconds + time.perf_counter() - began,
-                    }
-                )
-    optimisation.keep_average()
-    return ""
+                state = {"optimisation": optimisation.state(), "history": trained.history}
+                spent = time.perf_counter() - trained.began
+                checkpoint.write(state | {"resumed_at": trained.resumed_at, "seconds": spent})
+    if optimisation.average:
+        optimisation.average.keep()
 
 
 class Optimisation:
@@ -181,9 +173,7 @@ class Optimisation:
         settings = method.optimiser
         assert settings is not None
         self.method, self.params, self.settings, self.title = method, params, settings, title
-        self.data, self.seed = data, seed
-        self.device = data.device
-        self.steps = settings.steps
+        self.device, self.steps = data.device, settings.steps
         self.generator = torch.Generator(data.device).manual_seed(seed)
         if self.device.type == "cuda":
             # On a CPU the layout of the input is enough, and Adam copies such gradients.
@@ -194,11 +184,9 @@ class Optimisation:
         method.train()
         self.average = Average(method, settings.average) if settings.average else None
         self.adam = Adam(method.parameters())
-        self.schedule = SCHEDULES[settings.schedule](settings.steps)
+        self.schedule = SCHEDULES[settings.schedule]
         self.precision = choose_precision(params.precision, data.device)
-        self.loss_of = method.loss
-        if params.compile:
-            self.loss_of = torch.compile(method.loss)
+        self.loss_of = torch.compile(method.loss) if params.compile else method.loss
         self.batches = TrainingBatches(
             data, settings.batch, settings.flip, self.generator, settings.crop
         )
@@ -213,30 +201,38 @@ class Optimisation:
         """
         began, cpu = time.perf_counter(), time.process_time()
         views = next(self.batches)
+        rate = self.settings.learning_rate * self.schedule(self.step, self.steps)
         self.step += 1
         self.method.begin_step(self.step)
         with autocast(self.device, self.precision):
             loss = self.loss_of(views, self.generator)
         self.method.zero_grad()
         loss.backward()
-        self.adam.step(self.settings.learning_rate * self.schedule(self.step - 1))
+        self.adam.step(rate)
         if self.average:
-            self.average.update()
+            self.average.update(self.step)
         place = (self.step - 1) % self.params.log_every
         self.recent[place] = loss.detach()
-        logged = None
-        if place == self.params.log_every - 1 or self.step == self.steps:
-            logged = self._read_losses(place + 1)
+        due = place == self.params.log_every - 1 or self.step == self.steps
+        logged = self._read_losses(place + 1) if due else None
         self.busy += time.perf_counter() - began
         self.cpu_seconds += time.process_time() - cpu
         return logged
 
     def _read_losses(self, count: int) -> float:
         values = self.recent[:count].tolist()
-        for i, value in enumerate(values):
+        for step, value in enumerate(values, self.step - count + 1):
             if not math.isfinite(value):
-                step, cuda = self.step - count + 1 + i, self.device.type == "cuda"
-                raise FloatingPointError(_diverged(self.title, step, value, self.last_finite, cuda))
+                never = math.isnan(self.last_finite)
+                before = (
+                    "it never was finite" if never else f"last finite loss {self.last_finite:.6g}"
+                )
+                advice = "a smaller optimiser.learning_rate or objective.score_factor"
+                if self.device.type == "cuda":
+                    advice += ", or training.precision: float32"
+                raise FloatingPointError(
+                    f"{self.title}: the loss became {value} at step {step} ({before}). Try {advice}"
+                )
             self.last_finite = value
         return sum(values) / len(values)
 
@@ -248,52 +244,33 @@ class Optimisation:
         """The method has the averaged weights within this context, where there are any."""
         return self.average.applied() if self.average else contextlib.nullcontext()
 
-    def keep_average(self) -> None:
-        if self.average:
-            self.average.keep()
+    def _tensors(self) -> list[torch.Tensor]:
+        return [self.recent, *self.adam.tensors, *(self.average.mean if self.average else ())]
 
     def state(self) -> State:
         """All that `restore` needs to take the next step as it would have been taken."""
+        cuda = [self.device] if self.device.type == "cuda" else []
         return {
             "step": self.step,
             "method": self.method.state_dict(),
-            "adam": self.adam.state(),
-            "average": self.average.state() if self.average else None,
+            "tensors": self._tensors(),
             "generator": self.generator.get_state(),
-            "random": random_states(self.device),
+            "global": [torch.get_rng_state(), *map(torch.cuda.get_rng_state, cuda)],
             "batches": self.batches.state(),
-            "recent": self.recent,
-            "last_finite": self.last_finite,
-            "busy": (self.busy, self.cpu_seconds),
+            "scalars": (self.last_finite, self.busy, self.cpu_seconds),
         }
 
     def restore(self, state: State) -> None:
+        """Go on from what `state` returned."""
         self.step = state["step"]
         self.method.load_state_dict(state["method"])
-        self.adam.restore(state["adam"])
-        if self.average:
-            self.average.restore(state["average"])
+        torch._foreach_copy_(self._tensors(), state["tensors"])
         self.generator.set_state(state["generator"])
-        restore_random_states(state["random"], self.device)
+        torch.set_rng_state(state["global"][0])
+        for cuda in state["global"][1:]:
+            torch.cuda.set_rng_state(cuda, self.device)
         self.batches.restore(state["batches"])
-        self.recent.copy_(state["recent"])
-        self.last_finite = state["last_finite"]
-        self.busy, self.cpu_seconds = state["busy"]
-
-
-def _diverged(title: str, step: int, value: float, last_finite: float, cuda: bool) -> str:
-    never = math.isnan(last_finite)
-    before = "it never was finite" if never else f"last finite loss {last_finite:.6g}"
-    advice = "a smaller optimiser.learning_rate or objective.score_factor"
-    if cuda:
-        advice += ", or training.precision: float32"
-    return f"{title}: the loss became {value} at step {step} ({before}). Try {advice}"
-
-
-def _progress(total: int, title: str, done: int) -> tqdm:
-    """A bar with time left: lively in a terminal, a line now and then in logs and notebooks."""
-    pause = 0.5 if sys.stderr.isatty() else 20.0
-    return tqdm(total=total, initial=done, desc=title, unit="step", mininterval=pause)
+        self.last_finite, self.busy, self.cpu_seconds = state["scalars"]
 
 
 # ---- Adam and averaged weights -------------------------------------------------------------------
@@ -311,6 +288,7 @@ class Adam:
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self.tensors = [*self.means, *self.squares, *self.steps]
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -323,16 +301,9 @@ class Adam:
         how |= {"lr": rate, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
         torch._fused_adam_(parameters, gradients, means, squares, [], steps, **how)
 
-    def state(self) -> State:
-        return {"means": self.means, "squares": self.squares, "steps": self.steps}
-
-    def restore(self, state: State) -> None:
-        for name, kept in state.items():
-            torch._foreach_copy_(getattr(self, name), kept)
-
 
 class Average:
-    """An exponential moving average of a module's parameters and running statistics.
+    """An exponential moving average (EMA) of a module's parameters and running statistics.
 
     decay: of the average by step; in the first steps less, min(decay, (1 + n) / (10 + n)), so that
     it does not rest on the initial weights for long.
@@ -340,29 +311,19 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.steps = 0
         every = [*module.parameters(), *module.buffers()]
         self.values = [value.detach() for value in every if value.is_floating_point()]
         self.mean = [value.clone() for value in self.values]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are after a step."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+    def update(self, step: int) -> None:
+        """Take in the weights as they are after a step, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.mean, self.values, 1 - decay)
 
     def keep(self) -> None:
         """Give the module the averaged weights for good."""
         torch._foreach_copy_(self.values, self.mean)
-
-    def state(self) -> State:
-        return {"steps": self.steps, "mean": self.mean}
-
-    def restore(self, state: State) -> None:
-        self.steps = state["steps"]
-        for mean, kept in zip(self.mean, state["mean"], strict=True):
-            mean.copy_(kept)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -404,40 +365,13 @@ class Checkpoint:
 
     def write(self, state: State) -> None:
         """Replace it. A full disk costs the checkpoint and not the training."""
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, temporary)
-            os.replace(temporary, self.path)
+            write_whole(self.path, lambda file: torch.save(state, file))
         except (OSError, RuntimeError) as error:
             print(f"no checkpoint, training goes on: {error}", file=sys.stderr)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def clear(self) -> None:
         """Remove it, and what killed processes left of it: the training's results are written."""
-        for path in self.path.parent.glob(f"{self.path.name}*"):
+        for path in self.path.parent.glob(f"*{self.path.name}*"):
             path.unlink(missing_ok=True)
-
-
-def random_states(device: torch.device) -> State:
-    """States of all global generators: PyTorch's, NumPy's and Python's."""
-    kind, keys, place, has_gauss, gauss = np.random.get_state()
-    version, words, gauss_next = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],
-        "python": [version, list(words), gauss_next],
-    }
-
-
-def restore_random_states(state: State, device: torch.device) -> None:
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    version, words, gauss_next = state["python"]
-    random.setstate((version, tuple(words), gauss_next))

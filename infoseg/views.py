@@ -120,7 +120,7 @@ def jittered_view(
 
     (B, C, H, W) → the view, and (B, 1, 1, 1) bool, true where it is mirrored.
     """
-    other = colour_jitter(images, settings, generator)
-    draws = torch.rand(len(other), generator=generator, device=other.device)
+    view = colour_jitter(images, settings, generator)
+    draws = torch.rand(len(view), generator=generator, device=view.device)
     mirrored = (draws < flip)[:, None, None, None]
-    return torch.where(mirrored, other.flip(-1), other), mirrored
+    return torch.where(mirrored, view.flip(-1), view), mirrored

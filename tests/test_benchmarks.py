@@ -14,8 +14,8 @@ from helpers import OBJECTIVE, ROOT
 
 import benchmarks.__main__ as benchmarks
 from benchmarks import cases, gpu, student, tries
-from infoseg.clustering_losses import iic_loss
 from infoseg.losses import ObjectiveSettings, infoseg_loss
+from infoseg.methods.information import iic_loss
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.14])

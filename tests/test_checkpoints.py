@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -34,7 +32,7 @@ from infoseg.machine import reproducible
 from infoseg.methods.base import Method
 from infoseg.runs import SCRATCH, Project
 from infoseg.settings import SuperpixelSettings, parse_params
-from infoseg.training import Checkpoint, Trained, random_states, restore_random_states, train
+from infoseg.training import Checkpoint, Trained, train
 
 STEPS = 12
 
@@ -111,29 +109,6 @@ def test_an_average_and_a_schedule_go_on_too(prepared, tmp_path):
     assert not same(run(prepared, "infoseg"), whole)
 
 
-def test_what_a_checkpoint_leaves_out_would_be_seen(prepared, tmp_path, monkeypatch):
-    # The comparison above is not blind: without the sampler's place the bytes differ.
-    whole = run(prepared, "infoseg")
-    cut_off(prepared, "infoseg", tmp_path / "c", 6)
-    monkeypatch.setattr("infoseg.data.batches.TrainingBatches.restore", lambda self, state: None)
-    assert not same(run(prepared, "infoseg", tmp_path / "c"), whole)
-
-
-def test_the_global_generators_go_on(tmp_path):
-    random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    np.random.standard_normal()  # leaves a second number behind
-
-    def draw():
-        return random.random(), np.random.standard_normal(3).tolist(), torch.rand(3).tolist()
-
-    kept = Checkpoint(tmp_path / "c", 0)
-    kept.write({"random": random_states(CPU)})
-    expected = draw()
-    draw()
-    restore_random_states(kept.read()["random"], CPU)
-    assert draw() == expected
-
-
 # ---- files ---------------------------------------------------------------------------------------
 
 
@@ -169,7 +144,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
 
     monkeypatch.setattr(torch, "save", full)
     assert same(run(prepared, "infoseg", tmp_path / "c"), run(prepared, "infoseg"))
-    assert "no checkpoint, training goes on: [Errno 28]" in capsys.readouterr().err
+    assert "no checkpoint, training goes on: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +156,7 @@ def test_there_is_one_and_it_is_written_by_the_clock_and_cleared(tmp_path):
         kept.write({"step": step})
     assert [path.name for path in tmp_path.iterdir()] == ["c"] and kept.read() == {"step": 2}
     assert not Checkpoint(tmp_path / "c", 3600).due() and not Checkpoint(tmp_path / "c", None).due()
-    for name in ("c.123.tmp", "d"):  # of a process that was killed, of another run
+    for name in (".c.123.tmp", "d"):  # of a process that was killed, of another run
         (tmp_path / name).touch()
     kept.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["d"]

@@ -8,15 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infoseg.results.claims import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    OPEN,
-    Difference,
-    Measured,
-    claims,
-)
+from infoseg.results.claims import FAILS, HOLDS, NOT_RUN, OPEN, Difference, Measured, claims
 from infoseg.results.tables import published
 
 TITLES = {"iic": "IIC", "ac": "AC", "inmars": "InMARS", "infoseg": "InfoSeg"}
@@ -74,11 +66,11 @@ def table2b(**pa: float) -> pd.DataFrame:
 
 
 def by_source(*tables) -> dict[str, list]:
-    found: dict[str, list] = {}
+    actual: dict[str, list] = {}
     empty = [pd.DataFrame()] * (3 - len(tables))
     for claim in claims(*tables, *empty, {}):
-        found.setdefault(claim.source, []).append(claim)
-    return found
+        actual.setdefault(claim.source, []).append(claim)
+    return actual
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import weakref
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +22,7 @@ import pytest
 import torch
 import torchgen
 from golden import write_store
-from helpers import CPU, ROOT, TRAINED, build, data_info, in_memory, method_settings, training
-from torch.profiler import ProfilerActivity, profile
+from helpers import CPU, ROOT, TRAINED, build, data_info, in_memory, training
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -35,7 +33,7 @@ from infoseg.data.batches import DeviceData, centre_crops
 from infoseg.evaluation import confusions
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
-from infoseg.settings import METHOD_SETTINGS, MethodSettings, load_params, merge
+from infoseg.settings import MethodSettings, load_params
 from infoseg.training import Optimisation
 
 META = torch.device("meta")
@@ -172,12 +170,6 @@ def runs_on_cuda(name: str) -> bool:
     return cuda.has_kernel(function) or function.has_composite_kernel
 
 
-def test_the_table_of_kernels_tells_cuda_from_cpu():
-    assert runs_on_cuda("convolution") and runs_on_cuda("add.Tensor") and runs_on_cuda("view")
-    assert runs_on_cuda("_fused_adam_")
-    assert not runs_on_cuda("mkldnn_linear") and not runs_on_cuda("mkldnn_max_pool2d")
-
-
 @pytest.mark.parametrize("kind", TRAINED)
 def test_a_step_stays_on_the_device_and_waits_for_nothing_but_the_log(kind, on_meta, prepared):
     method, data = on_device(kind, prepared)
@@ -207,27 +199,6 @@ def test_evaluation_and_segmentation_stay_on_the_device(kind, on_meta, prepared)
         assert method.eval().segment(views).shape == (2, 32, 32)
     assert not {name for name in watch.operations if not runs_on_cuda(name)}
     assert not refused(watch.operations)
-
-
-FAULTS = {
-    "a number": lambda loss: loss * loss.item(),
-    "a condition": lambda loss: loss if loss > 0 else -loss,
-    "a list": lambda loss: loss * loss[None].tolist()[0],
-    "a mask": lambda loss: loss[None][loss[None] > 0].sum(),
-    "a copy": lambda loss: loss.cpu(),
-    "a tensor of the CPU": lambda loss: (loss * torch.ones(2)).sum(),
-    "a tensor taken to the device": lambda loss: (loss * torch.ones(2).to(META)).sum(),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_loss_that_waits_or_mixes_devices_fails(fault, on_meta, prepared):
-    method, data = on_device("infoseg", prepared)
-    right = method.loss
-    method.loss = lambda views, generator: FAULTS[fault](right(views, generator))
-    optimisation = Optimisation(method, data, training(), 0, "patched")
-    with Watch(), pytest.raises(RuntimeError, match=r"the host waits|tensors of \['cpu', 'meta'\]"):
-        optimisation.advance()
 
 
 # ---- memory --------------------------------------------------------------------------------------
@@ -266,22 +237,6 @@ def peak_of_a_step(
         for _ in range(2):
             optimisation.advance()
     return watch.peak
-
-
-@pytest.mark.parametrize("kind", ["infoseg", "iic"])
-def test_the_counted_peak_is_the_one_that_the_allocator_reports(kind):
-    size = {"network": {"block_a": "figure3", "width": 0.5, "features": 128}, "width": 0.25}
-    given = method_settings(kind)
-    settings = METHOD_SETTINGS[kind].model_validate(
-        merge(given, {k: v for k, v in size.items() if k in given} | {"optimiser": {"batch": 8}})
-    )
-    counted = peak_of_a_step(settings, data_info(), 64, precision="bfloat16")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        peak_of_a_step(settings, data_info(), 64, fake=False, precision="bfloat16")
-    events = profiled.profiler.kineto_results.events()
-    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    # The pictures of `blank` are in it, 0.1 MB, and what oneDNN needs for a convolution.
-    assert counted == pytest.approx(max(accumulate(changes)), rel=0.05)
 
 
 def paper_peak(kind: str, dataset: str, recompute: bool) -> int:

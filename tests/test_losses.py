@@ -19,7 +19,6 @@ from infoseg.losses import (
     dv_lower_bound,
     infoseg_loss,
     jsd_lower_bound,
-    soft_maximum,
 )
 
 MARGINALS = ("paired", "random_position", "same_class", "rematched", "log_sum_exp", "mean_k")
@@ -134,16 +133,6 @@ def reference(local: Tensor, glob: Tensor, chosen: ObjectiveSettings) -> Tensor:
     return Reference(flat, glob, chosen, drawn_order(flat.shape[0], flat.shape[2])).loss()
 
 
-def case(marginal: str, assignment: str, measure: str, negatives: str, **more) -> ObjectiveSettings:
-    return objective(
-        marginal=marginal,
-        assignment=assignment,
-        measure=measure,
-        negatives=negatives,
-        **{"tau": 0.8, "score_factor": 0.7} | more,
-    )
-
-
 @pytest.mark.parametrize("batch", [2, 4])
 @pytest.mark.parametrize("through_v", [True, False])
 @pytest.mark.parametrize(("marginal", "assignment", "measure", "negatives"), EVERY)
@@ -165,8 +154,8 @@ def test_loss_and_gradients_equal_the_references(
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-5)
     slopes = (torch.autograd.grad(loss, inputs) for loss in (exact, expected))
-    for found, by_hand in zip(*slopes, strict=True):
-        torch.testing.assert_close(found, by_hand, rtol=1e-10, atol=1e-12)
+    for actual, by_hand in zip(*slopes, strict=True):
+        torch.testing.assert_close(actual, by_hand, rtol=1e-10, atol=1e-12)
 
 
 # ---- one class: Local Deep InfoMax ---------------------------------------------------------------
@@ -181,8 +170,8 @@ def test_one_class_is_local_deep_infomax(marginal, assignment, through_v):
     positive = torch.einsum("bpn,bp->bn", flat, single)
     negative = torch.einsum("bpn,bp->bn", flat, torch.cat([single[1:], single[:1]]))
     expected = torch.log1p(torch.exp(-positive)).mean() + torch.log1p(torch.exp(negative)).mean()
-    found = infoseg_loss(local, glob, chosen, seeded())
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    actual = infoseg_loss(local, glob, chosen, seeded())
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 # ---- permuting the classes of an image -----------------------------------------------------------
@@ -218,18 +207,18 @@ def test_a_batch_of_one_is_an_error(negatives):
 def test_random_positions_are_a_fresh_permutation_per_image_the_same_for_all_classes():
     batch, classes, n = 6, 4, 50
     marked = torch.arange(batch * classes * n, dtype=torch.float64).view(batch, classes, n)
-    found = losses._permute_positions(marked, seeded())
-    orders = found[:, 0] - marked[:, 0, :1]
+    actual = losses._permute_positions(marked, seeded())
+    orders = actual[:, 0] - marked[:, 0, :1]
     for k in range(classes):
-        assert torch.equal(found[:, k] - marked[:, k, :1], orders)
+        assert torch.equal(actual[:, k] - marked[:, k, :1], orders)
     for order in orders:
         assert sorted(order.tolist()) == list(range(n))
         assert order.tolist() != list(range(n))
     assert len({tuple(order.tolist()) for order in orders}) == batch
     again = losses._permute_positions(marked, seeded())
     other = losses._permute_positions(marked, seeded(8))
-    assert torch.equal(found, again)
-    assert not torch.equal(found, other)
+    assert torch.equal(actual, again)
+    assert not torch.equal(actual, other)
 
 
 # ---- bounds --------------------------------------------------------------------------------------
@@ -295,19 +284,3 @@ def test_half_precision_features_are_summed_in_float32(dtype, autocast):
     assert scores.dtype == torch.float32
     # Beyond float16's largest number, with digits that bfloat16 does not have.
     assert float(scores) == 1023 * 256 + 2
-
-
-def test_the_loss_is_float32_under_autocast():
-    local, glob = features(dtype=torch.bfloat16)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = infoseg_loss(local, glob, objective())
-    expected = infoseg_loss(local.float(), glob.float(), objective())
-    assert found.dtype == torch.float32
-    assert torch.equal(found, expected)
-
-
-def test_the_soft_maximum_lies_between_the_maximum_and_log_k_above_it():
-    scores = class_scores(*(x.flatten(2) for x in features(classes=4)))
-    soft = soft_maximum(scores, 0.8)
-    assert (soft > scores.amax(-2)).all()
-    assert (soft <= scores.amax(-2) + math.log(4) / 0.8).all()

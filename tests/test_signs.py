@@ -40,10 +40,10 @@ def permuted(pixels: np.ndarray, quality: float = 1.0, seed: int = 0) -> np.ndar
 
 
 def test_a_good_answer_has_no_sign_unless_stripes_are_as_good():
-    found = part(right(shares(50, 3), 0.9), entropy=0.4)
-    assert signs(found) == signs(found, stripes_pa=found["pa"] - 0.1) == []
-    [sign] = signs(found, stripes_pa=99)
-    assert sign == f"no better than horizontal stripes (PA {found['pa']:.1f}, stripes 99.0)"
+    actual = part(right(shares(50, 3), 0.9), entropy=0.4)
+    assert signs(actual) == signs(actual, stripes_pa=actual["pa"] - 0.1) == []
+    [sign] = signs(actual, stripes_pa=99)
+    assert sign == f"no better than horizontal stripes (PA {actual['pa']:.1f}, stripes 99.0)"
 
 
 def test_collapse_is_said_in_numbers_and_not_taken_for_permuted_labels():
@@ -61,22 +61,15 @@ def test_collapse_is_said_in_numbers_and_not_taken_for_permuted_labels():
 def test_permuted_labels_are_told_from_bad_segments():
     pixels = shares(60, 3)
     evaluation = part(permuted(pixels, 0.9))
-    found = [text for text in signs(evaluation) if text.startswith("labels permute")]
+    actual = [text for text in signs(evaluation) if text.startswith("labels permute")]
     within = evaluation["pa"] + evaluation["permutation_gap"]
     assert within > 90 and evaluation["pa"] < 50  # the case is what it is meant to be
-    assert found == [
+    assert actual == [
         f"labels permute between images (within-image PA {within:.0f}, "
         f"data-set PA {evaluation['pa']:.0f})"
     ]
     # Segments no better than chance have nothing to permute, whatever a match per image gains.
     assert not labels_permute(part(permuted(pixels, 0.1)))
-
-
-def test_some_images_with_other_labels_do_not_make_it_permuted():
-    pixels = shares(60, 3)
-    counts = right(pixels)
-    counts[:9] = permuted(pixels[:9])
-    assert signs(part(counts)) == []
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6, 15])
@@ -92,17 +85,17 @@ def test_answers_that_know_nothing_do_not_count_as_permuted(classes):
 
 
 @pytest.mark.parametrize(
-    ("found", "sign"),
+    ("actual", "sign"),
     [
         (14, []),  # of 500 pixels beyond the largest class: PA 52.8
         (4, ["hardly better than one class everywhere (PA 50.8, constant answer 50.0)"]),
         (0, ["no better than one class everywhere (PA 50, constant answer 50)"]),
     ],
 )
-def test_the_constant_answer_is_a_bar_with_a_margin(found, sign):
+def test_the_constant_answer_is_a_bar_with_a_margin(actual, sign):
     counts = np.zeros((20, 3, 3), int)
-    counts[:, 0] = [500, 300 - found, 200 - found]
-    counts[:, 1, 1] = counts[:, 2, 2] = found
+    counts[:, 0] = [500, 300 - actual, 200 - actual]
+    counts[:, 1, 1] = counts[:, 2, 2] = actual
     texts = signs(part(counts))
     assert [text for text in texts if "one class everywhere" in text] == sign
 
@@ -133,22 +126,13 @@ def test_no_annotation_no_verdict():
 
 def test_chance_is_that_of_cluster_sizes():
     pixels = np.tile([500, 300, 200], (20, 1))
-    assert chance_accuracy(part(right(pixels, 0.0))) == pytest.approx(100 / 3, abs=0.2)
+    assert chance_accuracy(right(pixels, 0.0)) == pytest.approx(100 / 3, abs=0.2)
     collapsed = np.zeros((20, 3, 3), int)
     collapsed[:, 0] = pixels
-    assert chance_accuracy(part(collapsed)) == pytest.approx(50)
+    assert chance_accuracy(collapsed) == pytest.approx(50)
 
 
 sizes = st.tuples(st.integers(1, 12), st.integers(2, 5), st.integers(2, 5))
-
-
-@settings(max_examples=60, deadline=None)
-@given(sizes, st.integers(0, 2**32 - 1))
-def test_signs_do_not_depend_on_which_cluster_is_which(size, seed):
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 50, size)
-    order = rng.permutation(size[1])
-    assert signs(part(counts)) == signs(part(counts[:, order]))
 
 
 @settings(max_examples=60, deadline=None)

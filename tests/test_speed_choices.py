@@ -56,7 +56,7 @@ def loss(kind: str, prepared, change: Callable[[Optimisation], Optimisation], **
         ({"precision": "bfloat16"}, as_is, BFLOAT16),
         ({"recompute": True}, as_is, FLOAT32),
         ({}, contiguous, FLOAT32),
-        pytest.param({}, compiled, FLOAT32, marks=pytest.mark.slow),
+        pytest.param({"recompute": True}, compiled, FLOAT32, marks=pytest.mark.slow),
     ],
     ids=["bfloat16", "recompute", "channels first", "compiled"],
 )

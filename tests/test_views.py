@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -15,14 +17,15 @@ from helpers import (
     training,
     write_prepared,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
 from infoseg.errors import DataError, ParamsError
+from infoseg.settings import JitterSettings
 from infoseg.training import HISTORY_FIGURES, train
-from infoseg.views import Sees, append_sobel
+from infoseg.views import Sees, append_sobel, colour_jitter, luma, turn_hue
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4)
 
@@ -79,7 +82,7 @@ def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels
     own = size if larger else None  # training's crops are evaluation's where nothing is said
     rows = data.random(items, seeded(seed), flip, own)
     views = data.views(rows, items, mask=True)
-    found, annotation = bytes_of(views), data.annotation(rows).numpy()
+    actual, annotation = bytes_of(views), data.annotation(rows).numpy()
     assert views.images.shape == (len(items), channels, size, size)
     assert views.images.dtype == torch.float32
     for b, item in enumerate(items.tolist()):
@@ -104,7 +107,7 @@ def test_random_crops_equal_slices_and_stay_inside(sizes, size, larger, channels
             if flipped:
                 image, label = image[:, ::-1], label[:, ::-1]
             fits.append(
-                np.array_equal(found[b], image)
+                np.array_equal(actual[b], image)
                 and np.array_equal(annotation[b], label)
                 and np.array_equal(views.mask[b].numpy(), label != 255)
             )
@@ -121,10 +124,10 @@ def test_centre_crops_equal_slices(sizes, size, channels):
     views, annotation = data.views(rows, items, mask=False), data.annotation(rows)
     assert views.images.is_contiguous(memory_format=torch.channels_last)
     assert not views.images.is_contiguous()
-    found = bytes_of(views)
+    actual = bytes_of(views)
     for i, (height, width) in enumerate(sizes):
         top, left = (height - size) // 2, (width - size) // 2
-        assert np.array_equal(found[i], cut(images[i], top, left, size, 0))
+        assert np.array_equal(actual[i], cut(images[i], top, left, size, 0))
         assert np.array_equal(annotation[i].numpy(), cut(labels[i], top, left, size, 255))
 
 
@@ -228,11 +231,6 @@ def test_batches_that_cannot_be_are_errors_naming_the_setting(tmp_path, batch, c
         next(TrainingBatches(marked_data(tmp_path, 3), batch, True, seeded(), crop=crop))
 
 
-def test_without_labels_fitting_sees_every_image_once_in_order(tmp_path):
-    batches = list(evaluated_crops(marked_data(tmp_path, 7), 3))
-    assert [members(views) for views in batches] == [[1, 2, 3], [4, 5, 6], [7]]
-
-
 def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_may_see(tmp_path):
     images, labels = images_of([(20, 20)] * 5, 3)
     labels[0] = labels[3] = None
@@ -242,8 +240,8 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
         assert (len(data), data.classes, data.evaluated.tolist()) == (5, 5, [1, 2, 4])
         assert data.labelled.tolist() == [False, True, True, False, True]
         batches = list(evaluated_crops(data, 2))
-        found = np.concatenate([bytes_of(views) for views in batches])
-        assert np.array_equal(found, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
+        actual = np.concatenate([bytes_of(views) for views in batches])
+        assert np.array_equal(actual, np.stack([images[i][6:14, 6:14] for i in (1, 2, 4)]))
         for views, rows in zip(batches, ([1, 2], [4]), strict=True):
             expected = np.stack([labels[i][6:14, 6:14] != 255 for i in rows])
             assert (views.mask is not None) == sees.mask
@@ -253,14 +251,75 @@ def test_fitting_sees_the_centre_crops_of_labelled_images_and_what_the_method_ma
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sobel_gradients_equal_scipys(channels):
     images = torch.rand(2, channels, 9, 13, generator=seeded())
-    found = append_sobel(images)
-    assert found.shape == (2, channels + 2, 9, 13)
-    assert torch.equal(found[:, :channels], images)
-    other = torch.cat([1 - images, found[:, channels:]], 1)
+    actual = append_sobel(images)
+    assert actual.shape == (2, channels + 2, 9, 13)
+    assert torch.equal(actual[:, :channels], images)
+    other = torch.cat([1 - images, actual[:, channels:]], 1)
     assert torch.equal(append_sobel(1 - images, images), other)
     grey = np.tensordot(images[:, :3].numpy(), [0.2989, 0.587, 0.114], axes=([1], [0]))
     for b in range(2):
         # SciPy's gradient grows to the right and downwards, IIC's kernel to the left and upwards.
         for channel, axis in ((channels, 1), (channels + 1, 0)):
             expected = -ndimage.sobel(grey[b], axis=axis, mode="constant")
-            np.testing.assert_allclose(found[b, channel].numpy(), expected, atol=1e-5)
+            np.testing.assert_allclose(actual[b, channel].numpy(), expected, atol=1e-5)
+
+
+# ---- colour jitter -------------------------------------------------------------------------------
+
+
+def noise(batch: int, channels: int = 3) -> torch.Tensor:
+    return torch.rand(batch, channels, 6, 5, generator=seeded())
+
+
+NONE = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+UNIT = st.floats(0, 1, width=32)
+
+
+def jitter(pictures: torch.Tensor, seed: int = 1, **strengths: float) -> torch.Tensor:
+    given_settings = JitterSettings(**NONE | strengths)
+    return colour_jitter(pictures, given_settings, seeded(seed))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.tuples(UNIT, UNIT, UNIT), st.floats(-0.5, 0.5, width=32))
+@example((0.0, 0.0, 0.0), 0.1)
+@example((1.0, 1.0, 1.0), -0.5)
+@example((1.0, 0.0, 0.0), 1 / 3)
+@example((0.5, 0.5, 0.2), -0.2)
+def test_turning_the_hue_equals_the_standard_librarys(colour, turn):
+    hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+    expected = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
+    actual = turn_hue(torch.tensor(colour).view(1, 3, 1, 1), torch.tensor(turn)).flatten()
+    np.testing.assert_allclose(actual.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation", "hue"])
+def test_an_operation_is_that_of_its_definition_with_a_strength_of_its_own_per_image(kind):
+    pictures, row = noise(4), list(NONE).index(kind)
+    draws = 2 * torch.rand(4, 4, generator=seeded(1))[row] - 1
+    for picture, result, draw in zip(pictures, jitter(pictures, **{kind: 0.4}), draws, strict=True):
+        grey = luma(picture[None])[0]
+        towards = {"brightness": 0 * grey, "contrast": grey.mean(), "saturation": grey}
+        if kind == "hue":
+            expected = turn_hue(picture[None], 0.4 * draw)[0]
+        else:
+            expected = torch.lerp(towards[kind].expand_as(picture), picture, 1 + 0.4 * draw)
+        torch.testing.assert_close(result, expected.clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_infrared_stays_and_values_stay_colours():
+    strong = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
+    pictures = noise(64, 4)
+    actual = jitter(pictures, **strong)
+    assert torch.equal(actual[:, 3], pictures[:, 3])
+    assert 0 <= actual.min() <= actual.max() <= 1
+    assert (actual[:, :3] != pictures[:, :3]).flatten(1).any(1).all()
+
+
+def test_every_image_is_jittered_by_itself_and_the_same_seed_repeats_it():
+    same = noise(1).expand(8, -1, -1, -1)
+    strong = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.125}
+    actual = jitter(same, **strong)
+    assert len({tuple(image.flatten().tolist()) for image in actual}) == 8
+    assert torch.equal(actual, jitter(same, **strong))
+    assert not torch.equal(actual, jitter(same, seed=2, **strong))

@@ -34,9 +34,10 @@ class DataInfo:
 class Method(nn.Module):
     """One way to segment images without labels.
 
-    A method that is trained sets `optimiser` and defines `loss`; one that is fitted defines `fit`;
-    all define `segment_with_entropy`. `sees` says what it gets beside the images: which pixels are
-    annotated (not how), as the code of some authors does, which the tables mark; superpixels.
+    A method whose settings have an `optimiser` is trained and defines `loss`; one that is fitted
+    defines `fit`; all define `segment_with_entropy`. `sees` says what it gets beside the images:
+    which pixels are annotated (not how), as the code of some authors does, which the tables mark;
+    superpixels.
     """
 
     Settings: ClassVar[type[MethodSettings]]
@@ -47,6 +48,8 @@ class Method(nn.Module):
 
     def __init__(self, settings: MethodSettings, data: DataInfo):
         super().__init__()
+        self.settings = settings
+        self.optimiser = getattr(settings, "optimiser", None)
         self.clusters = data.clusters
 
     def begin_step(self, step: int) -> None:
@@ -78,6 +81,6 @@ class Method(nn.Module):
 
 
 def relative_entropy(probabilities: Tensor) -> Tensor:
-    """Mean entropy of class distributions in units of log K: (B, K, H, W) → (B,) in 0..1."""
+    """Mean entropy of class distributions in units of log K: (B, K, ...) → (B,) in 0..1."""
     entropy = torch.special.entr(probabilities).sum(1).flatten(1).mean(1)
     return entropy / math.log(max(2, probabilities.shape[1]))

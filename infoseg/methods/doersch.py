@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.patch_pairs import PatchPairs, Size
+from infoseg.methods.pairs import PatchPairs, Size
 from infoseg.settings import DoerschSettings
 
 
@@ -29,45 +29,34 @@ class Doersch(PatchPairs):
 
     def __init__(self, settings: DoerschSettings, data: DataInfo):
         super().__init__(settings, data, settings.directions)
-        self.directions = settings.directions
         self.register_buffer("mean", torch.tensor(data.mean[:3]), persistent=False)
         self.register_buffer("std", torch.tensor(data.std[:3]), persistent=False)
 
     def draw(self, count: int, size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return doersch_offsets(count, self.patch, self.directions, generator)
+        """Steps of 1.5 to 2 patches in multiples of 45 degrees: 0 is to the right, 2 down.
+
+        Offsets are rounded to the nearest pixel (the released code rounds down), so diagonals stay
+        diagonal.
+        """
+        device, directions = generator.device, self.settings.directions
+        direction = torch.randint(directions, (count,), generator=generator, device=device)
+        radius = 1.5 + 0.5 * torch.rand(count, generator=generator, device=device)
+        angle = direction * (math.pi / 4)
+        offset = self.patch * radius[:, None] * torch.stack([angle.sin(), angle.cos()], 1)
+        return offset.round().long(), direction
 
     def losses(self, logits: Tensor, answers: Tensor) -> Tensor:
         return F.cross_entropy(logits, answers, reduction="none")
 
     def disguise(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return drop_colours(images, self.mean, self.std, generator)
+        """Replace two of red, green and blue by noise, another two in each image; infrared stays.
 
-
-def doersch_offsets(
-    count: int, patch: int, directions: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Steps of 1.5 to 2 patches in a multiple of 45 degrees: (n, 2) int64 offset, (n,) direction.
-
-    Direction 0 is to the right, 2 down. Offsets are rounded to the nearest pixel (the released code
-    rounds down), so diagonals stay diagonal.
-    """
-    device = generator.device
-    direction = torch.randint(directions, (count,), generator=generator, device=device)
-    radius = patch * (1.5 + 0.5 * torch.rand(count, generator=generator, device=device))
-    angle = direction * (math.pi / 4)
-    offset = radius[:, None] * torch.stack([angle.sin(), angle.cos()], 1)
-    return offset.round().long(), direction
-
-
-def drop_colours(images: Tensor, mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace two of red, green and blue by noise, another two in each image.
-
-    images: (B, C, H, W); channels beyond the third, infrared, stay. mean, std: (3,), of the data
-    set, as released. The noise has the mean of the channel that stays, and 1/100 of its deviation.
-    """
-    kept = torch.randint(3, (len(images),), generator=generator, device=images.device)
-    colours = images[:, :3]
-    noise = torch.randn(colours.shape, generator=generator, device=images.device)
-    noise = mean[kept].view(-1, 1, 1, 1) + std[kept].view(-1, 1, 1, 1) / 100 * noise
-    stays = torch.arange(3, device=images.device) == kept[:, None]
-    return torch.cat([torch.where(stays[:, :, None, None], colours, noise), images[:, 3:]], 1)
+        The noise has the data set's mean of the channel that stays, and 1/100 of its deviation.
+        """
+        kept = torch.randint(3, (len(images),), generator=generator, device=images.device)
+        colours = images[:, :3]
+        noise = torch.randn(colours.shape, generator=generator, device=images.device)
+        mean, std = (values[kept].view(-1, 1, 1, 1) for values in (self.mean, self.std))
+        noise = mean + std / 100 * noise
+        stays = (torch.arange(3, device=images.device) == kept[:, None])[:, :, None, None]
+        return torch.cat([torch.where(stays, colours, noise), images[:, 3:]], 1)

@@ -3,7 +3,7 @@
 As its authors ran it: two views of every crop, of which the second has its colours jittered and is
 mirrored half of the time; the mirroring is undone on the predictions; the loss is the mutual
 information between the two predictions at all displacements of a window (Eqs 1 and 2 of the
-InfoSeg paper; `infoseg.clustering_losses`). An over-clustering head A and the head B that counts
+InfoSeg paper; `infoseg.methods.information`). An over-clustering head A and the head B that counts
 are trained in turn on one trunk.
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infoseg.clustering_losses import iic_loss
 from infoseg.methods.base import DataInfo, Method, relative_entropy
+from infoseg.methods.information import iic_loss
+from infoseg.methods.trunk import Head, Trunk
 from infoseg.settings import IICSettings
-from infoseg.trunk import Head, Trunk
 from infoseg.views import Sees, Views, jittered_view
 
 
@@ -33,8 +33,6 @@ class IIC(Method):
 
     def __init__(self, settings: IICSettings, data: DataInfo):
         super().__init__(settings, data)
-        self.settings = settings
-        self.optimiser = settings.optimiser
         self.sees = Sees(mask=settings.mask)
         self.trunk = Trunk(data.channels, settings.width, settings.sobel)
         self.head_a = Head(self.trunk.features, settings.clusters_a)
@@ -46,10 +44,10 @@ class IIC(Method):
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
+        jittered, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
         head = self.head_b if self.turn_of_b else self.head_a
         first = self.probabilities(views.images, head)
-        second = self.probabilities(other, head)
+        second = self.probabilities(jittered, head)
         second = torch.where(mirrored, second.flip(-1), second)
         weight = settings.weight_b if self.turn_of_b else settings.weight_a
         return iic_loss(first, second, settings.displacement, weight, views.mask)

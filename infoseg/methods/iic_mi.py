@@ -2,7 +2,7 @@
 
 "We omit our Mutual Information Maximization step and solely perform our Segmentation Step": V of
 Eq. 3 is taken for two views of every crop, made as IIC makes them, and Eq. 1 is maximised over the
-pairs of pixels of a window (`infoseg.clustering_losses.iic_loss`).
+pairs of pixels of a window (`infoseg.methods.information.iic_loss`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.clustering_losses import iic_loss
 from infoseg.losses import class_probabilities
-from infoseg.methods.base import DataInfo
+from infoseg.methods.information import iic_loss
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.settings import IICMISettings
 from infoseg.views import Views, jittered_view
@@ -28,21 +27,15 @@ class IICMI(InfoSeg):
 
     Settings = IICMISettings
 
-    def __init__(self, settings: IICMISettings, data: DataInfo):
-        super().__init__(settings, data)
-        self.settings = settings
-
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         settings = self.settings
-        other, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
-        first, second = self.probabilities(views.images), self.probabilities(other)
+        jittered, mirrored = jittered_view(views.images, settings.jitter, settings.flip, generator)
+        first, second = self.probabilities(views.images), self.probabilities(jittered)
         second = torch.where(mirrored, second.flip(-1), second)
         return iic_loss(first, second, settings.displacement, settings.weight)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """V of Eq. 3 at the input's size, (B, C, M, N) → (B, K, M, N) float32."""
         scores = self.scores(images)
-        v = class_probabilities(scores.flatten(2), self.objective.tau).unflatten(
-            -1, scores.shape[-2:]
-        )
+        v = class_probabilities(scores.flatten(2), self.objective.tau).view_as(scores)
         return F.interpolate(v, images.shape[-2:], mode="bilinear", align_corners=False)

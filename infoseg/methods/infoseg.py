@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.losses import (
-    class_probabilities,
-    class_scores,
-    infoseg_loss,
-)
-from infoseg.methods.base import DataInfo, Method
+from infoseg.losses import class_probabilities, class_scores, infoseg_loss
+from infoseg.methods.base import DataInfo, Method, relative_entropy
 from infoseg.model import Network
 from infoseg.settings import InfoSegSettings
 from infoseg.views import Views, colour_jitter
@@ -36,16 +31,13 @@ class InfoSeg(Method):
         clusters = max(1, data.clusters * settings.clusters_per_class)
         data = dataclasses.replace(data, clusters=clusters)
         super().__init__(settings, data)
-        self.objective = settings.objective
-        self.optimiser = settings.optimiser
-        self.upsampling = settings.upsampling
-        self.jitter = settings.jitter
+        self.objective, self.upsampling = settings.objective, settings.upsampling
         self.network = Network(data.channels, data.clusters, settings.network, data.mean, data.std)
 
     def loss(self, views: Views, generator: torch.Generator) -> Tensor:
         images = views.images
-        if self.jitter is not None:
-            images = colour_jitter(images, self.jitter, generator)
+        if self.settings.jitter is not None:
+            images = colour_jitter(images, self.settings.jitter, generator)
         return infoseg_loss(*self.network(images), self.objective, generator)
 
     def scores(self, images: Tensor) -> Tensor:
@@ -55,11 +47,8 @@ class InfoSeg(Method):
         return scores.unflatten(-1, local.shape[-2:])
 
     def segment_with_entropy(self, views: Views) -> tuple[Tensor, Tensor]:
-        scores = self.scores(views.images)
-        probabilities = class_probabilities(scores.flatten(2), self.objective.tau)
-        entropy = torch.special.entr(probabilities).sum(1).mean(-1)
-        entropy = entropy / math.log(max(2, self.network.classes))
-        size = views.images.shape[-2:]
+        scores, size = self.scores(views.images), views.images.shape[-2:]
+        entropy = relative_entropy(class_probabilities(scores.flatten(2), self.objective.tau))
         if self.upsampling == "scores":
             scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
             return scores.argmax(1), entropy

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.patch_pairs import PatchPairs, Size
+from infoseg.methods.pairs import PatchPairs, Size
 from infoseg.settings import IsolaSettings
 
 
@@ -30,19 +30,15 @@ class Isola(PatchPairs):
         super().__init__(settings, data, 1)
 
     def draw(self, count: int, size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Pairs that touch at a corner, or lie two patches apart or more."""
         adjoining = torch.rand(count, generator=generator, device=generator.device) < 0.5
-        near = diagonal_offsets(count, self.patch, generator)
+        corners = torch.randint(2, (count, 2), generator=generator, device=generator.device)
+        near = self.patch * (2 * corners - 1)
         far = far_offsets(count, size, self.patch, generator)
         return torch.where(adjoining[:, None], near, far), adjoining
 
     def losses(self, logits: Tensor, answers: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits[:, 0], answers.float(), reduction="none")
-
-
-def diagonal_offsets(count: int, patch: int, generator: torch.Generator) -> Tensor:
-    """To one of the four patches that touch the first at a corner: (n, 2) int64 pixels."""
-    draws = torch.randint(2, (count, 2), generator=generator, device=generator.device)
-    return patch * (2 * draws - 1)
 
 
 def far_offsets(count: int, size: Size, patch: int, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infoseg.methods.base import DataInfo
-from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.methods.clusters import FeatureClusters
 from infoseg.settings import KMeansSettings
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from infoseg.methods.base import DataInfo, Method, relative_entropy
-from infoseg.methods.feature_clusters import FeatureClusters
-from infoseg.settings import (
-    RandomCNNKMeansSettings,
-    RandomCNNSettings,
-)
-from infoseg.trunk import Head, Trunk
+from infoseg.methods.clusters import FeatureClusters
+from infoseg.methods.trunk import Head, Trunk
+from infoseg.settings import RandomCNNKMeansSettings, RandomCNNSettings
 from infoseg.views import Views
 
 

@@ -9,20 +9,16 @@ a verdict is about that data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from infoseg.results.tables import TRIVIAL, mean_std, number
 
-Verdict = Literal["holds here", "does not hold here", "not decided", "not run"]
-HOLDS: Verdict = "holds here"
-FAILS: Verdict = "does not hold here"
-OPEN: Verdict = "not decided"
-NOT_RUN: Verdict = "not run"
+#: The verdicts.
+HOLDS, FAILS, OPEN, NOT_RUN = "holds here", "does not hold here", "not decided", "not run"
 
 #: The column of Table 1 that the abstract's gain is about.
 COLUMN = "COCO-Stuff"
@@ -32,20 +28,19 @@ GAIN = 1.26
 RESAMPLED = 2000
 #: Below the 64 that the paper trains with.
 SMALL_BATCHES = (8, 16, 32)
+NOTHING = "No run here bears on it."
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A claim, where the paper makes it, what was measured here, the verdict."""
 
     text: str
     source: str
     finding: str
-    verdict: Verdict
+    verdict: str
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """Mean PA in percent, its sample standard deviation (NaN for one seed), number of seeds.
 
     groups: (G, 2) right and annotated pixels by group of pictures, in the mean over seeds.
@@ -61,8 +56,7 @@ class Measured:
         return f"{self.name} {mean_std(self.mean, self.std)} (n = {self.seeds})"
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Two measurements of which the paper says that the first is the higher.
 
     factor: by which it is said to be higher; 1 where the paper gives none.
@@ -86,10 +80,9 @@ class Difference:
         """Standard deviation of the difference when groups of pictures are drawn anew, with
         replacement; NaN where they are not known, or are one."""
         sides = [self.higher.groups, self.lower.groups]
-        if any(side is None for side in sides) or len({len(side) for side in sides}) > 1:
-            return math.nan
-        n = len(sides[0])
-        if n < 2:
+        sizes = {0 if side is None else len(side) for side in sides}
+        n = min(sizes)
+        if len(sizes) > 1 or n < 2:
             return math.nan
         draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLED)
         right, annotated = (draws @ np.stack(sides)).transpose(2, 0, 1)
@@ -97,26 +90,24 @@ class Difference:
         return float((pa[0] - self.factor * pa[1]).std(ddof=1))
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> str:
         """Open when either side is one seed, and when the difference is within its spread over
         seeds or within twice that over groups of pictures.
 
         With three seeds each, a difference as large as its spread has t = 1.7 with four degrees of
         freedom: chance alone exceeds it, in the direction claimed, about one time in twelve.
         """
-        if min(self.higher.seeds, self.lower.seeds) < 2 or math.isnan(self.over_seeds):
-            return OPEN
-        over_groups = 0 if math.isnan(self.over_groups) else self.over_groups
-        if abs(self.value) <= max(self.over_seeds, 2 * over_groups):
+        spread = np.fmax(self.over_seeds, 2 * self.over_groups)  # of one that is NaN, the other
+        if math.isnan(self.over_seeds) or abs(self.value) <= spread:
             return OPEN
         return HOLDS if self.value > 0 else FAILS
 
     def __str__(self) -> str:
         spreads = {"seeds": self.over_seeds, "pictures": self.over_groups}
-        said = [f"± {number(v)} over {name}" for name, v in spreads.items() if not math.isnan(v)]
+        known = [f"± {number(v)} over {name}" for name, v in spreads.items() if not math.isnan(v)]
         factor = "" if self.factor == 1 else f" times {self.factor:.2f}"
         text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f}"
-        return " ".join([text, ", ".join(said)]).strip()
+        return " ".join([text, ", ".join(known)]).strip()
 
 
 def claims(
@@ -134,52 +125,49 @@ def claims(
     leads = _leads(table1)
     best = " ".join(f"{title}: {difference}." for title, difference in leads.items())
     gain = leads.get(COLUMN)
-    if gain is not None:
-        gain = Difference(gain.higher, gain.lower, GAIN)
 
-    def row2(measure: str, assignment: str) -> Measured | None:
-        rows = (
-            table2.query("measure == @measure and assignment == @assignment")
-            if len(table2)
-            else table2
-        )
-        return _measured(rows, f"{measure}, {assignment.partition(' ')[0].lower()}".rstrip(", -"))
+    def row2(measure: str, kind: str) -> Measured | None:
+        value = f"{kind.capitalize()} Assignment"
+        return _measured(table2, f"{measure}, {kind}", measure=measure, assignment=value)
 
-    def variant(name: str, title: str) -> Measured | None:
-        rows = table2b[table2b["variant"] == name] if len(table2b) else table2b
-        return _measured(rows, title)
+    def variant(key: str, name: str) -> Measured | None:
+        return _measured(table2b, name, variant=key)
 
-    soft, hard = "Soft Assignment", "Hard Assignment"
-    without = variant("without_block_c", "without block C")
+    jsd_soft, jsd_hard = row2("JSD", "soft"), row2("JSD", "hard")
+    dv_soft, dv_hard = row2("DV", "soft"), row2("DV", "hard")
     batches = [
         (variant(f"batch_{n}_jsd", f"batch {n}, JSD"), variant(f"batch_{n}_dv", f"batch {n}, DV"))
         for n in SMALL_BATCHES
     ]
+    with_c, without_c = (
+        variant(key, f"{word} block C")
+        for key, word in (("infoseg", "with"), ("without_block_c", "without"))
+    )
     return [
         _judged(
             "InfoSeg outperforms the state of the art by 26 percent (relative) on COCO-Stuff: 38.8 "
             "against AC's 30.8. Over the best compared row, InMARS's 31.0, it is 25.2 percent.",
             "Abstract",
-            [gain and (gain.higher, gain.lower)],
+            [(gain.higher, gain.lower)] if gain else [],
             GAIN,
         ),
         Claim(
             "InfoSeg is better than every compared method on all 5 data sets.",
             "Table 1, 5.4",
             best or NOTHING,
-            _combined(list(leads.values())),
+            _combined(leads.values()),
         ),
         _judged(
             "Soft assignments are better than hard ones, with JSD and with DV (73.8 against 67.3; "
             "55.1 against 53.9).",
             "Table 2, 5.5",
-            [(row2("JSD", soft), row2("JSD", hard)), (row2("DV", soft), row2("DV", hard))],
+            [(jsd_soft, jsd_hard), (dv_soft, dv_hard)],
         ),
         _judged(
             "The JSD estimator is better than the DV one, with soft and with hard assignments "
             "(73.8 against 55.1; 67.3 against 53.9).",
             "Table 2, 5.5",
-            [(row2("JSD", soft), row2("DV", soft)), (row2("JSD", hard), row2("DV", hard))],
+            [(jsd_soft, dv_soft), (jsd_hard, dv_hard)],
         ),
         _judged(
             "With smaller batches JSD performs better than DV (cited from Deep InfoMax, without "
@@ -190,43 +178,43 @@ def claims(
         _judged(
             "IIC's objective in place of the mutual-information step is worse (73.8 against 60.2).",
             "Table 2, 5.5",
-            [(row2("JSD", soft), row2("IIC-MI", "-"))],
+            [(jsd_soft, _measured(table2, "IIC-MI", measure="IIC-MI"))],
         ),
         _judged(
             "Block C makes the local features better than block A's output (without numbers).",
             "4.2",
-            [(variant("infoseg", "with block C"), without)],
+            [(with_c, without_c)],
         ),
         _common_classes(shares.get(COLUMN, {})),
     ]
 
 
-NOTHING = "No run here bears on it."
+def _measured(table: pd.DataFrame, name: str, **values: str) -> Measured | None:
+    """The first row of a table with these values; None without one, or if all its seeds diverged.
 
-
-def _measured(rows: pd.DataFrame, name: str) -> Measured | None:
-    """The first of some rows of a table; None where there is none, or all its seeds diverged."""
-    if rows.empty or math.isnan(rows.iloc[0]["pa_mean"]):
+    name: what the finding calls it.
+    """
+    for column, value in values.items():
+        table = table[table[column] == value] if len(table) else table
+    if table.empty or math.isnan(table.iloc[0]["pa_mean"]):
         return None
-    row = rows.iloc[0]
+    row = table.iloc[0]
     return Measured(name, row["pa_mean"], row["pa_std"], int(row["n_seeds"]), row.get("groups"))
 
 
-def _combined(parts: Sequence[Difference]) -> Verdict:
+def _combined(parts: Iterable[Difference]) -> str:
     """A claim about several comparisons holds when all do, and fails when any does."""
     verdicts = {part.verdict for part in parts}
-    if not verdicts:
-        return NOT_RUN
-    return FAILS if FAILS in verdicts else OPEN if OPEN in verdicts else HOLDS
+    return next((v for v in (FAILS, OPEN, HOLDS) if v in verdicts), NOT_RUN)
 
 
 def _judged(text: str, source: str, pairs: Sequence[Any], factor: float = 1.0) -> Claim:
     """A claim from pairs of measurements, the higher first; None in place of what was not run."""
-    parts = [Difference(*pair, factor) for pair in pairs if pair and all(pair)]
-    said = " ".join(f"{str(part)[:1].upper()}{str(part)[1:]}." for part in parts)
+    parts = [Difference(*pair, factor) for pair in pairs if all(pair)]
+    finding = " ".join(f"{str(part)[:1].upper()}{str(part)[1:]}." for part in parts)
     if parts and len(parts) < len(pairs):
-        said += f" Not run: {len(pairs) - len(parts)} of {len(pairs)} comparisons."
-    return Claim(text, source, said or NOTHING, _combined(parts))
+        finding += f" Not run: {len(pairs) - len(parts)} of {len(pairs)} comparisons."
+    return Claim(text, source, finding or NOTHING, _combined(parts))
 
 
 def _leads(table1: pd.DataFrame) -> dict[str, Difference]:
@@ -237,12 +225,11 @@ def _leads(table1: pd.DataFrame) -> dict[str, Difference]:
     """
     leads = {}
     for title, rows in table1[table1["pa_mean"].notna()].groupby("dataset_title", sort=False):
-        others = rows[~rows["method"].str.startswith("infoseg") & ~rows["method"].isin(TRIVIAL)]
-        others = others.sort_values("pa_mean", ascending=False)
-        ours = _measured(rows[rows["method"] == "infoseg"], "InfoSeg")
-        if ours and len(others):
-            best = _measured(others, others.iloc[0]["method_title"])
-            leads[str(title)] = Difference(ours, best)
+        rivals = rows[~rows["method"].str.startswith("infoseg") & ~rows["method"].isin(TRIVIAL)]
+        ours = _measured(rows, "InfoSeg", method="infoseg")
+        if ours and len(rivals):
+            rivals = rivals.sort_values("pa_mean", ascending=False)
+            leads[str(title)] = Difference(ours, _measured(rivals, rivals.iloc[0]["method_title"]))
     return leads
 
 

@@ -5,6 +5,7 @@ What one notebook alone draws is code of that notebook.
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,14 +95,16 @@ class Pictures(NamedTuple):
 
         Raises ValueError when maps and pictures differ in size, or an id has no name.
         """
-        rows, painted = {**self.predictions, "Annotation": self.annotations}, {}
+        rows = {**self.predictions, "Annotation": self.annotations}
         for title, labels in rows.items():
-            unnamed = labels[(labels >= len(self.classes)) & (labels < UNMATCHED)]
-            if labels.shape != self.images.shape[:3] or unnamed.size:
+            unnamed = (labels >= len(self.classes)) & (labels < UNMATCHED)
+            if labels.shape != self.images.shape[:3] or unnamed.any():
                 raise ValueError(f"{self.title}, {title}: another size, or an id without a name")
-        for title, labels in rows.items():
-            shown = np.where(self.annotations == IGNORED, IGNORED, labels)
-            painted[title] = np.stack([colourise(label) for label in shown])
+        hidden = self.annotations == IGNORED
+        painted = {
+            title: np.stack([*map(colourise, np.where(hidden, IGNORED, labels))])
+            for title, labels in rows.items()
+        }
         return {"Image": self.images[..., :3], **painted}
 
 
@@ -111,15 +114,12 @@ def draw_pictures(groups: Sequence[Pictures]) -> Figure:
 
     Data sets stand side by side under their titles, each with a legend of its classes; those that
     make more than eight pictures continue in a further band.
-    Raises ValueError without a picture.
     """
     bands: list[list[Pictures]] = [[]]
     for part in groups:
         if bands[-1] and sum(len(p.images) for p in [*bands[-1], part]) > ACROSS:
             bands.append([])
         bands[-1].append(part)
-    if not bands[0]:
-        raise ValueError("a figure needs at least one picture")
     titles = list(bands[0][0].rows())
     columns = max(sum(len(p.images) for p in band) for band in bands)
     extra = max(len(band) for band in bands) - 1
@@ -128,7 +128,7 @@ def draw_pictures(groups: Sequence[Pictures]) -> Figure:
     figure = plt.figure(figsize=(wide, high * len(bands)))
     figure.set_layout_engine("none")  # everything is placed by hand
     plt.close(figure)  # Jupyter shows it once, where it is returned
-    letters = iter("abcdefghijklmnopqrstuvwxyz" * len(bands))
+    letters = itertools.cycle("abcdefghijklmnopqrstuvwxyz")
     for number, band in enumerate(bands):
         left, top = LEFT, high * (len(bands) - number) - TOP
         for place, part in enumerate(band):

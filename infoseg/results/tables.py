@@ -109,20 +109,21 @@ def _row(evaluation: Mapping[str, Any], reported: str) -> dict[str, Any]:
     if (paper_row := evaluation["paper_row"]) not in (None, *rows):
         problem = f"the paper's Table 1 has no row '{paper_row}'"
         raise DataError(problem, advice=f"Set paper_row to null or one of: {', '.join(rows)}")
-    row = {name: evaluation.get(name) for name in _NAMES} | {
-        "diverged": bool(evaluation["diverged"])
-    }
-    row |= {"paper_row": row["paper_row"] or "", "notes": " | ".join(row["notes"])}
-    row |= _ablation(evaluation.get("made_with", {}).get("settings", {}))
+    row = {name: evaluation.get(name) for name in _NAMES}
+    row |= {"paper_row": paper_row or "", "notes": " | ".join(row["notes"])}
+    row["diverged"] = bool(evaluation["diverged"])
+    row["uses_mask"] = evaluation.get("uses_mask", False)
+    settings = evaluation.get("made_with", {}).get("settings", {})
+    if settings.get("kind") == "iic_mi":
+        row |= {"measure": "IIC-MI", "assignment": "-"}
+    elif objective := settings.get("objective"):
+        row["measure"] = objective["measure"].upper()
+        row["assignment"] = f"{objective['assignment'].capitalize()} Assignment"
     if row["diverged"]:
-        return row | {"uses_mask": False}
+        return row
     last, halves = evaluation["last"], evaluation["last"]["halves"]
     part = reported_part(last, reported)
-    same = (
-        "pa miou permutation_gap constant_pa clusters_used within_image_chance iou groups".split()
-    )
-    return row | {name: part[name] for name in same} | {
-        "uses_mask": evaluation["uses_mask"],
+    return row | {name: part.get(name) for name in [*MEASURES, "iou", "groups"]} | {
         "many_to_one": part["many_to_one_pa"],
         # Its difference to chance, not itself, says how well single images are segmented.
         "within_image_pa": part["pa"] + part["permutation_gap"],
@@ -133,16 +134,6 @@ def _row(evaluation: Mapping[str, Any], reported: str) -> dict[str, Any]:
         "pa_best": evaluation["best"]["pa"],
         "pa_start": (evaluation["start"] or {}).get("pa"),
     }  # fmt: skip
-
-
-def _ablation(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Titles of the row of Table 2 that settings belong to; none for another method's."""
-    if settings.get("kind") == "iic_mi":
-        return {"measure": "IIC-MI", "assignment": "-"}
-    if not (objective := settings.get("objective")):
-        return {}
-    assignment = f"{objective['assignment'].capitalize()} Assignment"
-    return {"measure": objective["measure"].upper(), "assignment": assignment}
 
 
 def mean_iou(parts: pd.Series) -> str:
@@ -167,19 +158,17 @@ def open_choices(project: Project) -> pd.DataFrame:
     """
     params, ablations = project.params, project.params.profile.ablations
     others = {*TABLE2, *ablations.content.values()}
-    asked = {m: q for m, q in ablations.table1_rows.items() if m in params.profile.methods}
-    asked |= {v: params.variants[v].question for v in ablations.variants if v not in others}
+    questions = {m: q for m, q in ablations.table1_rows.items() if m in params.profile.methods}
+    questions |= {v: params.variants[v].question for v in ablations.variants if v not in others}
     rows, default = [], params.method("infoseg", ablations.dataset).numbers()
-    for question in dict.fromkeys(asked.values()):
-        tried = {
-            name: differences(params.method(name, ablations.dataset).numbers(), default)
-            for name, text in asked.items()
-            if text == question
-        }
-        now = {path: pair[0] for changed in tried.values() for path, pair in changed.items()}
+    for question in dict.fromkeys(questions.values()):
+        names = [name for name, text in questions.items() if text == question]
+        every = [params.method(name, ablations.dataset).numbers() for name in names]
+        changed = [differences(settings, default) for settings in every]
+        now = {path: pair[0] for part in changed for path, pair in part.items()}
         rows.append((question, _choice(now), "infoseg", True))
-        for name, changed in tried.items():
-            new = {path: pair[1] for path, pair in changed.items()}
+        for name, part in zip(names, changed, strict=True):
+            new = {path: pair[1] for path, pair in part.items()}
             rows.append((question, _choice(new), name, False))
     return pd.DataFrame(rows, columns=["question", "choice", "variant", "is_default"])
 
@@ -195,11 +184,10 @@ def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict
 
 def _choice(settings: Mapping[str, Any]) -> str:
     """`marginal = paired, gradient through v = off`."""
-    words = {True: "on", False: "off"}
+    words = {"True": "on", "False": "off"}
+    names = {path: path.rpartition(".")[2].replace("_", " ") for path in sorted(settings)}
     return ", ".join(
-        f"{path.rpartition('.')[2].replace('_', ' ')} = "
-        + (words[value] if isinstance(value, bool) else str(value))
-        for path, value in sorted(settings.items())
+        f"{name} = {words.get(str(settings[path]), settings[path])}" for path, name in names.items()
     )
 
 
@@ -226,9 +214,7 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     """
     trivial, dataset = table["method"].isin(TRIVIAL), table["dataset"]
     several = (table["n_seeds"] != usual_seeds(table)) & ~trivial
-    counts = [
-        f" (n = {n})" if other else "" for n, other in zip(table["n_seeds"], several, strict=True)
-    ]
+    counts = " (n = " + table["n_seeds"].astype(str) + ")"
     for name, column in (("PA", "pa"), ("mIoU", "miou")):
         mean, std = table[f"{column}_mean"], table[f"{column}_std"]
         floor = mean.where(trivial).groupby(dataset).transform("max").fillna(-math.inf)
@@ -246,16 +232,18 @@ def usual_seeds(table: pd.DataFrame) -> int:
 
 def notes(table: pd.DataFrame) -> list[str]:
     """What has to be said below `cells`."""
-    said = [
+    sentences = [
         "PA and mIoU in percent, mean ± sample standard deviation over "
         f"n = {usual_seeds(table)} seeds where no other n is given. Bold: the best method, where "
         "it is above both trivial answers by more than its spread."
     ]
     if table["uses_mask"].any():
-        said.append(f"{MASKED} sees which pixels are annotated (not how), as its authors' code.")
+        sentences.append(
+            f"{MASKED} sees which pixels are annotated (not how), as its authors' code."
+        )
     if table["diverged"].any():
-        said.append(DIVERGED_NOTE)
-    return said
+        sentences.append(DIVERGED_NOTE)
+    return sentences
 
 
 # ---- files out -----------------------------------------------------------------------------------
@@ -267,11 +255,9 @@ def write(
 ) -> str:  # fmt: skip
     """Write <name>.csv from the frame, <name>.md and <name>.tex from what is shown.
 
-    The same bytes for the same numbers. Returns the Markdown. Raises ValueError without a caption,
-    which has to say what data the numbers come from.
+    The same bytes for the same numbers. caption: says what data the numbers come from. Returns the
+    Markdown.
     """
-    if not caption.strip():
-        raise ValueError(f"{name} needs a caption that says what data its numbers come from")
     rows = frame[COLUMNS.get(name, list(frame))].round(4)
     csv = rows.to_csv(index=False, lineterminator="\n")
     titles = [re.sub(r"([\\|*_`<>\[\]])", r"\\\1", str(title)) for title in shown.index]

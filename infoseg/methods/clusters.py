@@ -1,7 +1,6 @@
 """K-means on per-pixel features, and segmentation by the nearest centroid.
 
-What K-Means, the clustered Random CNN, Doersch and Isola have in common: they differ in the
-features alone.
+K-Means, the clustered Random CNN, Doersch and Isola differ in the features alone.
 """
 
 from __future__ import annotations
@@ -29,8 +28,6 @@ class FeatureClusters(Method, ABC):
 
     def __init__(self, settings: ClusterSettings, data: DataInfo, width: int):
         super().__init__(settings, data)
-        self.pixels_per_image = settings.pixels_per_image
-        self.passes = settings.passes
         self.nearest = NearestCentroid(data.clusters, width)
 
     @abstractmethod
@@ -46,8 +43,9 @@ class FeatureClusters(Method, ABC):
             if mask is not None:
                 # At the features' resolution: features there belong to annotated pixels.
                 mask = F.interpolate(mask[:, None].float(), features.shape[-2:])[:, 0] > 0
-            rows.append(sample_pixels(features, mask, self.pixels_per_image, rng).cpu())
-        centroids = fit_centroids(torch.cat(rows).numpy(), self.clusters, self.passes, seed)
+            rows.append(sample_pixels(features, mask, self.settings.pixels_per_image, rng).cpu())
+        pixels = torch.cat(rows).numpy()
+        centroids = fit_centroids(pixels, self.clusters, self.settings.passes, seed)
         self.nearest.centroids.copy_(torch.from_numpy(centroids))
 
     def segment_with_entropy(self, views: Views) -> tuple[Tensor, None]:
@@ -83,11 +81,7 @@ def sample_pixels(
     if mask is not None:
         keys = keys.masked_fill(~mask.flatten(1), -1.0)
     keys, order = keys.topk(min(count, keys.shape[1]), dim=1)
-    rows = (
-        features.flatten(2)
-        .transpose(1, 2)
-        .gather(1, order[..., None].expand(-1, -1, features.shape[1]))
-    )
+    rows = features.flatten(2).transpose(1, 2).take_along_dim(order[..., None], dim=1)
     return rows[keys >= 0]
 
 

@@ -14,31 +14,23 @@ import sys
 import torch
 from torch import Tensor
 
-from infoseg.correlation import displaced_joint
+from infoseg.methods.correlation import displaced_joint
 
 #: Where a logarithm is taken of less, it is of this: float64's epsilon at any precision, IIC's EPS.
 SMALLEST = sys.float_info.epsilon
 
 
 def iic_loss(
-    first: Tensor,
-    second: Tensor,
-    displacement: int,
-    weight: float,
-    mask: Tensor | None = None,
+    first: Tensor, second: Tensor, displacement: int, weight: float, mask: Tensor | None = None
 ) -> Tensor:
     """Minus the information of Eq. 1 between pixels up to T apart: IIC's local loss (Ji et al.).
 
     first, second (B, K, H, W): class probabilities of two views, brought to the same frame. mask
     (B, H, W), bool: pixels outside it count in neither view. displacement: T in pixels. Otherwise
     as `information_loss`. Returns a scalar, at least float32; exchanging the views does not change
-    it. Raises ValueError when the views differ in shape, or the mask from them.
+    it.
     """
-    if first.shape != second.shape:
-        raise ValueError(f"views of one shape are needed, not {first.shape} and {second.shape}")
     if mask is not None:
-        if mask.shape != first[:, 0].shape:
-            raise ValueError(f"the mask is {mask.shape}, the views are {first.shape}")
         outside = ~mask[:, None]
         first, second = first.masked_fill(outside, 0), second.masked_fill(outside, 0)
     return information_loss(displaced_joint(first, second, displacement), weight)

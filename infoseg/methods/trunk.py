@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,21 @@ from torch.utils.checkpoint import checkpoint
 
 from infoseg.views import append_sobel, channels_last
 
+#: (channels, dilation) of the convolutions; padding stays 1 even where the dilation is 2, as
+#: released, which is why an input of 128 px gives a map of 60 and one of 200 a map of 96.
+CONVOLUTIONS = ((64, 1), (128, 1), (256, 1), (256, 1), (512, 2), (512, 2))
+#: Modules before the pooling and with it: two convolutions with norm and ReLU.
+POOLING = 7
+
 
 class Trunk(nn.Module):
     """(B, C, H, W) images → (B, 512 * width, H/2 - 2, W/2 - 2) features.
 
     sobel: the input is the colours and their two Sobel gradients (IIC's COCO input, not Potsdam's).
-    width: factor on the channels, 1 as released. With `recompute` set, training keeps no
-    activations of the layers before the pooling, the largest, and computes them again on the way
-    back.
+    width: factor on the channels, 1 as released.
     """
 
+    #: Gradient checkpointing up to the pooling, whose activations are the largest.
     recompute = False
 
     def __init__(self, channels: int, width: float, sobel: bool | None):
@@ -35,12 +41,9 @@ class Trunk(nn.Module):
         self.sobel = channels == 3 if sobel is None else sobel
         channels += 2 if self.sobel else 0
         modules: list[nn.Module] = []
-        # (channels, dilation); padding stays 1 even where the dilation is 2, as released, which is
-        # why an input of 128 px gives a map of 60 and one of 200 a map of 96.
-        for out, dilation in ((64, 1), (128, 1), (0, 0), (256, 1), (256, 1), (512, 2), (512, 2)):
-            if out == 0:
+        for out, dilation in CONVOLUTIONS:
+            if len(modules) == POOLING - 1:
                 modules.append(nn.MaxPool2d(2))
-                continue
             out = max(8, round(out * width))
             conv = nn.Conv2d(channels, out, 3, padding=1, dilation=dilation, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
@@ -55,17 +58,11 @@ class Trunk(nn.Module):
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self.layers(images)
         first, rest = self.layers[:POOLING], self.layers[POOLING:]
-        kept = checkpoint(
-            first,
-            images,
-            use_reentrant=False,
-            context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(first)),
-        )
-        return rest(kept)
-
-
-#: Modules up to and including the pooling.
-POOLING = 7
+        options: dict[str, Any] = {"use_reentrant": False}
+        # The compiler takes no contexts, and records statistics once without.
+        if not torch.compiler.is_compiling():
+            options["context_fn"] = lambda: (contextlib.nullcontext(), _frozen_statistics(first))
+        return rest(checkpoint(first, images, **options))
 
 
 @contextlib.contextmanager

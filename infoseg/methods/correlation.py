@@ -22,25 +22,18 @@ BLOCK_BYTES = 2**23
 def displaced_joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
     """J[T+dy, T+dx, k, l] = sum over b, y, x of first[b, k, y, x] * second[b, l, y+dy, x+dx].
 
-    first (B, K, H, W), second (B, L, H, W), zero outside the image; displacement T in pixels.
-    Returns (2T+1, 2T+1, K, L): float64 if an input is, else float32, also under autocast. The
-    published code's F.conv2d(first, second), images as channels, is J at (-dy, -dx): an order that
-    no sum over all displacements can tell. Raises ValueError for other shapes and T < 0.
+    first, second (B, K, H, W): zero outside the image. displacement: T >= 0 in pixels. Returns
+    (2T+1, 2T+1, K, K): float64 if an input is, else float32, also under autocast. The published
+    code's F.conv2d(first, second), images as channels, is J at (-dy, -dx): an order that no sum
+    over all displacements can tell.
     """
-    if first.dim() != 4 or second.dim() != 4 or first[:, 0].shape != second[:, 0].shape:
-        raise ValueError(
-            f"two stacks of maps (B, K, H, W) that differ in K alone are needed, "
-            f"not {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    if displacement < 0:
-        raise ValueError(f"displacement is {displacement} pixels, at least 0")
     dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
     with torch.autocast(first.device.type, enabled=False):
         return _joint(first.to(dtype), second.to(dtype), displacement)
 
 
 def _joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
-    (batch, k, height, width), classes = first.shape, second.shape[1]
+    batch, classes, height, width = first.shape
     side = 2 * displacement + 1
     # Periods so long that no displacement reaches round to the opposite side. Frequencies are half
     # integers, so they come in conjugate pairs without exception: half of those down are enough.
@@ -69,21 +62,21 @@ def _joint(first: Tensor, second: Tensor, displacement: int) -> Tensor:
 
     def spectra(halfway: Tensor) -> Tensor:
         """(BK, n, 2W) → (nq, 2B, K): a matrix at every frequency."""
-        return (across @ halfway.permute(1, 2, 0)).view(-1, 2 * batch, len(halfway) // batch)
+        return (across @ halfway.permute(1, 2, 0)).view(-1, 2 * batch, classes)
 
-    row = 2 * q * (k * classes + batch * (k + classes)) * first.element_size()
+    row = 2 * q * (classes**2 + 2 * batch * classes) * first.element_size()
     rows_at_once = max(1, BLOCK_BYTES // row)
     blocks = (x.split(rows_at_once, 1) for x in (halfway(first), halfway(second), up))
-    joint = first.new_zeros(side, side * k * classes)
+    joint = first.new_zeros(side, side * classes**2)
     for f, g, up_block in zip(*blocks, strict=True):
         f, g = spectra(f), spectra(g)
         real, imaginary = f.chunk(2, dim=1)
         # The product conj(f) g, summed over the images; its imaginary part is i f times g.
         products = torch.bmm(f.mT, g), torch.bmm(torch.cat([-imaginary, real], 1).mT, g)
-        real, imaginary = (x.view(-1, q, k * classes) for x in products)
-        moved = back[0] @ real + back[1] @ imaginary  # (n, 2 * side, KL)
+        real, imaginary = (x.view(-1, q, classes**2) for x in products)
+        moved = back[0] @ real + back[1] @ imaginary  # (n, 2 * side, KK)
         joint = joint + up_block.flatten(1) @ moved.view(-1, joint.shape[1])
-    return joint.view(side, side, k, classes)
+    return joint.view(side, side, classes, classes)
 
 
 def _waves(period: int, count: int, places: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

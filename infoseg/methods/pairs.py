@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from infoseg.errors import ParamsError
 from infoseg.methods.base import DataInfo
-from infoseg.methods.feature_clusters import FeatureClusters
+from infoseg.methods.clusters import FeatureClusters
+from infoseg.methods.trunk import Trunk
 from infoseg.settings import PatchSettings
-from infoseg.trunk import Trunk
 from infoseg.views import Views
 
 Size = tuple[int, int]
@@ -42,9 +42,6 @@ class PatchPairs(FeatureClusters):
         self.trunk = trunk
         self.head = PairHead(trunk.features, outputs, settings)
         self.patch = settings.patch
-        self.alike = settings.pairs == "batch"
-        self.pairs_per_image = settings.pairs_per_image
-        self.optimiser = settings.optimiser
 
     @abstractmethod
     def draw(self, count: int, size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -89,8 +86,9 @@ class PatchPairs(FeatureClusters):
                 f"crop: images of {size[0]} x {size[1]} px are too small for pairs of patches of "
                 f"{self.patch} px; choose a crop of at least {least} px or a smaller patch"
             )
-        n = self.pairs_per_image
-        offset, answers = self.draw(n if self.alike else batch * n, size, generator)
+        n = self.settings.pairs_per_image
+        count = n if self.settings.pairs == "batch" else batch * n
+        offset, answers = self.draw(count, size, generator)
         first = place(offset, size, self.patch, generator)
         return [
             x.unflatten(0, (-1, n)).expand(batch, n, *x.shape[1:])
@@ -138,9 +136,9 @@ class PairHead(nn.Module):
 def place(offset: Tensor, size: Size, patch: int, generator: torch.Generator) -> Tensor:
     """First centres, uniform among those for which both patches lie within the image.
 
-    offset: (n, 2), see `PatchPairs.draw`; its entries must leave room, |offset| <= size - patch.
-    Returns (n, 2) int64, row and column. The released code draws first centres at least 1.5 patches
-    away from the border, and again until the second patch fits.
+    offset (n, 2): see `PatchPairs.draw`; |offset| <= size - patch. Returns (n, 2) int64, row and
+    column. The released code draws first centres at least 1.5 patches away from the border, and
+    again until the second patch fits.
     """
     # float64 so that the product cannot round up to the first place outside.
     draws = torch.rand(offset.shape, generator=generator, device=offset.device, dtype=torch.float64)
@@ -152,8 +150,8 @@ def place(offset: Tensor, size: Size, patch: int, generator: torch.Generator) ->
 def cut(features: Tensor, centres: Tensor, patch: int, size: Size) -> Tensor:
     """Patches of features interpolated to `size`, n from each image.
 
-    features: (B, F, h, w). centres: (B, n, 2). Returns (B, n, F, patch, patch), float32: what
-    bilinear `F.interpolate` and slicing give, without the (B, F, H, W) map in between.
+    features (B, F, h, w), centres (B, n, 2) → (B, n, F, patch, patch), float32: what bilinear
+    `F.interpolate` and slicing give, without the (B, F, H, W) map in between.
     """
     span = torch.arange(patch, device=centres.device) - patch // 2
     # Pixel centres in -1..1, which are the same places in maps of any resolution.
@@ -164,10 +162,10 @@ def cut(features: Tensor, centres: Tensor, patch: int, size: Size) -> Tensor:
     grid = torch.stack(torch.broadcast_tensors(x[..., None, :], y[..., :, None]), -1)
     # The n patches one below another, so that features are not repeated for each.
     with torch.autocast(features.device.type, enabled=False):
-        found = F.grid_sample(
+        patches = F.grid_sample(
             features.float(), grid.flatten(1, 2), padding_mode="border", align_corners=False
         )
-    return found.unflatten(2, (-1, patch)).transpose(1, 2)
+    return patches.unflatten(2, (-1, patch)).transpose(1, 2)
 
 
 def annotated(mask: Tensor, centres: Tensor) -> Tensor:

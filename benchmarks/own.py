@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from infoseg.data.pictures import find_pictures
-from infoseg.own_pictures import train_on_folder
+from infoseg.own import train_on_folder
 
 COUNT = 40
 #: mIoU above the best of the other answers from which a segmentation is useful.

@@ -23,9 +23,9 @@ from test_segmentation import picture, weights
 import infoseg as api
 from infoseg.cli import main
 from infoseg.errors import DataError, InfosegError
-from infoseg.export import card_path
+from infoseg.methods.tiling import infoseg_scores
 from infoseg.segmentation import segment_files
-from infoseg.tiling import infoseg_scores
+from infoseg.weights import card_path
 
 
 def test_losses_and_network_have_defaults():

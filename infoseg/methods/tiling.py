@@ -70,8 +70,9 @@ def infoseg_scores(method: InfoSeg, picture: Tensor, tile: int = TILE) -> Tensor
     if max(height, width) <= tile + 2 * MARGIN:
         return method.scores(picture[None].float() / 255)[0].float().cpu()
     if network.standardise == "image":  # by the statistics of the picture, not of every tile
-        found = cv2.meanStdDev(np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()))
-        mean, std = (torch.from_numpy(x[:, 0] / 255).to(network.mean) for x in found)
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+        statistics = cv2.meanStdDev(pixels)
+        mean, std = (torch.from_numpy(x[:, 0] / 255).to(network.mean) for x in statistics)
         network = copy.copy(network)
         network.standardise, network._buffers = "dataset", {"mean": mean, "std": std + 1 / 255}
     block_a, block_b = network.block_a, network.block_b[0]  # B without its average

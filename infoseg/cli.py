@@ -286,9 +286,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         written = export_run(project, options.run, options.to)
         print(written, card_path(written), sep="\n")
     elif command == "tables":
-        _write_results(project, options, RESULTS[0])
+        _write_results(project, options, RESULTS[:1])
     else:
-        _write_results(project, options, *RESULTS)
+        _write_results(project, options, RESULTS)
     return 0
 
 
@@ -387,22 +387,19 @@ def _evaluate(project: Project, options: argparse.Namespace) -> None:
             print(f"sign of failure: {sentence}")
 
 
-def _write_results(project: Project, options: argparse.Namespace, *names: str) -> None:
-    """Run the notebooks that write results/<profile>, in this process."""
+def _write_results(project: Project, options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Run notebooks that write results/<profile>, in this process, and print Table 1."""
     try:
         from infoseg.pipeline import execute, page
-
-        parameters = {"profile": options.profile or "", "overrides": options.overrides}
-        for name in names:
-            source = project.root / "notebooks" / f"{name}.ipynb"
-            notebook = execute(source, parameters | {"folder": "."})
-        if names == RESULTS:
-            page(notebook, project.results / "report.html")
-            print(project.results / "report.html")
-        else:
-            print((project.results / "tables" / "table1.md").read_text())
     except ImportError as error:
         raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
+    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
+    for name in names:
+        notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
+    print((project.results / "tables" / "table1.md").read_text(encoding="utf-8"))
+    if names == RESULTS:
+        page(notebook, project.results / "report.html")
+        print(project.results / "report.html")
 
 
 # ---- data sets -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,23 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"infoseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help: str, text: str, settings: bool = True) -> argparse.ArgumentParser:
-        raw = argparse.RawDescriptionHelpFormatter
+    raw = argparse.RawDescriptionHelpFormatter
+
+    def add(name: str, text: str, settings: bool = True) -> argparse.ArgumentParser:
+        help = text.partition("\n")[0]
         command = commands.add_parser(name, help=help, description=text, formatter_class=raw)
         if settings:
+            profile = "compose infoseg/conf/profile/NAME.yaml instead of params.yaml"
+            one = "change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
             group = command.add_argument_group("settings")
+            group.add_argument("--profile", metavar="NAME", help=profile)
             group.add_argument(
-                "--profile",
-                metavar="NAME",
-                help="compose infoseg/conf/profile/NAME.yaml instead of params.yaml",
-            )
-            group.add_argument(
-                "-S",
-                dest="overrides",
-                metavar="KEY=VALUE",
-                action="append",
-                default=[],
-                help="change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)",
+                "-S", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=one
             )
         return command
 
@@ -79,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data = add(
         "data",
-        "say what is there of the data sets, and whether it is whole; fetch raw files",
+        "say what is there of the data sets, and whether it is whole; fetch raw files\n\n"
         "One line for every source and data set of the profile: there; missing, and what to do;\n"
         "damaged, and which file; prepared, with counts, class shares and size. Reads every\n"
         "prepared byte. The exit status is 0 if all data sets are prepared.\n\n"
@@ -89,10 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument("verb", nargs="?", choices=["fetch"])
     data.add_argument("sources", nargs="*", help="keys under `sources`; default: the profile's")
-
     prepare = add(
         "prepare",
-        "raw files to prepared arrays",
+        "raw files to prepared arrays\n\n"
         "Render or find the raw files a data set needs, and read them by its protocol into\n"
         "prepared/<profile>/<data set>: images.bin, labels.bin, index.csv, meta.json.",
     )
@@ -101,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = add(
         "train",
-        "train one method on one data set, or InfoSeg on a folder of pictures",
+        "train one method on one data set, or InfoSeg on a folder of pictures\n\n"
         "Train on random crops of all images, without labels, and write\n"
         "runs/<profile>/<data set>/<method>/: <seed>.safetensors, history.csv, run.json. Without\n"
         "--seed, all seeds of the settings. A training that was killed goes on where it was.\n\n"
@@ -122,25 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     ):
         own.add_argument(flag, type=kind, metavar=metavar, help=text)
 
-    add_run(
-        add(
-            "evaluate",
-            "match clusters to classes and measure one run",
-            "Segment the centre crop of every labelled image, match clusters to classes once for\n"
-            "the data set (Hungarian method), and print PA and mIoU; everything else goes to\n"
-            "runs/<profile>/evaluations/<data set>/<method>-<seed>.json.",
-        )
+    evaluate = add(
+        "evaluate",
+        "match clusters to classes and measure one run\n\n"
+        "Segment the centre crop of every labelled image, match clusters to classes once for the\n"
+        "data set (Hungarian method), and print PA and mIoU; everything else goes to\n"
+        "runs/<profile>/evaluations/<data set>/<method>-<seed>.json.",
     )
-    add("tables", "write all tables, and print Table 1", "Write results/<profile>/tables.")
-    add(
-        "report",
-        "write all tables, figures and the report page",
-        "Write everything in results/<profile> from runs that are there; what is missing is made.",
-    )
+    add_run(evaluate)
+    add("tables", "write results/<profile>/tables, and print Table 1")
+    add("report", "write results/<profile>: tables, figures, report.html; make what is missing")
 
     segment = add(
         "segment",
-        "segment pictures with trained weights",
+        "segment pictures with trained weights\n\n"
         "Segment a picture, or every picture of a folder, with trained weights. Writes into OUT:\n"
         "NAME.png (cluster index with a palette) and NAME_overlay.png of every picture,\n"
         "contact_sheet.png, index.html (one file to look at or send) and signals.json.\n"
@@ -150,59 +140,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
     segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
-    segment.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="<seed>.safetensors of a run, or what `infoseg export` wrote; default: InfoSeg's of "
-        "the demo, which come with the repository",
-    )
-    segment.add_argument(
-        "--shorter-side",
-        type=int,
-        metavar="PIXELS",
-        help="segment at this size, 0 for every picture's own (default: the size that the weights "
-        "were trained at)",
-    )
-    segment.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FOLDER",
-        help="measure with label maps named like the pictures: 8-bit PNGs of class numbers, 255 "
-        "where unknown",
-    )
+    for flag, kind, metavar, text in (
+        ("--weights", Path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
+        ("--shorter-side", int, "PIXELS", "to segment at; 0: as is; default: as in training"),
+        ("--labels", Path, "FOLDER", "measure with 8-bit PNGs of class numbers, 255 where unknown"),
+        ("--device", str, "NAME", "auto, cpu, cuda or cuda:N"),
+    ):
+        segment.add_argument(flag, type=kind, metavar=metavar, help=text)
     rle = "write coco.json, too: clusters as COCO's run lengths"
     segment.add_argument("--json", action="store_true", help=rle)
-    segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
     export = add(
         "export",
-        "one file of a run's weights, with a model card, to hand on",
+        "one file of a run's weights, with a model card, to hand on\n\n"
         "Write a run's last weights as one safetensors file that `infoseg segment` needs nothing\n"
         "beside, and a model card FILE.md: data, licence, settings, accuracy by seed, limits.",
     )
     export.add_argument("run", help="<data set>-<method>-<seed>, e.g. outdoor-infoseg-0")
     target = "default: RUN.safetensors in the present folder"
     export.add_argument("--to", type=Path, metavar="FILE", help=target)
-
-    add(
-        "params",
-        "print the settings",
-        "Print the settings as YAML, after validation:\n"
-        "infoseg params --profile demo > params.yaml is what the repository holds.",
-    )
-    add(
-        "list",
-        "list data sets, methods and profiles",
-        "List the data sets and methods of the settings, and the profiles there are.",
-    )
-    completion = add(
-        "completion",
-        "print a script that completes these commands in a shell",
-        'Print a script for a shell: eval "$(infoseg completion bash)". Needs shtab.',
-        settings=False,
-    )
-    completion.add_argument("shell", choices=["bash", "zsh"])
+    add("params", "print the settings as YAML, after validation")
+    add("list", "list data sets and methods of the settings, and the profiles there are")
+    script = 'print a script that completes these commands: eval "$(infoseg completion bash)"'
+    add("completion", script, settings=False).add_argument("shell", choices=["bash", "zsh"])
     return parser
 
 
@@ -295,24 +255,20 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 # ---- own pictures --------------------------------------------------------------------------------
 
 
-def _tell(text: str) -> None:
-    print(text, flush=True)
-
-
 def _segment(options: argparse.Namespace) -> int:
     from infoseg.segmentation import segment_files
 
-    done = segment_files(
+    result = segment_files(
         options.input,
         options.output,
         options.weights,
         options.shorter_side,
-        options.device,
+        options.device or "auto",
         options.labels,
         options.json,
-        tell=_tell,
+        tell=partial(print, flush=True),
     )
-    return 1 if done.left_out else 0
+    return 1 if result.left_out else 0
 
 
 def _check_train(options: argparse.Namespace) -> None:
@@ -350,7 +306,7 @@ def _train_own(options: argparse.Namespace) -> int:
         seeds=range(first, first + starts),
         start=getattr(options, "from"),
         overrides=options.overrides,
-        tell=_tell,
+        tell=partial(print, flush=True),
     )
     return 0
 
@@ -389,17 +345,18 @@ def _evaluate(project: Project, options: argparse.Namespace) -> None:
 
 def _write_results(project: Project, options: argparse.Namespace, names: Sequence[str]) -> None:
     """Run notebooks that write results/<profile>, in this process, and print Table 1."""
+    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
     try:
         from infoseg.pipeline import execute, page
+
+        for name in names:
+            notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
+        print((project.results / "tables" / "table1.md").read_text(encoding="utf-8"))
+        if names == RESULTS:
+            page(notebook, project.results / "report.html")
+            print(project.results / "report.html")
     except ImportError as error:
         raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
-    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
-    for name in names:
-        notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
-    print((project.results / "tables" / "table1.md").read_text(encoding="utf-8"))
-    if names == RESULTS:
-        page(notebook, project.results / "report.html")
-        print(project.results / "report.html")
 
 
 # ---- data sets -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -88,8 +89,14 @@ def train_on_folder(
         images = images / "images"
     files = find_pictures(images)
     _check_count(images, len(files))
-    if labels:
-        _check_labels(labels, files)
+    sizes = {}
+    for file in files:
+        with suppress(DataError):  # it is left out, and named, when its pixels are read
+            sizes[file] = picture_size(file)
+    if labels:  # looked at before training, not after
+        maps = Labels(labels, files)
+        for file, size in sizes.items():
+            maps.read(file.stem, size)
     try:
         root = find_root()
     except InfosegError:
@@ -98,7 +105,7 @@ def train_on_folder(
     out = (out or place / name).resolve()
 
     section = f"datasets.{DATASET}"
-    infrared = all(map(_is_infrared, files))
+    infrared = all(map(has_infrared, sizes))
     tree = compose("folder", [
         f"training.threads={available_cores()}", "training.evaluations=0",
         f"{section}.channels={4 if infrared else 3}", f"{section}.on_bad_input=skip",
@@ -228,24 +235,6 @@ def _check_count(images: Path, count: int) -> None:
             file=images,
             advice=f"Use at least 2, better {FEW} or more; a large picture can be cut into pieces",
         )
-
-
-def _check_labels(folder: Path, files: Sequence[Path]) -> None:
-    """Raise DataError for label maps that cannot be measured with: before training, not after."""
-    labels = Labels(folder, files)
-    for file in files:
-        try:
-            size = picture_size(file)
-        except DataError:  # it is left out, and named, when its pixels are read
-            continue
-        labels.read(file.stem, size)
-
-
-def _is_infrared(file: Path) -> bool:
-    try:
-        return has_infrared(file)
-    except DataError:  # it is left out, and named, when its pixels are read
-        return True
 
 
 def _seconds_per_step(project: Project) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from infoseg.data.folder import read_classes
@@ -41,7 +38,14 @@ from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.kmeans import KMeans
-from infoseg.methods.tiling import device_of, enlarged, infoseg_scores, segment_tiled
+from infoseg.methods.tiling import (
+    as_tensor,
+    device_of,
+    enlarged,
+    infoseg_scores,
+    repeated,
+    segment_tiled,
+)
 from infoseg.results.page import write_contact_sheet, write_page
 from infoseg.results.palette import MAX_CLASSES, png_palette
 from infoseg.settings import SuperpixelSettings
@@ -107,7 +111,7 @@ class Segmenter:
             problem = f"these weights are of {kind}: only InfoSeg has Eq. 3's probabilities"
             raise InfosegError(problem)
         pixels = pixels_of(picture, self.channels)
-        scores = infoseg_scores(method, _as_tensor(brought_down(pixels, self.shorter_side)))
+        scores = infoseg_scores(method, as_tensor(brought_down(pixels, self.shorter_side)))
         v = class_probabilities(scores.flatten(1), method.objective.tau).view_as(scores)
         return enlarged(v, pixels.shape[:2]).numpy()
 
@@ -155,11 +159,6 @@ def brought_down(picture: np.ndarray, shorter_side: int | None) -> np.ndarray:
     return resized(picture, working_size(*picture.shape[:2], shorter_side))
 
 
-def _as_tensor(picture: np.ndarray) -> Tensor:
-    """(H, W, C) uint8 → (C, H, W) uint8."""
-    return torch.from_numpy(np.require(picture, requirements="CW")).permute(2, 0, 1)
-
-
 @torch.no_grad()
 def segment_picture(
     method: Method,
@@ -175,7 +174,7 @@ def segment_picture(
     that needs them.
     """
     small = brought_down(picture, shorter_side)
-    pixels = _as_tensor(small)
+    pixels = as_tensor(small)
     if method.sees.regions:
         ids, device = superpixels(small, regions), device_of(method)
         on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
@@ -184,13 +183,9 @@ def segment_picture(
         labels = method.segment(views)[0].byte().cpu().numpy()
     else:
         labels = segment_tiled(method, pixels)
-    size = picture.shape[:2]
-    return labels if labels.shape == size else _repeated(labels, size)
-
-
-def _repeated(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels at another size (H, W), nearest neighbour."""
-    return F.interpolate(torch.from_numpy(labels)[None, None], size, mode="nearest")[0, 0].numpy()
+    if labels.shape == picture.shape[:2]:
+        return labels
+    return repeated(torch.from_numpy(labels), picture.shape[:2]).numpy()
 
 
 # ---- folders -------------------------------------------------------------------------------------
@@ -216,7 +211,6 @@ class Segmented:
     labelled: list[str] = field(default_factory=list)
     accuracy: dict[str, tuple[float, float]] = field(default_factory=dict)
     match: dict[str, str | None] = field(default_factory=dict)
-    seconds: float = 0.0
     shown: list[tuple[str, list[Image.Image]]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
@@ -266,7 +260,6 @@ def segment_files(
     weights or labels that cannot be used, if no picture can be, or for a file in `out` that is not
     as an earlier call wrote it.
     """
-    began = time.perf_counter()
     keep_freed_memory()
     model = Segmenter(weights, device)
     if shorter_side is not None:
@@ -325,7 +318,6 @@ def segment_files(
     result.usage = counts / counts.sum()
     if annotations:
         result.accuracy, result.match = annotations.summary()
-    result.seconds = time.perf_counter() - began
     write_contact_sheet(out / "contact_sheet.png", result)
     write_page(out / "index.html", result, model)
     write_json(out / "signals.json", result.facts())

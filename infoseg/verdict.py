@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from infoseg.diagnostics import Stripes
 from infoseg.methods.base import DataInfo
 from infoseg.methods.kmeans import KMeans
-from infoseg.methods.tiling import segment_tiled
+from infoseg.methods.tiling import as_tensor, segment_tiled
 from infoseg.settings import JitterSettings, KMeansSettings
 from infoseg.views import Views, colour_jitter
 
@@ -81,7 +80,7 @@ def look(
     colours, layers = colour_clusters(pictures, clusters), Stripes(clusters)
     views = []
     for picture in pictures:
-        pixels = _tensor(picture)
+        pixels = as_tensor(picture)
         image = pixels[None].float() / 255
         jittered = colour_jitter(image, JITTER, generator)[0].movedim(0, -1)
         answers = (
@@ -114,13 +113,8 @@ def colour_clusters(pictures: Sequence[np.ndarray], clusters: int) -> KMeans:
     channels = pictures[0].shape[-1]
     info = DataInfo(clusters, channels, (0.0,) * channels, (1.0,) * channels)
     colours = KMeans(KMeansSettings(), info)
-    colours.fit((Views(_tensor(picture)[None].float() / 255) for picture in pictures), 0)
+    colours.fit((Views(as_tensor(picture)[None].float() / 255) for picture in pictures), 0)
     return colours
-
-
-def _tensor(picture: np.ndarray) -> Tensor:
-    """(H, W, C) uint8 → the same as (C, H, W), copied, since it may be read-only."""
-    return torch.from_numpy(picture.copy()).movedim(-1, 0)
 
 
 def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool = False) -> float:

@@ -439,13 +439,7 @@ def describe_run(project: Project, run: Run) -> Export:
     """Return the facts of a run: data, licence, accuracy by seed, what it is not good for."""
     weights = project.weights_path(run)
     card = read_card(weights)
-    dataset = project.params.datasets.get(card.dataset)
-    if dataset is None:
-        raise DataError(
-            f"is of data set '{card.dataset}', which this profile has not",
-            file=weights,
-            advice="Name the profile it was trained with (--profile)",
-        )
+    dataset = project.params.datasets[run.dataset]
     evaluations = _evaluations(project, run, card)
     own = evaluations.get(str(card.seed))
     if own and own["made_with"].get("weights") != sha256_of(weights):
@@ -453,9 +447,8 @@ def describe_run(project: Project, run: Run) -> Export:
     # Those of the other seeds say nothing where this run was not evaluated itself.
     pa = {seed: round(float(e["last"]["pa"]), 2) for seed, e in evaluations.items() if own}
     last = own["last"] if own else {}
-    prepared = None
-    if (project.prepared(card.dataset) / "meta.json").is_file():
-        prepared = load_prepared(project.prepared(card.dataset))
+    folder = project.prepared(run.dataset)
+    prepared = load_prepared(folder) if (folder / "meta.json").is_file() else None
     source = project.params.sources[dataset.source]
     drawn = "Trained on drawn scenes, to show that everything works: expect little on photographs."
     data, licence = _source(project, dataset)

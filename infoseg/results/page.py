@@ -82,8 +82,7 @@ _CSS = """
 _TEMPLATE = """<body>
 <header>
 <h1>{{ title }}</h1>
-<p class="soft">{{ done }} picture{{ "s" if done != 1 }} in {{ "%.0f" % result.seconds }} s, with
-{{ model.title }}.</p>
+<p class="soft">{{ done }} picture{{ "s" if done != 1 }}, segmented with {{ model.title }}.</p>
 </header>
 <main>
 {% if result.verdict %}<div class="verdict" role="note">

@@ -273,7 +273,6 @@ def segment_files(
     result = Segmented()
     _look(model, files, result)
     counts = np.zeros(model.clusters, np.int64)
-    coco = _Coco(model.names)
     shown = spread(len(files), SHOWN)
     bar = tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2)
     for place, file in enumerate(bar):
@@ -293,8 +292,6 @@ def segment_files(
         _save(index, out, f"{file.stem}.png", 6)
         # Level 1 takes a sixth of the time for a tenth more bytes of a photograph.
         _save(overlay, out, f"{file.stem}_overlay.png", 1)
-        if rle:
-            coco.add(file.name, clusters)
         if place in shown:
             images = [Image.fromarray(picture[..., :3]), overlay]
             for image in images:
@@ -323,7 +320,8 @@ def segment_files(
     write_json(out / "signals.json", result.facts())
     (out / "coco.json").unlink(missing_ok=True)  # of other weights
     if rle:
-        write_json(out / "coco.json", coco.content)
+        readable = [file for file in files if file.name not in result.left_out]
+        write_json(out / "coco.json", _coco(out, readable, model.names))
     for sentence in result.sentences():
         tell(sentence)
     tell(f"look at {out / 'index.html'}")
@@ -386,33 +384,28 @@ def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
             raise DataError(problem, file=file, advice=advice)
 
 
-class _Coco:
-    """`content`: labels as COCO's run lengths; the id of a category is its cluster."""
+def _coco(out: Path, files: Sequence[Path], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Label maps as COCO's run lengths; the id of a category is its cluster."""
+    from pycocotools import mask  # deferred: only needed here
 
-    def __init__(self, names: Sequence[str]):
-        categories = [{"id": k, "name": name} for k, name in enumerate(names)]
-        self.content: dict[str, list[dict[str, Any]]]
-        self.content = {"images": [], "categories": categories, "annotations": []}
-
-    def add(self, file: str, labels: np.ndarray) -> None:
-        """Add a picture's labels (H, W)."""
-        from pycocotools import mask  # deferred: only needed here
-
-        (height, width), image = labels.shape, len(self.content["images"]) + 1
-        row = {"id": image, "file_name": file, "height": height, "width": width}
-        self.content["images"].append(row)
+    images, annotations = [], []
+    for image, file in enumerate(files, 1):
+        labels = np.asarray(Image.open(out / f"{file.stem}.png"))
+        height, width = labels.shape
+        images.append({"id": image, "file_name": file.name, "height": height, "width": width})
         for cluster in np.unique(labels).tolist():
             code = mask.encode(np.asfortranarray(labels == cluster, np.uint8))
-            annotation = {
-                "id": len(self.content["annotations"]) + 1,
+            annotations.append({
+                "id": len(annotations) + 1,
                 "image_id": image,
                 "category_id": cluster,
                 "segmentation": {"size": [height, width], "counts": code["counts"].decode()},
                 "area": int(mask.area(code)),
                 "bbox": mask.toBbox(code).tolist(),
                 "iscrowd": 0,
-            }
-            self.content["annotations"].append(annotation)
+            })  # fmt: skip
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    return {"images": images, "categories": categories, "annotations": annotations}
 
 
 class Labels:

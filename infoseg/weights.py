@@ -101,7 +101,7 @@ class Export(BaseModel):
     labels, or None without. data, licence: what it was trained on, and whose terms hold. pa: pixel
     accuracy in percent by seed, of this run and of its sisters. commit: of the code that trained
     it. signals: what was seen without labels, in sentences. start_agreement: of this start with
-    others, see `infoseg.own.Signals`. started_from: name of the weights that training started from;
+    others, see `infoseg.verdict.Signals`. started_from: name of the weights that training started from;
     None for a random start.
     """
 

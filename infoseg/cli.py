@@ -59,11 +59,18 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=text, formatter_class=raw)
         if settings:
             profile = "compose infoseg/conf/profile/NAME.yaml instead of params.yaml"
-            one = "change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
+            one_setting = (
+                "change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
+            )
             group = command.add_argument_group("settings")
             group.add_argument("--profile", metavar="NAME", help=profile)
             group.add_argument(
-                "-S", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=one
+                "-S",
+                dest="overrides",
+                metavar="KEY=VALUE",
+                action="append",
+                default=[],
+                help=one_setting,
             )
         return command
 

@@ -97,12 +97,11 @@ class Export(BaseModel):
     """What exported weights say beside the run's card.
 
     shorter_side: of the pictures trained on, in pixels, which new ones are brought down to; None
-    for the side of the training's crops. cluster_names: the class each cluster was matched to with
-    labels, or None without. data, licence: what it was trained on, and whose terms hold. pa: pixel
-    accuracy in percent by seed, of this run and of its sisters. commit: of the code that trained
-    it. signals: what was seen without labels, in sentences. start_agreement: of this start with
-    others, see `infoseg.verdict.Signals`. started_from: name of the weights that training started from;
-    None for a random start.
+    for the crop. cluster_names: the class each cluster was matched to with labels. data, licence:
+    what it was trained on, and whose terms hold. pa: percent by seed, of this run and of others
+    that differ in their seed alone. commit: of the code that trained it. signals: sentences.
+    start_agreement: see `infoseg.verdict.Signals`. started_from: name of the weights that training
+    started from; None for a random start.
     """
 
     format: int = EXPORT_FORMAT

@@ -151,7 +151,7 @@ def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path):
 
 
 def test_folders_that_cannot_be_meant(tmp_path):
-    with pytest.raises(DataError, match=r"missing: folder not found"):
+    with pytest.raises(DataError, match=r"missing: folder not tiled"):
         find_pictures(tmp_path / "missing")
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="folders inside it are not searched"):
@@ -206,9 +206,9 @@ def test_tiles_are_labelled_as_the_picture_in_one_piece(size, changes):
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
     assert len(np.unique(whole)) > 1
-    found = segment_tiled(method, pixels, tile=64)
+    tiled = segment_tiled(method, pixels, tile=64)
     # Sums in another order; upsampled scores besides are the same to a rounding.
-    assert (found == whole).mean() > 0.999
+    assert (tiled == whole).mean() > 0.999
 
 
 @pytest.mark.parametrize(("kind", "least"), [("iic", 0.8), ("kmeans", 1)])
@@ -216,12 +216,12 @@ def test_other_methods_are_tiled_with_what_lies_around(kind, least):
     method = build(kind).eval()
     pixels = torch.from_numpy(scene(200, 230)).permute(2, 0, 1)
     method.fit(iter([Views(pixels[None, :, :64, :64].float() / 255)]), 0)
-    found = segment_tiled(method, pixels, tile=64)
+    tiled = segment_tiled(method, pixels, tile=64)
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
-    assert found.shape == whole.shape
+    assert tiled.shape == whole.shape
     # IIC's map is stretched to its window, other windows a little more.
-    assert (found == whole).mean() >= least
+    assert (tiled == whole).mean() >= least
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 333), (64, 64), (65, 700), (130, 31)])

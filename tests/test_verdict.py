@@ -70,10 +70,10 @@ def test_k_means_finds_three_colours_and_takes_the_numbers_of_the_clusters():
             distances = np.abs(image[..., None, :].astype(int) - SHADES).sum(-1)
             return np.array(order, np.uint8)[distances.argmin(-1)]
 
-        found = look(segment, PICTURES, CLUSTERS)
-        assert found.signals.colour == 1
+        measured = look(segment, PICTURES, CLUSTERS)
+        assert measured.signals.colour == 1
         for image in PICTURES:
-            assert (segment_picture(found.colours, image, None) == segment(image)).all()
+            assert (segment_picture(measured.colours, image, None) == segment(image)).all()
 
 
 @settings(deadline=None)  # the first call imports SciPy's optimiser
@@ -96,8 +96,8 @@ def test_agreement_is_cohens_kappa():
 
 def test_stripes_are_as_equal_as_rows_allow():
     for height in (3, 32, 97):
-        found = Stripes(CLUSTERS).segment(Views(torch.zeros(1, 3, height, 5)))[0]
-        rows = np.bincount(found[:, 0].numpy(), minlength=CLUSTERS)
+        measured = Stripes(CLUSTERS).segment(Views(torch.zeros(1, 3, height, 5)))[0]
+        rows = np.bincount(measured[:, 0].numpy(), minlength=CLUSTERS)
         assert rows.sum() == height and np.ptp(rows) <= 1
 
 
@@ -123,7 +123,7 @@ GOOD = Signals(
     ],
 )
 def test_verdicts_and_their_reasons(changes, word, reason):
-    found = verdict(GOOD._replace(**changes))
-    assert found.word == word
-    said = found.sentences
+    measured = verdict(GOOD._replace(**changes))
+    assert measured.word == word
+    said = measured.sentences
     assert said[0].startswith(f"{word.capitalize()}: ") and reason in said[0]

@@ -59,19 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=text, formatter_class=raw)
         if settings:
             profile = "compose infoseg/conf/profile/NAME.yaml instead of params.yaml"
-            one_setting = (
-                "change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
-            )
+            setting = "one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
+            repeated = {"action": "append", "default": [], "dest": "overrides"}
             group = command.add_argument_group("settings")
             group.add_argument("--profile", metavar="NAME", help=profile)
-            group.add_argument(
-                "-S",
-                dest="overrides",
-                metavar="KEY=VALUE",
-                action="append",
-                default=[],
-                help=one_setting,
-            )
+            group.add_argument("-S", metavar="KEY=VALUE", help=setting, **repeated)
         return command
 
     def add_run(command: argparse.ArgumentParser, **count: str) -> None:

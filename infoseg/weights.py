@@ -13,11 +13,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
@@ -122,8 +121,7 @@ class Export(BaseModel):
     started_from: str | None = None
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """Weights read back. export, text (the model card): None and "" for a plain run's."""
 
     method: Method
@@ -134,9 +132,8 @@ class Weights:
     @property
     def title(self) -> str:
         """What to call the weights."""
-        card = self.card
-        stated = f"{card.method} on {card.dataset}, seed {card.seed}"
-        return self.export.title if self.export else stated
+        run = f"{self.card.method} on {self.card.dataset}, seed {self.card.seed}"
+        return self.export.title if self.export else run
 
     @property
     def shorter_side(self) -> int:
@@ -145,9 +142,8 @@ class Weights:
 
     def cluster_names(self) -> list[str]:
         """What to call the clusters: after their class, where labels said which."""
-        known = self.export.cluster_names if self.export else None
-        names = known or [None] * self.method.clusters
-        return [f"cluster {k}" + (f" ({name})" if name else "") for k, name in enumerate(names)]
+        classes = (self.export and self.export.cluster_names) or [None] * self.method.clusters
+        return [f"cluster {k}" + (f" ({name})" if name else "") for k, name in enumerate(classes)]
 
 
 # ---- reading -------------------------------------------------------------------------------------

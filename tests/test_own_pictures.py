@@ -151,7 +151,7 @@ def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path):
 
 
 def test_folders_that_cannot_be_meant(tmp_path):
-    with pytest.raises(DataError, match=r"missing: folder not tiled"):
+    with pytest.raises(DataError, match=r"missing: folder not found"):
         find_pictures(tmp_path / "missing")
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="folders inside it are not searched"):

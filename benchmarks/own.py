@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from infoseg.data.pictures import find_pictures
-from infoseg.own_pictures import train_on_folder
+from infoseg.own import train_on_folder
 
 #: mIoU above the best of the other answers from which a segmentation is useful.
 USEFUL = 5

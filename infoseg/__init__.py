@@ -39,10 +39,10 @@ def fit(
     starts: int = 5,
     start: str | None = None,
 ) -> Segmenter:
-    """Train InfoSeg on a folder, or a list, of pictures. See `infoseg.own_pictures.fit`."""
-    from infoseg import own_pictures
+    """Train InfoSeg on a folder, or a list, of pictures. See `infoseg.own.fit`."""
+    from infoseg import own
 
-    return own_pictures.fit(pictures, classes, minutes, random_state, steps, starts, start)
+    return own.fit(pictures, classes, minutes, random_state, steps, starts, start)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,25 +1,38 @@
-"""`infoseg …`: the steps of the pipeline without DVC or a kernel, for a bare GPU machine."""
+"""`infoseg …`: the steps of the pipeline without DVC or a kernel, and one's own pictures."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from infoseg import __version__, cli_data, cli_pictures
-from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
-from infoseg.files import read_json
+from infoseg import __version__
+from infoseg.errors import (
+    DataError,
+    InfosegError,
+    ParamsError,
+    TrainingError,
+    is_out_of_memory,
+    memory_advice,
+    visible,
+)
+from infoseg.files import find_root, read_json
+
+if TYPE_CHECKING:
+    from infoseg.data.store import Prepared
+    from infoseg.runs import Project
+    from infoseg.settings import Params
 
 #: Notebooks that write results/<profile>: `infoseg report` runs them in its own process.
 RESULTS = ("04_tables", "05_figures", "06_report")
 
-COMMON = """
+EXAMPLES = """
 Settings come from params.yaml (the demo), or with --profile from infoseg/conf; -S changes one.
 
   infoseg prepare outdoor                            prepare one data set of the demo
@@ -30,118 +43,125 @@ Settings come from params.yaml (the demo), or with --profile from infoseg/conf; 
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    settings = common.add_argument_group("settings")
-    settings.add_argument(
-        "--profile",
-        metavar="NAME",
-        help="compose infoseg/conf/profile/NAME.yaml instead of params.yaml",
-    )
-    settings.add_argument(
-        "-S",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)",
-    )
-    run = argparse.ArgumentParser(add_help=False)
-    cli_pictures.add_run_arguments(run)
-
     parser = argparse.ArgumentParser(
         prog="infoseg",
         description="Unsupervised semantic segmentation by mutual-information maximisation.",
-        epilog=COMMON,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"infoseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help: str, parents: list[argparse.ArgumentParser], text: str):
-        return cli_data.add_command(commands, name, help, [*parents, common], text)
+    raw = argparse.RawDescriptionHelpFormatter
 
+    def add(name: str, text: str, settings: bool = True) -> argparse.ArgumentParser:
+        help = text.partition("\n")[0]
+        command = commands.add_parser(name, help=help, description=text, formatter_class=raw)
+        if settings:
+            profile = "compose infoseg/conf/profile/NAME.yaml instead of params.yaml"
+            setting = "one setting, e.g. methods.infoseg.optimiser.steps=3000 (repeatable)"
+            repeated = {"action": "append", "default": [], "dest": "overrides"}
+            group = command.add_argument_group("settings")
+            group.add_argument("--profile", metavar="NAME", help=profile)
+            group.add_argument("-S", metavar="KEY=VALUE", help=setting, **repeated)
+        return command
+
+    def add_run(command: argparse.ArgumentParser, **count: str) -> None:
+        keys = "key under `{}` in the settings, e.g. {}"
+        command.add_argument("dataset", help=keys.format("datasets", "outdoor"), **count)
+        command.add_argument("method", help=keys.format("methods", "infoseg"), **count)
+        command.add_argument("--seed", type=int, help="one seed; default: those of the settings")
+
+    data = add(
+        "data",
+        "say what is there of the data sets, and whether it is whole; fetch raw files\n\n"
+        "One line for every source and data set of the profile: there; missing, and what to do;\n"
+        "damaged, and which file; prepared, with counts, class shares and size. Reads every\n"
+        "prepared byte. The exit status is 0 if all data sets are prepared.\n\n"
+        "With `fetch`, as the stages data@… do: find the raw files in the folder that INFOSEG_RAW\n"
+        "names, download what is missing and may be downloaded (resumed after an interruption,\n"
+        "verified), or render the demo's. The other sources go on when one fails.",
+    )
+    data.add_argument("verb", nargs="?", choices=["fetch"])
+    data.add_argument("sources", nargs="*", help="keys under `sources`; default: the profile's")
     prepare = add(
         "prepare",
-        "raw files to prepared arrays",
-        [],
+        "raw files to prepared arrays\n\n"
         "Render or find the raw files a data set needs, and read them by its protocol into\n"
         "prepared/<profile>/<data set>: images.bin, labels.bin, index.csv, meta.json.",
     )
-    prepare.add_argument(
-        "datasets", nargs="*", help="keys under `datasets`; default: the profile's"
-    )
+    keys = "keys under `datasets`; default: the profile's"
+    prepare.add_argument("datasets", nargs="*", help=keys)
+
     train = add(
         "train",
-        "train one method on one data set, or InfoSeg on a folder of pictures",
-        [],
+        "train one method on one data set, or InfoSeg on a folder of pictures\n\n"
         "Train on random crops of all images, without labels, and write\n"
         "runs/<profile>/<data set>/<method>/: <seed>.safetensors, history.csv, run.json. Without\n"
-        "--seed, all seeds of the settings. A training that was killed goes on where it was.\n"
-        "With --restarts, train that many seeds from --seed on and name the one that agrees best\n"
-        "with the others.\n\n"
+        "--seed, all seeds of the settings. A training that was killed goes on where it was.\n\n"
         "With --images FOLDER --classes K, train InfoSeg on your own pictures, segment them, and\n"
         "say whether that came out well.",
     )
-    cli_pictures.add_run_arguments(train, optional=True)
-    train.add_argument(
-        "--restarts",
-        type=int,
-        metavar="N",
-        help="seeds to train, from --seed on; default: 1, or 5 with --images",
-    )
-    cli_pictures.add_own_pictures(train)
-    add(
+    add_run(train, nargs="?")
+    own = train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD")
+    for flag, kind, metavar, text in (
+        ("--images", Path, "FOLDER", "JPEG, PNG and TIFF pictures"),
+        ("--classes", int, "K", "how many classes to find, 2 or more"),
+        ("--labels", Path, "FOLDER", "label maps to measure with afterwards"),
+        ("--out", Path, "FOLDER", "default: runs/own/<name>, or infoseg-runs/<name> elsewhere"),
+        ("--minutes", float, "M", "of training, all starts together; default: 3"),
+        ("--steps", int, "N", "of every start in place of minutes: the same again"),
+        ("--restarts", int, "N", "starts, with seeds from --seed on; default: 5"),
+        ("--from", str, "FILE", "weights to start from, or `shipped`; default: a random start"),
+    ):
+        own.add_argument(flag, type=kind, metavar=metavar, help=text)
+
+    evaluate = add(
         "evaluate",
-        "match clusters to classes and measure one run",
-        [run],
+        "match clusters to classes and measure one run\n\n"
         "Segment the centre crop of every labelled image, match clusters to classes once for the\n"
         "data set (Hungarian method), and print PA and mIoU; everything else goes to\n"
         "runs/<profile>/evaluations/<data set>/<method>-<seed>.json.",
     )
-    everything = add(
-        "all",
-        "the whole profile: data, trainings, tables, figures, report",
-        [],
-        "Every run and ablation of the profile, side by side if asked, then everything in\n"
-        "results/<profile>: tables, figures, report.html.\n"
-        "Runs whose evaluation is there with the same settings and code are not made again.",
+    add_run(evaluate)
+    add("tables", "write results/<profile>/tables, and print Table 1")
+    add("report", "write results/<profile>: tables, figures, report.html; make what is missing")
+
+    segment = add(
+        "segment",
+        "segment pictures with trained weights\n\n"
+        "Segment a picture, or every picture of a folder, with trained weights. Writes into OUT:\n"
+        "NAME.png (cluster index with a palette) and NAME_overlay.png of every picture,\n"
+        "contact_sheet.png, index.html (one file to look at or send) and signals.json.\n"
+        "A picture that cannot be read is left out with a warning, and the exit status is 1.\n"
+        "OUT may not hold other files: label maps made by hand are never overwritten.",
+        settings=False,
     )
-    everything.add_argument(
-        "--jobs",
-        type=int,
-        help="cells side by side, each with training.threads threads; default: one per GPU, or one "
-        "per core, four at most",
+    segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
+    segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
+    for flag, kind, metavar, text in (
+        ("--weights", Path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
+        ("--shorter-side", int, "PIXELS", "to segment at; 0: as is; default: as in training"),
+        ("--labels", Path, "FOLDER", "measure with 8-bit PNGs of class numbers, 255 where unknown"),
+        ("--device", str, "NAME", "auto, cpu, cuda or cuda:N"),
+    ):
+        segment.add_argument(flag, type=kind, metavar=metavar, help=text)
+    rle = "write coco.json, too: clusters as COCO's run lengths"
+    segment.add_argument("--json", action="store_true", help=rle)
+
+    export = add(
+        "export",
+        "one file of a run's weights, with a model card, to hand on\n\n"
+        "Write a run's last weights as one safetensors file that `infoseg segment` needs nothing\n"
+        "beside, and a model card FILE.md: data, licence, settings, accuracy by seed, limits.",
     )
-    add("table1", "write Table 1", [], "Write results/<profile>/tables/table1.{csv,md,tex}.")
-    add(
-        "report",
-        "write all tables, figures and the report page",
-        [],
-        "Write everything in results/<profile> from runs that are there; what is missing is made.",
-    )
-    add(
-        "params",
-        "print the settings",
-        [],
-        "Print the settings as YAML, after validation:\n"
-        "infoseg params --profile demo > params.yaml is what the repository holds.",
-    )
-    add(
-        "list",
-        "list data sets, methods and profiles",
-        [],
-        "List the data sets and methods of the settings, and the profiles there are.",
-    )
-    completion = cli_data.add_command(
-        commands,
-        "completion",
-        "print a script that completes these commands in a shell",
-        [],
-        'Print a script for a shell: eval "$(infoseg completion bash)". Needs shtab.',
-    )
-    completion.add_argument("shell", choices=["bash", "zsh"])
-    cli_data.add_commands(commands, common)
-    cli_pictures.add_commands(commands, common)
+    export.add_argument("run", help="<data set>-<method>-<seed>, e.g. outdoor-infoseg-0")
+    target = "default: RUN.safetensors in the present folder"
+    export.add_argument("--to", type=Path, metavar="FILE", help=target)
+    add("params", "print the settings as YAML, after validation")
+    add("list", "list data sets and methods of the settings, and the profiles there are")
+    script = 'print a script that completes these commands: eval "$(infoseg completion bash)"'
+    add("completion", script, settings=False).add_argument("shell", choices=["bash", "zsh"])
     return parser
 
 
@@ -162,8 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(type(error).__name__, str(error)):
             raise
-        told = (str(error) or "memory ran out").splitlines()[0].rstrip(".")
-        print(f"infoseg: {told}. {memory_advice()}", file=sys.stderr)
+        problem = (str(error) or "memory ran out").splitlines()[0].rstrip(".")
+        print(f"infoseg: {problem}. {memory_advice()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         print(f"infoseg: {str(error) or 'interrupted'}", file=sys.stderr)
@@ -171,78 +191,129 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    if options.command == "completion":
+    command = options.command
+    if command == "completion":
         try:
             import shtab
         except ImportError:
             raise InfosegError("completion needs shtab: `pip install shtab`") from None
         print(shtab.complete(parser, options.shell))
         return 0
-    if options.command == "segment":
-        return cli_pictures.run_segment(options)
-    if options.command == "train":
-        if options.images is not None:
-            return cli_pictures.train_own(options)
-        cli_pictures.check_run(options)
-
-    from infoseg.files import find_root
+    if command == "segment":
+        return _segment(options)
+    if command == "train":
+        _check_train(options)
+        if options.images:
+            return _train_own(options)
     from infoseg.settings import compose, load_params
 
     try:
         root = find_root()
     except InfosegError:
-        if options.command not in ("list", "params"):
+        if command not in ("list", "params"):
             raise
         root, options.profile = Path.cwd(), options.profile or "demo"
     params = load_params(root, options.profile, options.overrides)
-    if options.command == "list":
-        print(cli_data.listed(params))
+    if command == "list":
+        _list(params)
         return 0
-    if options.command == "params":
-        if options.profile:  # as DVC would write it: `infoseg params --profile demo > params.yaml`
-            tree = compose(options.profile, options.overrides)
-        else:
-            tree = params.model_dump()
+    if command == "params":
+        # With a profile as DVC would write it.
+        profile = options.profile
+        tree = compose(profile, options.overrides) if profile else params.model_dump()
         print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return 0
-    if options.command in ("data", "prepare"):  # without torch
+    if command in ("data", "prepare"):  # without torch
         from infoseg.project_data import ProjectData as Project
     else:
         from infoseg.runs import Project
     project = Project(root, params, root, make_missing=True, overrides=options.overrides)
-    if options.command == "data":
-        return cli_data.run_with_project(options, project)
-    if options.command == "export":
-        return cli_pictures.run_export(options, project)
-    if options.command == "prepare":
+    if command == "data":
+        return data_status(project) if options.verb is None else _fetch(project, options.sources)
+    if command == "prepare":
         for dataset in options.datasets or params.profile.datasets:
             prepared = project.prepare(dataset)
             labelled = int(prepared.index["labelled"].sum())
             print(f"{dataset}: {len(prepared)} images, {labelled} labelled: {prepared.path}")
-    elif options.command == "train":
+    elif command == "train":
         _train(project, options)
-    elif options.command == "evaluate":
+    elif command == "evaluate":
         _evaluate(project, options)
-    elif options.command == "all":
-        return _all(project, options)
-    elif options.command == "table1":
-        _write_results(project, options, RESULTS[0])
-    elif options.command == "report":
-        _write_results(project, options, *RESULTS)
+    elif command == "export":
+        from infoseg.weights import card_path, export_run
+
+        written = export_run(project, options.run, options.to)
+        print(written, card_path(written), sep="\n")
+    elif command == "tables":
+        _write_results(project, options, RESULTS[:1])
+    else:
+        _write_results(project, options, RESULTS)
     return 0
 
 
-def _train(project, options: argparse.Namespace) -> None:
-    if (options.restarts or 1) > 1:
-        from infoseg.restarts import train_restarts
+# ---- own pictures --------------------------------------------------------------------------------
 
-        first = options.seed or 0
-        seeds = range(first, first + options.restarts)
-        run, agreements = train_restarts(project, options.dataset, options.method, seeds)
-        for seed, value in zip(seeds, agreements, strict=True):
-            print(f"seed {seed}: agrees with the others by {value:.2f} (0 is chance, 1 equal)")
-        print(project.weights_path(run))
-        return
+
+def _segment(options: argparse.Namespace) -> int:
+    from infoseg.segmentation import segment_files
+
+    result = segment_files(
+        options.input,
+        options.output,
+        options.weights,
+        options.shorter_side,
+        options.device or "auto",
+        options.labels,
+        options.json,
+        tell=partial(print, flush=True),
+    )
+    return 1 if result.left_out else 0
+
+
+def _check_train(options: argparse.Namespace) -> None:
+    """Raise ParamsError unless `train` says what to train, and on what."""
+    own = ("classes", "labels", "out", "minutes", "steps", "restarts", "from")
+    if options.images:
+        if options.dataset:
+            raise ParamsError(f"--images and the data set '{options.dataset}': choose one of them")
+        if options.profile not in (None, "folder"):
+            raise ParamsError("--images is for the profile 'folder': leave --profile out")
+        if options.steps is not None and options.minutes is not None:
+            raise ParamsError("--steps and --minutes: choose one of them")
+        if options.classes is None:
+            raise ParamsError("--classes is missing: say how many classes to find, 2 or more")
+    elif options.method is None:
+        raise ParamsError(
+            "train what? Name a data set and a method (infoseg train outdoor infoseg), or your "
+            "own pictures (infoseg train --images FOLDER --classes K)"
+        )
+    elif given := [name for name in own if getattr(options, name) is not None]:
+        raise ParamsError(f"--{given[0]} goes with --images; other settings are changed with -S")
+
+
+def _train_own(options: argparse.Namespace) -> int:
+    from infoseg.own import STARTS, train_on_folder
+
+    first, starts = options.seed or 0, STARTS if options.restarts is None else options.restarts
+    train_on_folder(
+        options.images,
+        options.classes,
+        out=options.out,
+        labels=options.labels,
+        steps=options.steps,
+        minutes=options.minutes,
+        seeds=range(first, first + starts),
+        start=getattr(options, "from"),
+        overrides=options.overrides,
+        tell=partial(print, flush=True),
+    )
+    return 0
+
+
+# ---- runs and results ----------------------------------------------------------------------------
+
+
+def _train(project: Project, options: argparse.Namespace) -> None:
     seeds = None if options.seed is None else [options.seed]
     folder = project.train(options.dataset, options.method, seeds)
     print(folder)
@@ -251,7 +322,7 @@ def _train(project, options: argparse.Namespace) -> None:
             raise TrainingError(message)
 
 
-def _evaluate(project, options: argparse.Namespace) -> None:
+def _evaluate(project: Project, options: argparse.Namespace) -> None:
     from infoseg.diagnostics import signs
 
     seeds = project.params.method(options.method, options.dataset).seeds
@@ -271,55 +342,120 @@ def _evaluate(project, options: argparse.Namespace) -> None:
             print(f"sign of failure: {sentence}")
 
 
-def _write_results(project, options: argparse.Namespace, *names: str) -> None:
-    """Run the notebooks that write results/<profile>, in this process."""
+def _write_results(project: Project, options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Run notebooks that write results/<profile>, in this process, and print Table 1."""
+    parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
     try:
         from infoseg.pipeline import execute, page
 
-        parameters = {"profile": options.profile or "", "overrides": options.overrides}
         for name in names:
-            source = project.root / "notebooks" / f"{name}.ipynb"
-            notebook = execute(source, parameters | {"folder": "."})
+            notebook = execute(project.root / "notebooks" / f"{name}.ipynb", parameters)
+        print((project.results / "tables" / "table1.md").read_text(encoding="utf-8"))
         if names == RESULTS:
             page(notebook, project.results / "report.html")
             print(project.results / "report.html")
-        else:
-            print((project.results / "tables" / "table1.md").read_text())
     except ImportError as error:
         raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
 
 
-def _all(project, options: argparse.Namespace) -> int:
-    """Every cell in a process of its own, so that one failure does not stop the others."""
-    from infoseg.pipeline import gpus
+# ---- data sets -----------------------------------------------------------------------------------
 
-    params = project.params
-    for dataset in params.profile.datasets:
-        project.prepare(dataset)
-    settings = [f"--profile={options.profile}"] if options.profile else []
-    settings += [word for override in options.overrides for word in ("-S", override)]
-    devices = gpus()
-    jobs = options.jobs or len(devices) or min(4, os.cpu_count() or 1)
-    runs = [*params.runs(), *params.ablations()]
-    cells = list(dict.fromkeys((run.dataset, run.method) for run in runs))
 
-    def make(place: int) -> str | None:
-        cell = cells[place]
-        if all(project.is_current(run) for run in runs if (run.dataset, run.method) == cell):
-            return None
-        gpu = {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {}
-        for step in ("train", "evaluate"):
-            command = [sys.executable, "-m", "infoseg", step, *cell, *settings]
-            if subprocess.run(command, env=os.environ | gpu).returncode:
-                return f"{step} {' '.join(cell)}"
-        return None
+def _list(params: Params) -> None:
+    """Print the data sets, the methods and the profiles."""
+    from infoseg.settings import CONF  # deferred, as all that costs time
 
-    with ThreadPoolExecutor(jobs) as pool:
-        failed = [failure for failure in pool.map(make, range(len(cells))) if failure]
-    for failure in failed:
-        print(f"infoseg: failed: {failure}", file=sys.stderr)
-    if failed:
-        return 1
-    _write_results(project, options, *RESULTS)
-    print((project.results / "tables" / "table1.md").read_text())
-    return 0
+    row = "{:22}{:52}{:>9}{:>12}".format
+    print(row("data set", "title", "clusters", "crop in px"))
+    for key, dataset in params.datasets.items():
+        print(row(key, dataset.title, dataset.clusters, dataset.crop))
+    print("\n" + row("method", "title", "seeds", "steps"))
+    for key in params.method_names:
+        settings = params.method(key, params.profile.datasets[0])
+        optimiser = getattr(settings, "optimiser", None)
+        seeds = len(settings.seeds) if key in params.profile.methods else ""
+        print(row(key, settings.title, seeds, optimiser.steps if optimiser else ""))
+    print(f"\n{'profile':22}description")
+    for file in sorted((CONF / "profile").glob("*.yaml")):
+        profile = yaml.safe_load(file.read_text(encoding="utf-8"))["profile"]
+        print(f"{file.stem:22}{profile['description']}")
+
+
+def _fetch(project: Project, sources: Sequence[str]) -> int:
+    """Run `data fetch`; returns the exit status."""
+    failed = 0
+    for source in sources or project.params.profile.sources:
+        try:
+            print(f"{source}: {project.make_raw(source)}")
+        except DataError as error:
+            print(f"infoseg: {source}: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def data_status(project: Project) -> int:
+    """Print a line for every source and data set; returns the exit status of `data`."""
+    profile = project.params.profile
+    for source in profile.sources:
+        print(visible(f"{source}: {_source_status(project, source)}"))
+    texts = {name: _dataset_status(project, name) for name in profile.datasets}
+    for name, text in texts.items():
+        print(visible(f"{name}: {text}"))
+    return 0 if all(text.startswith("prepared, ") for text in texts.values()) else 1
+
+
+def _source_status(project: Project, source: str) -> str:
+    """Say whether the raw files of a source are there; fetches and makes nothing."""
+    problem = project.raw_problem(source)
+    if not problem:
+        return f"there, {project.raw(source)}"
+    advice = {
+        "local": f"put the files there, or correct sources.{source}.path",
+        "official": f"run `infoseg data fetch {source} --profile {project.params.profile.name}`",
+    }.get(project.params.sources[source].kind, "`infoseg prepare` renders them")
+    return f"missing, {problem.rstrip('.')}; {advice}"
+
+
+def _dataset_status(project: Project, name: str) -> str:
+    """Say how a data set stands.
+
+    Reads every prepared byte to compare the hashes: seconds per gigabyte.
+    """
+    from infoseg.data.prepare import changed_since_prepared, check_against_data
+    from infoseg.data.store import load_prepared
+
+    settings, folder = project.params.datasets[name], project.prepared(name)
+    advice = f"run `infoseg prepare {name} --profile {project.params.profile.name}`"
+    if not folder.exists():
+        return f"not prepared; {advice}"
+    try:
+        prepared = load_prepared(folder, verify=True)
+    except DataError as error:
+        return f"damaged, {error.file}: {error.problem}; {advice}"
+    except OSError as error:
+        return f"damaged, {error.filename}: cannot be read ({error.strerror}); {advice}"
+    if changed := changed_since_prepared(settings, prepared):
+        return f"outdated, prepared with another {changed}; {advice}"
+    try:
+        check_against_data(settings, prepared, name)
+    except InfosegError as error:
+        return f"outdated, {error}; correct it, or {advice}"
+    return f"prepared, {_contents(prepared)}"
+
+
+def _contents(prepared: Prepared) -> str:
+    """Return counts, size, class shares in percent of the annotated pixels, what was left out."""
+    meta = prepared.meta
+    labelled = sum(split.labelled for split in meta.splits.values())
+    splits = ", ".join(f"{name} {split.images:,}" for name, split in meta.splits.items())
+    size = sum(file.stat().st_size for file in prepared.path.iterdir()) / 1e6
+    parts = [f"{meta.n_images:,} images ({splits}), {labelled:,} labelled, {size:,.1f} MB"]
+    if labelled:
+        pixels = list(zip(meta.classes, meta.class_pixels, strict=True))
+        total = sum(meta.class_pixels) or 1
+        shares = ", ".join(f"{name} {100 * count / total:.1f}" for name, count in pixels)
+        parts += [f"% of pixels: {shares}, ignored {100 * meta.ignored_share:.1f}"]
+    if meta.skipped:
+        first = meta.skipped[0]
+        parts.append(f"{meta.n_skipped:,} left out ({first.file}: {first.reason}, …)")
+    return "; ".join([*parts, *meta.notes])

@@ -8,19 +8,16 @@ is not worth more than they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from infoseg.diagnostics import Stripes
 from infoseg.methods.base import DataInfo
 from infoseg.methods.kmeans import KMeans
-from infoseg.selection import agreement
+from infoseg.methods.tiling import as_tensor, segment_tiled
 from infoseg.settings import JitterSettings, KMeansSettings
-from infoseg.tiling import segment_tiled
 from infoseg.views import Views, colour_jitter
 
 #: Pictures looked at, at most; fewer than two say nothing.
@@ -34,12 +31,8 @@ LARGEST, CHANGED, UNRELATED, REPEATED = 0.7, 0.6, 0.15, 0.8
 #: and after changes of colour.
 LAYERED, RELATED, STABLE = 0.1, 0.3, 0.75
 
-Segment = Callable[[np.ndarray], np.ndarray]
-"""(H, W, C) uint8 → clusters (H, W) uint8."""
 
-
-@dataclass(frozen=True)
-class Signals:
+class Signals(NamedTuple):
     """What can be measured without labels. Agreements are Cohen's kappa: 0 chance, 1 equal.
 
     largest: share of the pixels in the largest cluster. used: clusters with over 1 % of them.
@@ -59,15 +52,13 @@ class Signals:
     colour_place: float
     starts: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            name: round(value, 4) if isinstance(value, float) else value
-            for name, value in asdict(self).items()
-        }
+    def as_dict(self) -> dict[str, int | float | None]:
+        """Return what signals.json holds."""
+        rounded = (round(v, 4) if isinstance(v, float) else v for v in self)
+        return dict(zip(self._fields, rounded, strict=True))
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """Signals of a segmentation, the labels of all pixels that they are of, and K-Means of the same
     pictures, numbered as the segmentation's clusters that it shares most pixels with."""
 
@@ -76,51 +67,33 @@ class Look:
     colours: KMeans
 
 
-def colour_clusters(pictures: Sequence[np.ndarray], clusters: int) -> KMeans:
-    """K-Means on colour, fitted on 1,000 pixels of each picture (H, W, C) uint8."""
-    channels = pictures[0].shape[-1]
-    info = DataInfo(clusters, channels, (0.0,) * channels, (1.0,) * channels)
-    colours = KMeans(KMeansSettings(), info)
-    colours.fit((Views(_tensor(picture)[None].float() / 255) for picture in pictures), 0)
-    return colours
-
-
-def _tensor(picture: np.ndarray) -> Tensor:
-    """(H, W, C) uint8 → the same as (C, H, W), copied, since it may be read-only."""
-    return torch.from_numpy(picture.copy()).movedim(-1, 0)
-
-
 def look(
-    segment: Segment,
+    segment: Callable[[np.ndarray], np.ndarray],
     pictures: Sequence[np.ndarray],
     clusters: int,
-    starts: float | None = None,
 ) -> Look:
     """Measure a segmentation of pictures (H, W, C) uint8 at the size they are segmented at.
 
-    starts: see `Signals`.
+    segment: (H, W, C) uint8 → clusters (H, W) uint8.
     """
-    from scipy.optimize import linear_sum_assignment  # deferred: 0.35 s
-
     generator = torch.Generator().manual_seed(0)
     colours, layers = colour_clusters(pictures, clusters), Stripes(clusters)
     views = []
     for picture in pictures:
-        pixels = _tensor(picture)
+        pixels = as_tensor(picture)
         image = pixels[None].float() / 255
         jittered = colour_jitter(image, JITTER, generator)[0].movedim(0, -1)
-        looks = (
+        answers = (
             segment(picture),
             segment(np.ascontiguousarray(picture[:, ::-1]))[:, ::-1],
             segment(jittered.mul(255).round().byte().contiguous().numpy()),
             segment_tiled(colours, pixels),
             layers.segment(Views(image))[0].numpy(),
         )
-        views.append([labels.ravel() for labels in looks])
+        views.append([labels.ravel() for labels in answers])
     plain, flip, jitter, colour, place = map(np.concatenate, zip(*views, strict=True))
-    pairs = np.bincount(colour.astype(np.int64) * clusters + plain, minlength=clusters**2)
-    rows, columns = linear_sum_assignment(pairs.reshape(clusters, clusters), maximize=True)
-    colours.nearest.centroids.copy_(colours.nearest.centroids[rows[np.argsort(columns)]])
+    order = _matching(_joint(plain, colour, clusters))
+    colours.nearest.centroids.copy_(colours.nearest.centroids[order])
     shares = np.bincount(plain, minlength=clusters) / plain.size
     signals = Signals(
         clusters=clusters,
@@ -131,25 +104,57 @@ def look(
         colour=agreement(plain, colour, clusters, match=True),
         place=agreement(plain, place, clusters, match=True),
         colour_place=agreement(colour, place, clusters, match=True),
-        starts=starts,
     )
     return Look(signals, plain, colours)
 
 
-def spread(count: int, most: int) -> set[int]:
+def colour_clusters(pictures: Sequence[np.ndarray], clusters: int) -> KMeans:
+    """Fit K-Means on colour, on 1,000 pixels of each picture (H, W, C) uint8."""
+    channels = pictures[0].shape[-1]
+    info = DataInfo(clusters, channels, (0.0,) * channels, (1.0,) * channels)
+    colours = KMeans(KMeansSettings(), info)
+    colours.fit((Views(as_tensor(picture)[None].float() / 255) for picture in pictures), 0)
+    return colours
+
+
+def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool = False) -> float:
+    """Share of equal labels beyond chance (Cohen's kappa): 1 is equal, 0 is chance.
+
+    first, second: labels in 0..clusters-1, of the same shape. match: clusters of the second may be
+    renamed one to one. Where all is one cluster in both, nothing is beyond chance: 0.
+    """
+    joint = _joint(first, second, clusters)
+    if match:
+        joint = joint[:, _matching(joint)]
+    total = joint.sum()
+    equal = joint.trace() / total
+    chance = (joint.sum(0) / total) @ (joint.sum(1) / total)
+    return float((equal - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def _joint(first: np.ndarray, second: np.ndarray, clusters: int) -> np.ndarray:
+    """Pixels of every pair of labels, (K, K)."""
+    pairs = first.ravel().astype(np.int64) * clusters + second.ravel()
+    return np.bincount(pairs, minlength=clusters**2).reshape(clusters, clusters)
+
+
+def _matching(joint: np.ndarray) -> np.ndarray:
+    """The column that each row of (K, K) counts is matched with."""
+    from scipy.optimize import linear_sum_assignment  # deferred: 0.35 s
+
+    return linear_sum_assignment(joint, maximize=True)[1]
+
+
+def spread(count: int, most: int) -> list[int]:
     """Up to `most` of `count` places, evenly spread."""
-    return set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist())
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """word: useful, doubtful or not useful. reasons: sentences, and what to try."""
+class Verdict(NamedTuple):
+    """word: useful, doubtful or not useful. sentences: word and reasons, then what to try."""
 
     word: str
-    reasons: list[str]
-
-    def sentences(self) -> list[str]:
-        return [f"{self.word.capitalize()}: {self.reasons[0]}", *self.reasons[1:]]
+    sentences: list[str]
 
 
 def verdict(signals: Signals) -> Verdict:
@@ -159,36 +164,34 @@ def verdict(signals: Signals) -> Verdict:
     colour. Thresholds were set on some folders and tried on others: results/own says how often it
     errs.
     """
-    reasons = []
-    if signals.largest > LARGEST:
-        reasons.append(f"one cluster holds {100 * signals.largest:.0f} % of the pixels")
-    if signals.used < signals.clusters:
-        reasons.append(f"only {signals.used} of {signals.clusters} clusters are used")
-    if signals.jitter < CHANGED:
-        reasons.append(f"labels change with the colours (agreement {signals.jitter:.2f})")
-    if not UNRELATED <= signals.colour <= REPEATED:
-        what = "repeats" if signals.colour > REPEATED else "has nothing in common with"
-        reasons.append(f"it {what} K-Means on colour (agreement {signals.colour:.2f})")
-    if reasons:
-        word = "not useful"
+    s = signals
+    relation = "repeats" if s.colour > REPEATED else "has nothing in common with"
+    refusals = {
+        f"one cluster holds {100 * s.largest:.0f} % of the pixels": s.largest > LARGEST,
+        f"only {s.used} of {s.clusters} clusters are used": s.used < s.clusters,
+        f"labels change with the colours (agreement {s.jitter:.2f})": s.jitter < CHANGED,
+        f"it {relation} K-Means on colour (agreement {s.colour:.2f})": not (
+            UNRELATED <= s.colour <= REPEATED
+        ),
+    }
+    doubts = {
+        "the pictures are layered so much that equal stripes may be as good (K-Means on colour "
+        f"agrees with them by {s.colour_place:.2f})": s.colour_place >= LAYERED,
+        f"it has little in common with K-Means on colour ({s.colour:.2f})": s.colour < RELATED,
+        f"some labels change with the colours ({s.jitter:.2f})": s.jitter < STABLE,
+    }
+    advice = "Compare with K-Means on colour: on new pictures this verdict was often wrong."
+    if any(refusals.values()):
+        word, reasons = "not useful", [text for text, holds in refusals.items() if holds]
         advice = "Try more minutes, another number of classes, more pictures, or K-Means itself."
+    elif any(doubts.values()):
+        word, reasons = "doubtful", [text for text, holds in doubts.items() if holds]
     else:
-        if signals.colour_place >= LAYERED:
-            reasons.append(
-                "the pictures are layered so much that equal stripes may be as good (K-Means on "
-                f"colour agrees with them by {signals.colour_place:.2f})"
-            )
-        if signals.colour < RELATED:
-            reasons.append(f"it has little in common with K-Means on colour ({signals.colour:.2f})")
-        if signals.jitter < STABLE:
-            reasons.append(f"some labels change with the colours ({signals.jitter:.2f})")
-        word = "doubtful" if reasons else "useful"
-        advice = "Compare with K-Means on colour: on new pictures this verdict was often wrong."
-    if word == "useful":
-        reasons.append(
-            f"it keeps its labels when colours change (agreement {signals.jitter:.2f}), and parts "
-            f"of it are those of K-Means on colour ({signals.colour:.2f})"
-        )
-    if signals.starts is not None:
-        reasons.append(f"other starts agree by {signals.starts:.2f} (0 is chance, 1 equal)")
-    return Verdict(word, [f"{'; '.join(reasons)}.", advice])
+        word = "useful"
+        reasons = [
+            f"it keeps its labels when colours change (agreement {s.jitter:.2f}), and parts of it "
+            f"are those of K-Means on colour ({s.colour:.2f})"
+        ]
+    if s.starts is not None:
+        reasons.append(f"other starts agree by {s.starts:.2f} (0 is chance, 1 equal)")
+    return Verdict(word, [f"{word.capitalize()}: {'; '.join(reasons)}.", advice])

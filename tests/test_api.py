@@ -23,9 +23,9 @@ from test_segmentation import picture, weights
 import infoseg as api
 from infoseg.cli import main
 from infoseg.errors import DataError, InfosegError
-from infoseg.export import card_path
+from infoseg.methods.tiling import infoseg_scores
 from infoseg.segmentation import segment_files
-from infoseg.tiling import infoseg_scores
+from infoseg.weights import card_path
 
 
 def test_losses_and_network_have_defaults():
@@ -76,9 +76,9 @@ def test_fitted_saved_and_loaded_segments_alike(tmp_path):
     written = fitted.save(tmp_path / "w.safetensors")
     loaded = api.load(written)
     assert loaded.clusters == 2 and loaded.names == ["cluster 0", "cluster 1"]
-    for one in shown:
-        assert (fitted.segment(one) == loaded.segment(one)).all()
-        assert (fitted.probabilities(one) == again.probabilities(one)).all()
+    for each in shown:
+        assert (fitted.segment(each) == loaded.segment(each)).all()
+        assert (fitted.probabilities(each) == again.probabilities(each)).all()
     assert loaded.save(tmp_path / "v.safetensors").read_bytes() == written.read_bytes()
     _, front, text = loaded.card.split("---\n", 2)
     assert re.match(r"\n# InfoSeg, re-matched negatives on pictures, seed [5-9]\n", text)
@@ -115,13 +115,13 @@ def test_run_lengths_decode_to_the_labels(tmp_path):
     for image in coco["images"]:
         labels = np.asarray(Image.open(out / image["file_name"]))
         decoded = np.full((image["height"], image["width"]), 255, np.uint8)
-        for one in coco["annotations"]:
-            if one["image_id"] == image["id"]:
-                region = mask.decode(one["segmentation"]).astype(bool)
-                rows, columns = np.nonzero(region)
+        for region in coco["annotations"]:
+            if region["image_id"] == image["id"]:
+                pixels = mask.decode(region["segmentation"]).astype(bool)
+                rows, columns = np.nonzero(pixels)
                 box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
-                assert (one["area"], one["bbox"]) == (region.sum(), box)
-                decoded[region] = one["category_id"]
+                assert (region["area"], region["bbox"]) == (pixels.sum(), box)
+                decoded[pixels] = region["category_id"]
         assert (decoded == labels).all()
     assert main(words) == 0
     assert not (out / "coco.json").exists()  # it would be of other weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import pytest
 from helpers import ROOT, one_data_set, random_images
 
-from infoseg.cli_data import run_with_project
+from infoseg.cli import data_status
 from infoseg.data.ingest import Options
 from infoseg.data.prepare import readers
 from infoseg.data.store import PreparedWriter
@@ -46,7 +45,7 @@ def write(project: Project, classes: int = 3, side: int = 144, **changes) -> Non
 
 
 def status(project: Project, capsys) -> tuple[int, list[str]]:
-    code = run_with_project(argparse.Namespace(verb=None), project)
+    code = data_status(project)
     return code, capsys.readouterr().out.splitlines()
 
 

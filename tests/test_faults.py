@@ -52,7 +52,7 @@ def made(tmp_path_factory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     with contextlib.chdir(folder):
-        assert main(["table1"]) == 0
+        assert main(["tables"]) == 0
     return folder
 
 
@@ -69,7 +69,7 @@ WRITES = {
     "prepared": ["prepare", "coco_stuff3"],
     "runs": ["train", "coco_stuff3", "kmeans"],
     "runs/tiny/evaluations": ["evaluate", "coco_stuff3", "kmeans"],
-    "results": ["table1"],
+    "results": ["tables"],
 }
 
 
@@ -175,13 +175,13 @@ def test_a_folder_of_somebody_else():
 def test_a_file_in_the_way_of_a_folder(home, capsys):
     results = (home / "results").rename(home / "aside")
     (home / "results").write_text("mine")
-    assert main(["table1"]) == 1
+    assert main(["tables"]) == 1
     advice = f"{UNTOUCHED} Move away the file that is where a folder should be"
     assert told(capsys.readouterr().err, f"infoseg: {home / 'results'}", advice)
     assert (home / "results").read_text() == "mine"
     (home / "results").unlink()
     results.rename(home / "results")
-    assert main(["table1"]) == 0
+    assert main(["tables"]) == 0
 
 
 def test_what_is_no_fault_of_the_disk_is_not_called_one(tmp_path):

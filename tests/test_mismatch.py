@@ -9,10 +9,10 @@ from helpers import changed, one_data_set
 
 from infoseg.cli import main
 from infoseg.errors import DataError
-from infoseg.export_run import describe_run
 from infoseg.results.tables import read_runs
 from infoseg.runs import Project
 from infoseg.settings import Run, parse_params
+from infoseg.weights import describe_run
 
 DATASET = "coco_stuff3"
 RUN = Run(dataset=DATASET, method="infoseg", seed=0)

@@ -6,13 +6,14 @@ import io
 import itertools
 import json
 import re
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import build, method_settings
+from helpers import CPU, build, method_settings
 from PIL import Image
 from test_segmentation import weights
 
@@ -26,115 +27,82 @@ from infoseg.data.pictures import (
 )
 from infoseg.data.store import load_prepared
 from infoseg.errors import DataError
-from infoseg.export import read_weights
 from infoseg.methods.base import Method
-from infoseg.own_pictures import example_pictures, train_on_folder
-from infoseg.runs import Project
+from infoseg.methods.tiling import device_of, segment_tiled, tile_maps
+from infoseg.own import train_on_folder
 from infoseg.segmentation import segment_files, segment_picture, working_size
-from infoseg.selection import agreement
-from infoseg.tiling import device_of, segment_tiled, tile_maps
-from infoseg.verdict import look
+from infoseg.verdict import agreement, look
 from infoseg.views import Views
-from infoseg.weights import load_weights
+from infoseg.weights import Weights, load_weights, read_weights
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (200, 30, 20)
 RED_LEFT[:, 30:] = (20, 60, 190)
 RED_LEFT[:10, :, 1] += 60
-
-
-def near(found: np.ndarray, expected: np.ndarray, by: float = 6) -> bool:
-    assert found.dtype == np.uint8
-    assert found.shape == expected.shape
-    return np.abs(found.astype(int) - expected).mean() < by
+IMAGE = Image.fromarray(RED_LEFT)
+GREY = np.asarray(IMAGE.convert("L"))
+WIDE = RED_LEFT.astype(np.uint16)
+BANDS = np.dstack([RED_LEFT, np.full((40, 60), 77, np.uint8)])
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # to be turned by a quarter, clockwise
+ALPHA = IMAGE.convert("RGBA")
+ALPHA.putalpha(Image.fromarray(GREY))
 
 
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def save(kind: str, folder):
-    """RED_LEFT as one of the kinds of files; its path and what reading it has to give."""
-    image, grey = Image.fromarray(RED_LEFT), Image.fromarray(RED_LEFT).convert("L")
-    greys = np.asarray(grey)[..., None].repeat(3, 2)
-    wide = RED_LEFT.astype(np.uint16) << 8
-    bands = np.dstack([RED_LEFT, np.full((40, 60), 77, np.uint8)])
-    name = kind.replace(" ", "_") + {"j": ".jpg", "p": ".png", "t": ".tif"}[kind[0]]
-    path = folder / name
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise
-    match kind:
-        case "jpeg RGB":
-            image.save(path, quality=95, subsampling=0)
-        case "jpeg grey":
-            grey.save(path, quality=95)
-            return path, greys
-        case "jpeg CMYK":
-            image.convert("CMYK").save(path, quality=98)
-        case "jpeg turned":
-            image.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
-        case "png RGBA":
-            alpha = image.convert("RGBA")
-            alpha.putalpha(grey)
-            alpha.save(path)
-        case "png palette":
-            image.quantize(16).save(path)
-        case "png grey 16":
-            Image.fromarray(np.asarray(grey).astype(np.uint16) << 8).save(path)
-            return path, greys
-        case "png RGB 16":
-            cv2.imwrite(str(path), wide[..., ::-1])
-        case "tiff RGB":
-            tifffile.imwrite(path, RED_LEFT, photometric="rgb", compression="zlib")
-        case "tiff grey":
-            tifffile.imwrite(path, np.asarray(grey))
-            return path, greys
-        case "tiff white is zero":
-            tifffile.imwrite(path, 255 - np.asarray(grey), photometric="miniswhite")
-            return path, greys
-        case "tiff RGB 16":
-            tifffile.imwrite(path, wide, photometric="rgb")
-        case "tiff RGB 12 bits in 16":
-            tifffile.imwrite(path, RED_LEFT.astype(np.uint16) << 4, photometric="rgb")
-        case "tiff planar":
-            tifffile.imwrite(
-                path, np.moveaxis(RED_LEFT, 2, 0), photometric="rgb", planarconfig="separate"
-            )
-        case "tiff RGBIR":
-            tifffile.imwrite(path, bands, photometric="rgb", extrasamples=["unspecified"])
-        case "tiff RGBA":
-            tifffile.imwrite(path, bands, photometric="rgb", extrasamples=["unassalpha"])
-        case "tiff CMYK":
-            image.convert("CMYK").save(path)
-        case "tiff palette":
-            image.quantize(16).save(path)
-        case "tiff turned":
-            turned = np.ascontiguousarray(np.rot90(RED_LEFT))
-            tag = [(274, "H", 1, 6, True)]
-            tifffile.imwrite(path, turned, photometric="rgb", extratags=tag)
-        case "tiff pages":
-            with tifffile.TiffWriter(path) as writer:
-                writer.write(RED_LEFT, photometric="rgb")
-                writer.write(RED_LEFT[::-1], photometric="rgb")
-        case _:
-            raise AssertionError(kind)
-    return path, RED_LEFT
+def tiff(pixels: np.ndarray, photometric: str = "rgb", **how):
+    return lambda path: tifffile.imwrite(path, pixels, photometric=photometric, **how)
 
 
-KINDS = [
-    "jpeg RGB", "jpeg grey", "jpeg CMYK", "jpeg turned", "png RGBA", "png palette", "png grey 16",
-    "png RGB 16", "tiff RGB", "tiff grey", "tiff white is zero", "tiff RGB 16",
-    "tiff RGB 12 bits in 16", "tiff planar", "tiff RGBIR", "tiff RGBA", "tiff CMYK",
-    "tiff palette", "tiff turned", "tiff pages",
-]  # fmt: skip
+def two_pages(path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(RED_LEFT, photometric="rgb")
+        writer.write(RED_LEFT[::-1], photometric="rgb")
+
+
+QUARTER = np.ascontiguousarray(np.rot90(RED_LEFT))
+#: How RED_LEFT is written as each kind of file.
+KINDS = {
+    "jpeg RGB.jpg": lambda path: IMAGE.save(path, quality=95, subsampling=0),
+    "jpeg grey.jpg": lambda path: Image.fromarray(GREY).save(path, quality=95),
+    "jpeg CMYK.jpg": lambda path: IMAGE.convert("CMYK").save(path, quality=98),
+    "jpeg turned.jpg": lambda path: Image.fromarray(QUARTER).save(path, quality=95, exif=EXIF),
+    "png RGBA.png": lambda path: ALPHA.save(path),
+    "png palette.png": lambda path: IMAGE.quantize(16).save(path),
+    "png grey 16.png": lambda path: Image.fromarray(GREY.astype(np.uint16) << 8).save(path),
+    "png RGB 16.png": lambda path: cv2.imwrite(str(path), WIDE[..., ::-1] << 8),
+    "tiff RGB.tif": tiff(RED_LEFT, compression="zlib"),
+    "tiff grey.tif": tiff(GREY, "minisblack"),
+    "tiff grey, white is zero.tif": tiff(255 - GREY, "miniswhite"),
+    "tiff RGB 16.tif": tiff(WIDE << 8),
+    "tiff RGB 12 bits in 16.tif": tiff(WIDE << 4),
+    "tiff planar.tif": tiff(np.moveaxis(RED_LEFT, 2, 0), planarconfig="separate"),
+    "tiff RGBIR.tif": tiff(BANDS, extrasamples=["unspecified"]),
+    "tiff RGBA.tif": tiff(BANDS, extrasamples=["unassalpha"]),
+    "tiff CMYK.tif": lambda path: IMAGE.convert("CMYK").save(path),
+    "tiff palette.tif": lambda path: IMAGE.quantize(16).save(path),
+    "tiff turned.tif": tiff(QUARTER, extratags=[(274, "H", 1, 6, True)]),
+    "tiff pages.tif": two_pages,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_picture_shows_what_it_shows(tmp_path, kind):
-    path, expected = save(kind, tmp_path)
-    found = read_picture(path)
-    assert near(found, expected)
-    assert picture_size(path) == expected.shape[:2]
-    assert has_infrared(path) == (kind == "tiff RGBIR")
+    KINDS[kind](tmp_path / kind)
+    pixels = read_picture(tmp_path / kind)
+    expected = GREY[..., None].repeat(3, 2) if "grey" in kind else RED_LEFT
+    assert pixels.dtype == np.uint8 and pixels.shape == (40, 60, 3)
+    assert np.abs(pixels.astype(int) - expected).mean() < 6
+    assert picture_size(tmp_path / kind) == (40, 60)
+    assert has_infrared(tmp_path / kind) == ("RGBIR" in kind)
+    if "RGBIR" in kind:
+        pixels = read_picture(tmp_path / kind, channels=4)
+        assert pixels.shape == (40, 60, 4) and (pixels[..., 3] == 77).all()
+    elif kind in ("png RGBA.png", "tiff RGB.tif"):
+        with pytest.raises(DataError, match="four|infrared"):
+            read_picture(tmp_path / kind, channels=4)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -150,17 +118,6 @@ def test_tiff_and_jpeg_are_turned_alike(tmp_path, orientation):
     assert picture_size(tmp_path / "b.tif") == second.shape[:2]
 
 
-def test_infrared_is_kept_for_weights_that_want_it(tmp_path):
-    path, _ = save("tiff RGBIR", tmp_path)
-    found = read_picture(path, channels=4)
-    assert found.shape == (40, 60, 4)
-    assert (found[..., 3] == 77).all()
-    for kind in ("png RGBA", "tiff RGB"):
-        path, _ = save(kind, tmp_path)
-        with pytest.raises(DataError, match="four|infrared"):
-            read_picture(path, channels=4)
-
-
 def test_what_cannot_be_read_is_named(tmp_path):
     whole = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
@@ -173,10 +130,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "float.tif", noise[..., 0].astype(np.float32))
     tifffile.imwrite(tmp_path / "many.tif", np.zeros((9, 9, 7), np.uint8), planarconfig="contig")
     for name in ("cut.jpg", "text.png", "empty.tif", "cut.tif", "float.tif", "many.tif"):
-        with pytest.raises(DataError, match=re.escape(name)) as told:
+        with pytest.raises(DataError, match=re.escape(name)) as caught:
             read_picture(tmp_path / name)
-        assert told.value.advice
-        assert "\n" not in str(told.value)
+        assert caught.value.advice and "\n" not in str(caught.value)
 
 
 def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path):
@@ -250,9 +206,9 @@ def test_tiles_are_labelled_as_the_picture_in_one_piece(size, changes):
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
     assert len(np.unique(whole)) > 1
-    found = segment_tiled(method, pixels, tile=64)
+    tiled = segment_tiled(method, pixels, tile=64)
     # Sums in another order; upsampled scores besides are the same to a rounding.
-    assert (found == whole).mean() > 0.999
+    assert (tiled == whole).mean() > 0.999
 
 
 @pytest.mark.parametrize(("kind", "least"), [("iic", 0.8), ("kmeans", 1)])
@@ -260,12 +216,12 @@ def test_other_methods_are_tiled_with_what_lies_around(kind, least):
     method = build(kind).eval()
     pixels = torch.from_numpy(scene(200, 230)).permute(2, 0, 1)
     method.fit(iter([Views(pixels[None, :, :64, :64].float() / 255)]), 0)
-    found = segment_tiled(method, pixels, tile=64)
+    tiled = segment_tiled(method, pixels, tile=64)
     with torch.no_grad():
         whole = method.segment(Views(pixels[None].float() / 255))[0].numpy()
-    assert found.shape == whole.shape
+    assert tiled.shape == whole.shape
     # IIC's map is stretched to its window, other windows a little more.
-    assert (found == whole).mean() >= least
+    assert (tiled == whole).mean() >= least
 
 
 @pytest.mark.parametrize(("height", "width"), [(200, 333), (64, 64), (65, 700), (130, 31)])
@@ -290,8 +246,9 @@ def mixed(tmp_path):
     """Pictures of mixed kinds and sizes, and one that is none."""
     folder = tmp_path / "mixed"
     folder.mkdir()
-    for kind in ("jpeg CMYK", "jpeg turned", "png RGBA", "tiff RGB 16", "tiff RGBIR"):
-        save(kind, folder)
+    for kind in ("jpeg CMYK.jpg", "jpeg turned.jpg", "png RGBA.png", "tiff RGBIR.tif"):
+        KINDS[kind](folder / kind)
+    KINDS["tiff RGB 16.tif"](folder / "tiff-16.tif")
     Image.fromarray(scene(90, 70)).save(folder / "tall.png")
     Image.fromarray(scene(50, 210)).save(folder / "wide.jpg")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing more")
@@ -304,41 +261,27 @@ def test_a_mixed_folder_is_segmented_and_shown(tmp_path, mixed, capsys):
     assert main(["segment", str(mixed), str(out), "--weights", str(path), "--device", "cpu"]) == 1
     said = capsys.readouterr()
     assert "left out" in said.err and "broken.jpg" in said.err
-    assert re.search(r"7 pictures, about \d+ s\n", said.out)  # before it starts
-    assert said.out.index("about") < said.out.index("7 pictures segmented")
+    assert "7 pictures segmented" in said.out and f"look at {out / 'index.html'}" in said.out
+    (mixed / "broken.jpg").unlink()
     for file in find_pictures(mixed):
-        if file.stem == "broken":
-            continue
         with Image.open(out / f"{file.stem}.png") as index:
-            assert index.mode == "P"
-            assert index.size[::-1] == picture_size(file)
+            assert (index.mode, index.size[::-1]) == ("P", picture_size(file))
             assert index.getpalette()[:3] == [0x56, 0xB4, 0xE9]
             assert np.asarray(index).max() < 3
         with Image.open(out / f"{file.stem}_overlay.png") as overlay:
             assert (overlay.mode, overlay.size[::-1]) == ("RGB", picture_size(file))
     page = (out / "index.html").read_text()
-    assert (
-        "broken.jpg" in page
-        and json.loads((out / "signals.json").read_text())["verdict"] in page.lower()
-    )
+    signals = json.loads((out / "signals.json").read_text())
+    assert "broken.jpg" in page and signals["verdict"] in page.lower()
     assert page.count("<figure>") == 7
     assert not re.search(r"<script|(src|href)=\"(?!data:)", page)  # one file, that opens anywhere
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width > 4 * 288
-    told = json.loads((out / "signals.json").read_text())
-    assert told["pictures"] == 7 and list(told["left_out"]) == ["broken.jpg"]
-    assert sum(told["cluster_usage"]) == pytest.approx(1, abs=1e-3)
-
-
-def test_results_are_not_taken_for_pictures(tmp_path):
-    path, _ = weights(tmp_path, "kmeans")
-    (tmp_path / "in").mkdir()
-    Image.fromarray(scene(60, 80)).save(tmp_path / "in/a.png")
-    segment_files(tmp_path / "in", tmp_path / "out", path, device="cpu")
-    with pytest.raises(
-        DataError, match=r"a_overlay\.png: is named as|contact_sheet\.png: is named"
-    ):
-        segment_files(tmp_path / "out", tmp_path / "again", path, device="cpu")
+    assert signals["pictures"] == 7 and list(signals["left_out"]) == ["broken.jpg"]
+    assert sum(signals["cluster_usage"]) == pytest.approx(1, abs=1e-3)
+    # Results are not taken for pictures.
+    with pytest.raises(DataError, match=r"(_overlay|contact_sheet)\.png: is named as"):
+        segment_files(out, tmp_path / "again", path, device="cpu")
     assert not (tmp_path / "again").exists()
 
 
@@ -397,28 +340,31 @@ def pictures(folder, count: int, size=(48, 64)):
     return folder
 
 
+def trained(folder, classes: int = 2, steps: int = 2, **how) -> tuple[Weights, str]:
+    """Weights of a small network, in `out` beside the folder, and what was said."""
+    said = []
+    how = {"out": folder.parent / "out", "overrides": QUICK, "steps": steps, "seeds": (0, 1)} | how
+    path = train_on_folder(folder, classes, tell=said.append, **how)
+    return read_weights(path, CPU), "\n".join(said)
+
+
 def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     for i in range(4):
         Image.fromarray(scene(130, 100 + i, i)).save(mixed / f"p{i}.png")
-    said = []
-    train_on_folder(mixed, 3, out=tmp_path / "out", steps=4, overrides=QUICK, tell=said.append)
-    told = "\n".join(said)
+    read, said = trained(mixed, 3, steps=4, seeds=range(5))
     assert "broken.jpg" in capsys.readouterr().err
     # Eleven can be read, so no batch is larger; the largest of them has 100 px.
     resolved = r"11 pictures, 3 classes: 5 starts of 4 steps .*--steps 4\), 11 crops of 32 px"
-    assert re.search(resolved + r".*about \d+ s", told)
-    assert "11 pictures are few" in told
-    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
+    assert re.search(resolved + r".*about \d+ s", said)
+    assert "11 pictures are few" in said
     assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
     assert "Not measured" in read.text
     assert f"\n# InfoSeg, re-matched negatives on mixed, seed {read.card.seed}\n" in read.text
     # What the card says of the pictures is what the page says of the same pictures.
-    there, here = (
-        json.loads((tmp_path / "out" / name).read_text())
-        for name in ("signals.json", "segmented/signals.json")
-    )
-    assert set(there) == set(here["signals"]) and there["starts"] == here["signals"]["starts"]
-    assert f"- {here['verdict'].capitalize()}: " in read.text
+    names = ("signals.json", "segmented/signals.json")
+    card, page = (json.loads((tmp_path / "out" / name).read_text()) for name in names)
+    assert set(card) == set(page["signals"]) and card["starts"] == page["signals"]["starts"]
+    assert f"- {page['verdict'].capitalize()}: " in read.text
     assert (tmp_path / "out/segmented/p3.png").is_file()
 
 
@@ -431,22 +377,15 @@ def infrared(folder, count: int):
 
 
 def test_pictures_of_rgb_and_infrared_are_learnt_from_with_all_four_bands(tmp_path, capsys):
-    folder, said = infrared(tmp_path / "in", 3), []
+    folder = infrared(tmp_path / "in", 3)
     (folder / "broken.tif").write_bytes(b"II*\0")
-    train_on_folder(folder, 2, out=tmp_path / "out", steps=3, overrides=QUICK, tell=said.append)
-    assert any(line.startswith("3 pictures of RGB and infrared, 2 classes") for line in said)
+    read, said = trained(folder)
+    assert said.count("3 pictures of RGB and infrared, 2 classes") == 1
     assert "broken.tif" in capsys.readouterr().err
-    read = read_weights(tmp_path / "out/weights.safetensors", torch.device("cpu"))
     assert read.card.channels == 4
     assert (tmp_path / "out/segmented/p2.png").is_file()
-
-
-def test_one_picture_without_infrared_makes_all_of_them_rgb(tmp_path):
-    folder = infrared(tmp_path / "in", 2)
-    Image.fromarray(scene(48, 64, 5)).save(folder / "q.png")
-    train_on_folder(folder, 2, out=tmp_path / "out", steps=2, overrides=QUICK)
-    prepared = load_prepared(tmp_path / "out/prepared/folder/pictures")
-    assert prepared.image(0).shape == (48, 64, 3)
+    Image.fromarray(scene(48, 64, 5)).save(folder / "q.png")  # one without makes all of them RGB
+    assert trained(folder)[0].card.channels == 3
 
 
 def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
@@ -455,15 +394,12 @@ def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
     labels.mkdir()
     for i in range(3):
         Image.fromarray(scene(48, 64 + i, i)[..., 0] // 128).save(labels / f"p{i}.png")
-    said = []
-    train_on_folder(
-        folder, 2, out=tmp_path / "out", labels=labels, steps=3, overrides=QUICK, tell=said.append
-    )
+    _, said = trained(folder, labels=labels)
     measured = json.loads((tmp_path / "out/segmented/signals.json").read_text())
     assert measured["labelled"] == 3
-    answers = ["these weights", "stripes", "K-Means on colour", "one class"]
-    assert list(measured["accuracy"]) == answers
-    assert any(line.startswith("With 3 label maps of 3 pictures, PA (mIoU)") for line in said)
+    answers = {"these weights", "stripes", "K-Means on colour", "one class"}
+    assert set(measured["accuracy"]) == answers
+    assert "With 3 label maps of 3 pictures, PA (mIoU)" in said
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "p1.png")
     with pytest.raises(DataError, match=r"p1\.png: is 4 x 4 pixels"):  # before training
         train_on_folder(folder, 2, out=tmp_path / "no", labels=labels)
@@ -471,70 +407,57 @@ def test_labels_of_own_pictures_are_measured_with(tmp_path, monkeypatch):
 
 
 def test_of_several_starts_the_one_that_colours_alter_least_is_kept(tmp_path):
-    folder, out = pictures(tmp_path / "it's ours", 4), tmp_path / "out"
-    train_on_folder(folder, 2, out=out, seeds=range(5, 8), steps=2, overrides=QUICK)
+    folder = pictures(tmp_path / "it's ours", 4)
+    read, _ = trained(folder, seeds=range(5, 8))
     shown = [np.asarray(Image.open(file)) for file in sorted(folder.iterdir())]
-    scores, labels = {}, {}
+    looks = {}
     for seed in (5, 6, 7):
-        path = out / f"runs/folder/pictures/infoseg/{seed}.safetensors"
-        method, _ = load_weights(path, torch.device("cpu"))
-        found = look(lambda one, method=method: segment_picture(method, one, None), shown, 2)
-        scores[seed] = found.signals.jitter
-        labels[seed] = found.labels
-    best = max(scores, key=scores.get)
-    read = read_weights(out / "weights.safetensors", torch.device("cpu"))
+        path = tmp_path / f"out/runs/folder/pictures/infoseg/{seed}.safetensors"
+        method, _ = load_weights(path, CPU)
+        looks[seed] = look(partial(segment_picture, method, shorter_side=None), shown, 2)
+    best = max(looks, key=lambda seed: looks[seed].signals.jitter)
     assert read.card.seed == best
-    others = [agreement(labels[best], labels[s], 2, match=True) for s in labels if s != best]
+    chosen = looks.pop(best).labels
+    others = [agreement(chosen, each.labels, 2, match=True) for each in looks.values()]
     assert read.export.start_agreement == pytest.approx(np.mean(others))
 
 
 def test_minutes_are_resolved_to_steps_that_give_the_same_weights(tmp_path):
-    folder, said = pictures(tmp_path / "in", 3), []
-    how = {"seeds": (0,), "overrides": QUICK, "segment": False}
-    timed = train_on_folder(folder, 2, tmp_path / "a", minutes=0.01, tell=said.append, **how)
-    steps = int(re.search(r"--steps (\d+)", said[-3])[1])
-    assert steps == read_weights(timed, torch.device("cpu")).card.step
-    again = train_on_folder(folder, 2, tmp_path / "b", steps=steps, **how)
-    assert again.read_bytes() == timed.read_bytes()
+    folder, how = pictures(tmp_path / "in", 3), {"seeds": (0,), "segment": False}
+    read, said = trained(folder, steps=None, minutes=0.01, **how)
+    steps = int(re.search(r"--steps (\d+)", said)[1])
+    assert steps == read.card.step
+    timed = (tmp_path / "out/weights.safetensors").read_bytes()
+    trained(folder, steps=steps, out=tmp_path / "again", **how)
+    assert (tmp_path / "again/weights.safetensors").read_bytes() == timed
 
 
 def test_training_starts_from_other_weights(tmp_path):
     folder = pictures(tmp_path / "in", 3)
-    how = {"seeds": (0,), "segment": False}
+    how = {"seeds": (0,), "segment": False, "steps": 1}
     tiny = ["methods.infoseg.optimiser.learning_rate=1e-12", "methods.infoseg.optimiser.average=0"]
-    shipped = read_weights(None, torch.device("cpu"))
+    started = read_weights(None, CPU).method.state_dict()
     for classes in (3, 5):  # block D fits three classes alone
-        weights = train_on_folder(
-            folder,
-            classes,
-            tmp_path / f"{classes}",
-            steps=1,
-            start="shipped",
-            overrides=tiny,
-            **how,
-        )
-        read = read_weights(weights, torch.device("cpu"))
+        read, _ = trained(folder, classes, start="shipped", overrides=tiny, **how)
         assert "Training started from other weights: shipped." in read.text
-        state, started = read.method.state_dict(), shipped.method.state_dict()
+        state = read.method.state_dict()
         blocks = ["block_a.0", "block_c_local.mix"] + ["block_d.linear"] * (classes == 3)
         for name in (f"network.{block}.weight" for block in blocks):
             assert torch.allclose(state[name], started[name], atol=1e-6)
         assert not torch.equal(state["network.mean"], started["network.mean"])
     assert str(tmp_path) not in read.text  # no path of this machine is handed on
-    with pytest.raises(DataError, match="is of another network or number of bands"):
-        train_on_folder(folder, 3, tmp_path / "x", start="shipped", overrides=QUICK, **how)
-    with pytest.raises(DataError, match="no.safetensors: there are no weights"):
-        train_on_folder(folder, 3, tmp_path / "x", start="no.safetensors")
+    for start, message in (("shipped", "is of another network"), ("no.st", "there is no such")):
+        with pytest.raises(DataError, match=message):
+            trained(folder, 3, start=start, **how)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--classes", "1"], "--classes is 1: with fewer than two there is nothing to tell apart"),
-        (["--classes", "0"], "--classes is 0"),
-        (["--classes", "99"], "at most 27"),
+        (["--classes", "1"], "--classes is 1; choose 2 to 27"),
+        (["--classes", "99"], "--classes is 99; choose 2 to 27"),
         ([], "--classes is missing: say how many"),
-        (["--classes", "3", "--restarts", "0"], "--restarts: at least 1"),
+        (["--classes", "3", "--restarts", "0"], "--restarts is 0; it must be above 0"),
         (["--classes", "3", "--steps", "0"], "--steps is 0"),
         (["--classes", "3", "--minutes", "0"], "--minutes is 0.0; it must be above 0"),
         (["--classes", "3", "--minutes", "1", "--steps", "9"], "--steps and --minutes: choose one"),
@@ -558,42 +481,26 @@ def test_what_cannot_be_meant_is_said_at_once(tmp_path, capsys, arguments, messa
 
 def test_too_few_pictures(tmp_path):
     folder = pictures(tmp_path / "in", 1)
-    with pytest.raises(DataError, match="has 1 picture to train on.*at least 2"):
-        train_on_folder(folder, 3, out=tmp_path / "out")
-    (folder / "q.png").write_text("no picture")
-    with pytest.raises(DataError, match="has 1 picture to train on"):
-        train_on_folder(folder, 3, out=tmp_path / "out")
-    said = []
+    for _ in range(2):
+        with pytest.raises(DataError, match="has 1 picture to train on.*at least 2"):
+            trained(folder)
+        (folder / "q.png").write_text("no picture")
     Image.fromarray(scene(48, 64, 8)).save(folder / "q.png")
-    Image.fromarray(scene(48, 64, 9)).save(folder / "r.png")
-    train_on_folder(folder, 2, out=tmp_path / "out", steps=2, overrides=QUICK, tell=said.append)
-    assert "3 pictures are few" in said[0]
+    assert "2 pictures are few" in trained(folder)[1]
 
 
 def test_other_pictures_of_the_same_folder_are_seen(tmp_path):
-    folder, out = pictures(tmp_path / "in", 3, (200, 300)), tmp_path / "out"
-    train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
+    folder = pictures(tmp_path / "in", 3, (200, 300))
+    trained(folder, segment=False)
     (folder / "p0.png").unlink()
     Image.fromarray(scene(20, 64)).save(folder / "small.png")
-    train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
-    index = load_prepared(out / "prepared/folder/pictures").index
+    trained(folder, segment=False)
+    index = load_prepared(tmp_path / "out/prepared/folder/pictures").index
     assert index["id"].tolist() == ["p1", "p2", "small"]
     assert index["height"].tolist() == [96, 96, 20]
-    (folder / "images").mkdir()
-    with pytest.raises(DataError, match="holds a folder named images beside its pictures"):
-        train_on_folder(folder, 2, out=out, steps=2, overrides=QUICK)
-
-
-def test_example_pictures_are_scenes_of_the_tiny_profile(tmp_path, monkeypatch):
-    made = Project.open("tiny")
-    monkeypatch.setattr(
-        Project, "open", lambda profile: Project(tmp_path, made.params, made.root, True)
-    )
-    folder = example_pictures(3)
-    names = [f"scene-0{i}.png" for i in range(3)]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    prepared = Project.open("tiny").load("coco_stuff3")
-    assert (np.asarray(Image.open(folder / names[2])) == prepared.image(2)).all()
+    pictures(folder / "images", 2)  # as in the profile `folder`
+    trained(folder, segment=False)
+    assert len(load_prepared(tmp_path / "out/prepared/folder/pictures")) == 2
 
 
 def test_a_method_without_weights_is_applied_on_the_cpu():

@@ -122,9 +122,9 @@ def test_the_cells_files_say_what_ran_where_and_how(home, tree):
     assert set(timing) == set(names.split())
 
 
-def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
+def test_a_report_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
     monkeypatch.chdir(home)
-    assert main(["all", "--jobs", "2"]) == 0
+    assert main(["report"]) == 0
     assert "InfoSeg" in capfd.readouterr().out
     results = home / "results/tiny"
     timing = (results / "timing.csv").read_text()
@@ -133,7 +133,7 @@ def test_all_makes_what_is_missing_and_then_nothing(home, monkeypatch, capfd):
     assert "IIC-MI" in page and "clusters per class = 0" in page
     assert "Left out of training" in page and "Equal horizontal stripes" in page
     before = (home / f"runs/tiny/{DATASET}/kmeans/0.safetensors").stat().st_mtime_ns
-    assert main(["all"]) == 0
+    assert main(["report"]) == 0
     assert (home / f"runs/tiny/{DATASET}/kmeans/0.safetensors").stat().st_mtime_ns == before
 
 
@@ -605,7 +605,7 @@ def test_outside_the_repository_the_command_line_says_so(tmp_path, monkeypatch):
         find_root()
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "all", "segment"])
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "export", "segment"])
 def test_help_explains_every_command(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

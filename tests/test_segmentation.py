@@ -47,26 +47,26 @@ def test_every_method_segments_a_picture_at_its_own_size(tmp_path, kind):
     assert len(segment_files(pictures, tmp_path / "out", path, None, "cpu").done) == 2
     for name, size in (("one", (90, 70)), ("two", (48, 120))):
         with Image.open(tmp_path / "out" / f"{name}.png") as labels:
-            found = np.asarray(labels)
-        assert found.shape == size
-        assert found.max() < 3
+            clusters = np.asarray(labels)
+        assert clusters.shape == size
+        assert clusters.max() < 3
         regions = REGIONS if method.sees.regions else None
         shown = np.asarray(Image.open(pictures / f"{name}.png"))
-        assert np.array_equal(found, segment_picture(method, shown, 48, regions))
+        assert np.array_equal(clusters, segment_picture(method, shown, 48, regions))
 
 
 def test_superpixels_of_a_new_picture_are_made_as_at_preparation(tmp_path):
     _, method = weights(tmp_path, "inmars")
     shown = picture(48, 60)
-    found = segment_picture(method, shown, 48, REGIONS)
+    clusters = segment_picture(method, shown, 48, REGIONS)
     regions = superpixels(shown, REGIONS)
     # One label in every region, and not the same in all of them by accident of the whole picture.
-    assert all(len(np.unique(found[regions == r])) == 1 for r in np.unique(regions))
+    assert all(len(np.unique(clusters[regions == r])) == 1 for r in np.unique(regions))
     image = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 255
     ids = torch.from_numpy(regions.astype(np.int64))[None]
     with torch.no_grad():
         expected = method.segment(Views(image, regions=ids, region_count=int(ids.max()) + 1))
-    assert np.array_equal(found, expected[0].numpy())
+    assert np.array_equal(clusters, expected[0].numpy())
 
 
 def test_weights_for_another_number_of_channels_are_refused(tmp_path):

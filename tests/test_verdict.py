@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infoseg.diagnostics import Stripes
 from infoseg.segmentation import segment_picture
-from infoseg.verdict import Signals, colour_clusters, look, verdict
+from infoseg.verdict import Signals, agreement, colour_clusters, look, verdict
 from infoseg.views import Views
 
 CLUSTERS = 3
@@ -70,16 +70,34 @@ def test_k_means_finds_three_colours_and_takes_the_numbers_of_the_clusters():
             distances = np.abs(image[..., None, :].astype(int) - SHADES).sum(-1)
             return np.array(order, np.uint8)[distances.argmin(-1)]
 
-        found = look(segment, PICTURES, CLUSTERS)
-        assert found.signals.colour == 1
+        measured = look(segment, PICTURES, CLUSTERS)
+        assert measured.signals.colour == 1
         for image in PICTURES:
-            assert (segment_picture(found.colours, image, None) == segment(image)).all()
+            assert (segment_picture(measured.colours, image, None) == segment(image)).all()
+
+
+@settings(deadline=None)  # the first call imports SciPy's optimiser
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=40), st.permutations(range(3)))
+def test_agreement_does_not_depend_on_the_names_of_matched_clusters(labels, names):
+    array = np.array(labels)
+    expected = 1.0 if len(set(labels)) > 1 else 0.0  # then nothing is beyond chance
+    assert agreement(array, array, 3) == pytest.approx(expected)
+    assert agreement(array, np.array(names)[array], 3, match=True) == pytest.approx(expected)
+
+
+def test_agreement_is_cohens_kappa():
+    # Two raters, 50 items: the textbook's 20, 5, 10, 15, whose kappa is 0.4.
+    first = np.repeat([0, 0, 1, 1], [20, 5, 10, 15])
+    second = np.repeat([0, 1, 0, 1], [20, 5, 10, 15])
+    assert agreement(first, second, 2) == pytest.approx(0.4)
+    first, second = np.random.default_rng(0).integers(0, 3, (2, 100_000))
+    assert abs(agreement(first, second, 3)) < 0.01
 
 
 def test_stripes_are_as_equal_as_rows_allow():
     for height in (3, 32, 97):
-        found = Stripes(CLUSTERS).segment(Views(torch.zeros(1, 3, height, 5)))[0]
-        rows = np.bincount(found[:, 0].numpy(), minlength=CLUSTERS)
+        measured = Stripes(CLUSTERS).segment(Views(torch.zeros(1, 3, height, 5)))[0]
+        rows = np.bincount(measured[:, 0].numpy(), minlength=CLUSTERS)
         assert rows.sum() == height and np.ptp(rows) <= 1
 
 
@@ -105,7 +123,7 @@ GOOD = Signals(
     ],
 )
 def test_verdicts_and_their_reasons(changes, word, reason):
-    found = verdict(replace(GOOD, **changes))
-    assert found.word == word
-    said = found.sentences()
+    measured = verdict(GOOD._replace(**changes))
+    assert measured.word == word
+    said = measured.sentences
     assert said[0].startswith(f"{word.capitalize()}: ") and reason in said[0]

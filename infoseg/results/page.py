@@ -1,4 +1,20 @@
-"""The looks of every HTML page: one file without script or outside resource."""
+"""HTML pages, each one file without script or outside resource; the page of segmented pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from infoseg.files import write_whole
+from infoseg.results.palette import class_colours
+
+if TYPE_CHECKING:
+    from infoseg.segmentation import Segmented, Segmenter
 
 # Colours are pairs of a light and a dark value; text on its ground has a contrast of at least 4.5.
 CSS = """
@@ -49,3 +65,107 @@ HEAD = """<!DOCTYPE html>
 <style>{{ css }}</style>
 </head>
 """
+
+# ---- segmented pictures --------------------------------------------------------------------------
+
+#: Of the contact sheet: side of a cell, gap between cells, height of a caption, in pixels; pairs.
+CELL, GAP, CAPTION, PAIRS, ACROSS = 144, 4, 14, 24, 4
+_CSS = """
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(27rem, 1fr)); gap: 1rem;
+  margin: 1rem 0; }
+.pairs figure { margin: 0; } .pairs div { display: flex; gap: 4px; }
+.pairs img { flex: 1 1 0; min-width: 0; align-self: flex-start; }
+.verdict { font-size: 1.15em; border-left: 4px solid; padding-left: .8em; }
+.swatch { display: inline-block; width: .9em; height: .9em; margin-right: .5em;
+  border: 1px solid var(--line); vertical-align: -.1em; }
+"""
+_TEMPLATE = """<body>
+<header>
+<h1>{{ title }}</h1>
+<p class="soft">{{ done }} picture{{ "s" if done != 1 }}, segmented with {{ model.title }}.</p>
+</header>
+<main>
+{% if result.verdict %}<div class="verdict" role="note">
+{% for sentence in result.verdict.sentences %}<p>{{ sentence }}</p>{% endfor %}</div>{% endif %}
+{% if result.left_out %}<div class="warning" role="note"><p><strong>Left out:</strong></p><ul>
+{% for name, problem in result.left_out.items() %}<li><code>{{ name }}</code>: {{ problem }}</li>
+{% endfor %}</ul></div>{% endif %}
+{% if result.accuracy %}<h2>With the labels</h2>
+<table><caption>On {{ result.labelled|length }} labelled pictures of {{ done }} at their own size,
+clusters matched with classes once for all of them; in percent</caption>
+<thead><tr><th scope="col"></th><th scope="col">PA</th><th scope="col">mIoU</th></tr></thead>
+<tbody>{% for name, (pa, miou) in result.accuracy.items() %}<tr><th scope="row">{{ name }}</th>
+<td>{{ "%.1f" % pa }}</td><td>{{ "%.1f" % miou }}</td></tr>
+{% endfor %}</tbody></table>{% endif %}
+<h2>Clusters</h2>
+<table><caption>Share of all pixels</caption>
+<thead><tr><th scope="col">cluster</th><th scope="col">share</th></tr></thead>
+<tbody>{% for name, colour, share in clusters %}<tr><th scope="row"><span class="swatch"
+style="background: {{ colour }}"></span>{{ name }}</th><td>{{ "%.1f" % (100 * share) }} %</td></tr>
+{% endfor %}</tbody></table>
+<h2>Pictures</h2>
+<p class="soft">Each picture, its clusters{% if result.colours %}, and K-Means on colour with as
+many clusters{% endif %}.{% if shown|length < done %} {{ shown|length }} of {{ done }}, evenly
+spread; all of them lie beside this page.{% endif %}</p>
+<div class="pairs">
+{% for name, images in shown %}<figure><div>{% for image, alt in images %}<img src="{{ image }}"
+alt="{{ name }}{{ alt }}">{% endfor %}</div>
+<figcaption><code>{{ name }}</code></figcaption></figure>
+{% endfor %}</div>
+</main>
+{% if model.card %}<footer><details><summary>About the weights</summary>
+<pre>{{ model.card }}</pre></details></footer>{% endif %}
+</body>
+</html>
+"""
+_ALTS = ("", ", coloured by cluster", ", coloured by K-Means on colour")
+
+
+def write_page(path: Path, result: Segmented, model: Segmenter) -> None:
+    """Write a page of segmented pictures: verdict, accuracy, clusters, pictures."""
+    from jinja2 import Environment  # deferred: not needed where nothing is drawn
+    from markupsafe import Markup
+
+    colours = ["#" + bytes(colour).hex() for colour in class_colours(model.clusters)]
+    shown = [
+        (name, [(_uri(image), alt) for image, alt in zip(images, _ALTS, strict=False)])
+        for name, images in result.shown
+    ]
+    page = (
+        Environment(autoescape=True)
+        .from_string(HEAD + _TEMPLATE)
+        .render(
+            css=Markup(CSS + _CSS),  # ours, and quotes in it must stay
+            title="Segmented pictures",
+            result=result,
+            model=model,
+            done=len(result.done),
+            clusters=zip(model.names, colours, result.usage, strict=True),
+            shown=shown,
+        )
+    )
+    write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
+
+
+def _uri(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, format="JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def write_contact_sheet(path: Path, result: Segmented) -> None:
+    """Write a PNG of up to 24 pictures, each beside its overlay, with its name below."""
+    count = min(PAIRS, len(result.shown))
+    across = min(ACROSS, count)
+    pair, tall = 2 * CELL + 4 * GAP, CELL + CAPTION + GAP
+    sheet = Image.new("RGB", (across * pair, -(-count // across) * tall + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, place in enumerate(np.linspace(0, len(result.shown) - 1, count).round().astype(int)):
+        name, images = result.shown[place]
+        x, y = GAP + k % across * pair, GAP + k // across * tall
+        for i, image in enumerate(images[:2]):
+            cell = ImageOps.pad(image, (CELL, CELL), color="white", centering=(0.5, 1))
+            sheet.paste(cell, (x + i * (CELL + GAP), y))
+        caption = name.encode("ascii", "replace").decode()  # what Pillow's own font can write
+        draw.text((x, y + CELL + 1), caption[:44], fill="black")
+    write_whole(path, lambda file: sheet.save(file, format="PNG"))

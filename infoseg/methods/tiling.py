@@ -54,7 +54,7 @@ def segment_tiled(method: Method, picture: Tensor, tile: int = TILE) -> np.ndarr
         scores = infoseg_scores(method, picture, tile)
         if method.upsampling == "scores":
             return enlarged(scores, size).argmax(0).byte().numpy()
-        return F.interpolate(scores.argmax(0)[None, None].byte(), size)[0, 0].numpy()
+        return repeated(scores.argmax(0).byte(), size).numpy()
     picture, labels = picture.to(device_of(method)), torch.empty(size, dtype=torch.uint8)
     tile = tile if max(size) > tile + 2 * MARGIN else max(size)
     for place, own in tile_maps(lambda x: method.segment(Views(x)), picture, 1, tile, MARGIN):
@@ -70,8 +70,9 @@ def infoseg_scores(method: InfoSeg, picture: Tensor, tile: int = TILE) -> Tensor
     if max(height, width) <= tile + 2 * MARGIN:
         return method.scores(picture[None].float() / 255)[0].float().cpu()
     if network.standardise == "image":  # by the statistics of the picture, not of every tile
-        found = cv2.meanStdDev(np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()))
-        mean, std = (torch.from_numpy(x[:, 0] / 255).to(network.mean) for x in found)
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())
+        statistics = cv2.meanStdDev(pixels)
+        mean, std = (torch.from_numpy(x[:, 0] / 255).to(network.mean) for x in statistics)
         network = copy.copy(network)
         network.standardise, network._buffers = "dataset", {"mean": mean, "std": std + 1 / 255}
     block_a, block_b = network.block_a, network.block_b[0]  # B without its average
@@ -98,3 +99,13 @@ def device_of(method: Method) -> torch.device:
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (K, U, V) at another size (H, W), bilinear: (K, H, W)."""
     return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def repeated(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (U, V) uint8 at another size (H, W), nearest neighbour: (H, W)."""
+    return F.interpolate(labels[None, None], size, mode="nearest")[0, 0]
+
+
+def as_tensor(picture: np.ndarray) -> Tensor:
+    """(H, W, C) uint8 → (C, H, W) uint8, copied where it is read-only."""
+    return torch.from_numpy(np.require(picture, requirements="CW")).permute(2, 0, 1)

@@ -90,7 +90,7 @@ def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
 # --- damage ---------------------------------------------------------------------------------------
 
 MEMBER = "train2017/1.jpg"
-DAMAGED = "is damaged in its archive ("
+DAMAGED = "cannot be read ("
 
 
 def flip(archive):
@@ -107,7 +107,6 @@ def flip(archive):
         (("method", 9), DAMAGED),  # deflate64
         (("size", 3 * 2**30), "has 3221225472 bytes, more than"),
         (("size", 7), DAMAGED),
-        (("size", 9999), DAMAGED),
         (("offset", 5), DAMAGED),
         (flip, DAMAGED),
         (lambda archive: pack(archive, [("other", b"intact")]), "not found"),

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 
 import cv2
 import numpy as np
@@ -106,17 +105,16 @@ def test_an_interrupted_rendering_leaves_what_was_there(tmp_path, monkeypatch):
     for name in ("coco", "fresh"):
         with pytest.raises(ZeroDivisionError):
             write_coco(tmp_path / name, COCO)
-    assert [p.name for p in tmp_path.iterdir()] == ["coco"] and files(tmp_path / "coco") == before
+    assert {p.name for p in tmp_path.iterdir()} == {"coco", ".coco.lock", ".fresh.lock"}
+    assert files(tmp_path / "coco") == before
 
 
 def test_scenes_are_replaced_and_what_a_kill_left_is_removed(tmp_path):
-    for name in (".raw.killed.tmp", ".raw.busy.tmp"):
-        (tmp_path / name).mkdir()
-    os.utime(tmp_path / ".raw.killed.tmp", (0, 0))
+    (tmp_path / ".raw.partial/new").mkdir(parents=True)
     for tiles in (2, 1):
         write_potsdam(tmp_path / "raw", replace(TILES, tiles=tiles))
     assert len(list((tmp_path / "raw/5_Labels_for_participants").iterdir())) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".raw.busy.tmp", "raw"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".raw.lock", "raw"]
     with pytest.raises(DataError, match="left alone"):
         write_coco(tmp_path, COCO)  # anybody else's folder
     assert (tmp_path / "raw").is_dir()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +22,7 @@ from tqdm import tqdm
 
 from infoseg.data.coco import FINE_NAMES, LISTS, SPLITS, stuff_lookup
 from infoseg.data.potsdam import COLOURS, LABELLED_TILES
-from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
-from infoseg.files import storing
+from infoseg.data.store import IGNORE, replacing
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
 #: Name of a file that marks a folder as written here, so that it may be replaced.
@@ -63,7 +59,7 @@ def write_coco(
     instances = {s: {"images": [], "annotations": [], "categories": persons} for s in SPLITS}
     jobs = [(STUFF, i, 1 + i) for i in range(scenes.stuff_images)]
     jobs += [(PERSON, i, PERSON_ID + i) for i in range(scenes.person_images)]
-    with _replacing(Path(root), scenes, zipped) as folder:
+    with _replacing(root, scenes, zipped) as folder:
         for kind, i, number in tqdm(jobs, "COCO scenes", disable=not progress, mininterval=1):
             split = SPLITS[((i + 1) * scenes.val_share + 1e-9) % 1 < scenes.val_share]
             canvas, annotations = coco_picture(scenes, kind, i)
@@ -92,7 +88,7 @@ def write_potsdam(
     names = [f"{row}_{column}" for row, column in sorted(LABELLED_TILES)]
     jobs = [(LABELLED, i, name) for i, name in enumerate(names[: scenes.tiles])]
     jobs += [(UNLABELLED, i, UNLABELLED_TILES[i]) for i in range(scenes.unlabelled)]
-    with _replacing(Path(root), scenes, zipped) as folder:
+    with _replacing(root, scenes, zipped) as folder:
         for kind, i, name in tqdm(jobs, "Potsdam scenes", disable=not progress, mininterval=1):
             tile = aerial(np.random.default_rng([scenes.seed, kind, i]), scenes.tile_size)
             _save(folder / f"4_Ortho_RGBIR/top_potsdam_{name}_RGBIR.tif", tile.finish())
@@ -112,33 +108,20 @@ def _save(file: Path, content: str | np.ndarray) -> None:
 
 @contextmanager
 def _replacing(
-    root: Path, scenes: CocoScenesSource | PotsdamScenesSource, zipped: bool
+    root: Path | str, scenes: CocoScenesSource | PotsdamScenesSource, zipped: bool
 ) -> Iterator[Path]:
-    """Yield a new folder that takes the place of ``root`` in the end."""
-    mine = root.is_dir() and ((root / MARK).is_file() or not any(root.iterdir()))
-    if root.is_symlink() or (root.exists() and not mine):
-        problem = "was not written by infoseg.data.scenes and is left alone"
-        raise DataError(problem, file=root, advice="Move that folder elsewhere")
-    with storing(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        for left in root.parent.glob(f".{root.name}.*.tmp"):
-            if time.time() - left.stat().st_mtime > 86_400:  # killed: no rendering takes a day
-                shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(".tmp", f".{root.name}.", root.parent) as scratch:
-            fresh = Path(scratch) / "fresh"
-            parameters = scenes.model_dump(exclude={"kind"}) | {"zipped": zipped}
-            _save(fresh / MARK, json.dumps({"parameters": parameters}))
-            yield fresh
-            for folder, (name, inside) in ARCHIVES.items():
-                if zipped and any((fresh / folder).glob("*")):
-                    with zipfile.ZipFile(fresh / name, "w") as archive:
-                        for file in sorted(filter(Path.is_file, (fresh / folder).rglob("*"))):
-                            member = inside + file.relative_to(fresh / folder).as_posix()
-                            archive.writestr(zipfile.ZipInfo(member), file.read_bytes())  # of 1980
-                    shutil.rmtree(fresh / folder)
-            if root.exists():
-                root.rename(Path(scratch) / "old")
-            fresh.rename(root)
+    """Yield a new folder that takes the place of ``root`` in the end; zipped: as archives."""
+    with replacing(Path(root), MARK) as fresh:
+        parameters = scenes.model_dump(exclude={"kind"}) | {"zipped": zipped}
+        _save(fresh / MARK, json.dumps({"parameters": parameters}))
+        yield fresh
+        for folder, (name, inside) in ARCHIVES.items() if zipped else ():
+            if any((fresh / folder).glob("*")):
+                with zipfile.ZipFile(fresh / name, "w") as archive:
+                    for file in sorted(filter(Path.is_file, (fresh / folder).rglob("*"))):
+                        member = inside + file.relative_to(fresh / folder).as_posix()
+                        archive.writestr(zipfile.ZipInfo(member), file.read_bytes())  # of 1980
+                shutil.rmtree(fresh / folder)
 
 
 def grain(rng: Rng, y: Field, x: Field, size: float, stretch=1.0, contrast=1.0) -> Field:

@@ -259,9 +259,13 @@ def test_unpacked_files_are_used_in_place_and_stated_alike(raw, project, tmp_pat
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("train2017.zip,tree", "train2017.zip,archive", "kind tree.* but was kind archive"),
-        (",6\n", ",7\n", "train2017.zip is now .*files 6, but was .*files 7"),
-        ("file,kind", "name,kind", "has no column file"),
+        (
+            "train2017.zip,tree",
+            "train2017.zip,archive",
+            "'kind': 'archive'.*but there is .*'kind': 'tree'",
+        ),
+        (",6\n", ",7\n", "train2017.zip.*'files': '7'}, but there is .*'files': '6'}"),
+        ("file,kind", "name,kind", "states {'name'"),
     ],
 )
 def test_files_that_are_not_those_of_files_csv_are_refused(raw, project, old, new, words):

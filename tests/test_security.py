@@ -136,7 +136,7 @@ def test_the_module_that_downloads_is_imported_in_one_place_alone():
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.ImportFrom) and node.module == "infoseg.data.official"
     ]
-    assert users == [("infoseg/project_data.py", True)]  # True: inside a function, when needed
+    assert users == [("infoseg/data/project.py", True)]  # True: inside a function, when needed
 
 
 FORBIDDEN = """

@@ -7,19 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infoseg.data.archives import raw_folders
 from infoseg.data.ingest import Options
-from infoseg.data.store import Prepared, sha256_of
+from infoseg.data.store import Prepared
 from infoseg.errors import ParamsError
-from infoseg.settings import (
-    CocoScenesSource,
-    Dataset,
-    DatasetParams,
-    LocalSource,
-    OfficialSource,
-    Source,
-    check_clusters,
-)
+from infoseg.settings import Dataset, DatasetParams, check_clusters
 
 
 def readers() -> dict[str, Callable[..., None]]:
@@ -35,31 +26,6 @@ def readers() -> dict[str, Callable[..., None]]:
         "folder": prepare_folder,
         "potsdam": prepare_potsdam,
     }
-
-
-def make_raw(source: Source, path: Path) -> None:
-    """Render scenes into ``path``, or check that local raw files are there.
-
-    Official ones are found and downloaded by ``infoseg.data.official``.
-    """
-    if isinstance(source, LocalSource):
-        raw_folders(path)
-    if isinstance(source, LocalSource | OfficialSource):
-        return
-    from infoseg.data.scenes import write_coco, write_potsdam
-
-    write = write_coco if isinstance(source, CocoScenesSource) else write_potsdam
-    write(path, source, progress=True)
-
-
-def list_files(folder: Path) -> list[dict[str, str | int]]:
-    """Return name, size and time of every file below a folder, in order; of a zip size and hash."""
-    if folder.is_file():
-        size = folder.stat().st_size
-        return [{"file": folder.name, "bytes": size, "sha256": sha256_of(folder)}]
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
 
 
 def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None:

@@ -38,7 +38,6 @@ IGNORE = 255
 COLUMNS = ("id", "split", "offset", "height", "width", "labelled", "group")
 #: What a prepared data set may consist of, beside ``meta.json``, in the order stated there.
 FILES = ("images.bin", "labels.bin", "index.csv", "regions.bin")
-_AGAIN = "Run the preparation of this data set again"
 
 
 class FileFacts(Strict):
@@ -154,25 +153,26 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     import pandas as pd  # deferred: a third of a second that commands without data do not need
 
     path = Path(path)
+
+    def damaged(name: str, problem: str) -> DataError:
+        advice = "Run the preparation of this data set again"
+        return DataError(problem, file=path / name, advice=advice)
+
     try:
         meta = Meta.model_validate_json((path / "meta.json").read_bytes())
     except FileNotFoundError:
-        raise DataError("not found", file=path / "meta.json", advice=_AGAIN) from None
+        raise damaged("meta.json", "not found") from None
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        problem = f"is not a data set description ({key}: {first['msg']})"
-        raise DataError(problem, file=path / "meta.json", advice=_AGAIN) from None
-    for file, facts in ((path / name, facts) for name, facts in meta.files.items()):
-        problem, size = "", file.stat().st_size if file.is_file() else None
-        if size is None:
-            problem = "not found"
-        elif size != facts.bytes:
-            problem = f"has {size} bytes instead of {facts.bytes}: truncated or overwritten"
-        elif verify and sha256_of(file) != facts.sha256:
-            problem = "its contents have changed"
-        if problem:
-            raise DataError(problem, file=file, advice=_AGAIN)
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise damaged("meta.json", f"is not a data set description ({reason})") from None
+    for name, facts in meta.files.items():
+        if not (file := path / name).is_file():
+            raise damaged(name, "not found")
+        if (size := file.stat().st_size) != facts.bytes:
+            raise damaged(name, f"has {size} bytes instead of {facts.bytes}")
+        if verify and sha256_of(file) != facts.sha256:
+            raise damaged(name, "its contents have changed")
     texts = {"id": str, "split": str, "group": str}
     index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
     index = index.astype({"labelled": bool})
@@ -182,7 +182,7 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
         or (len(index), int(sizes.sum())) != (meta.n_images, meta.n_pixels)
         or not (index["offset"] == sizes.cumsum() - sizes).all()
     ):
-        raise DataError("does not agree with meta.json", file=path / "index.csv", advice=_AGAIN)
+        raise damaged("index.csv", "does not agree with meta.json")
 
     def pixels(file: str, kind: str, *shape: int) -> np.memmap:
         return np.memmap(path / file, kind, mode="r", shape=(meta.n_pixels, *shape))

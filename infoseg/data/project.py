@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from infoseg.data.prepare import (
-    changed_since_prepared,
-    check_against_data,
-    list_files,
-    make_raw,
-    prepare,
-)
-from infoseg.data.store import Prepared, load_prepared
+from infoseg.data.archives import raw_folders
+from infoseg.data.prepare import changed_since_prepared, check_against_data, prepare
+from infoseg.data.store import Prepared, load_prepared, sha256_of
 from infoseg.errors import DataError, ParamsError
 from infoseg.files import find_root, write_csv
-from infoseg.settings import Dataset, LocalSource, OfficialSource, Params, load_params
+from infoseg.settings import (
+    CocoScenesSource,
+    Dataset,
+    LocalSource,
+    OfficialSource,
+    Params,
+    PotsdamScenesSource,
+    load_params,
+)
 
 
 def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
@@ -32,8 +36,7 @@ def suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str
 class ProjectData:
     """One profile's data under one folder; see `infoseg.runs.Project`.
 
-    overrides: of single settings. What is made with them lies in folders of their own, so that it
-    is never taken for the profile's.
+    overrides: of single settings; what is made with them lies in folders of their own.
     """
 
     def __init__(
@@ -54,12 +57,12 @@ class ProjectData:
 
     @classmethod
     def open(cls, profile: str = "", overrides: Sequence[str] = (), folder: str = "") -> Self:
-        """The project a notebook works on.
+        """Open the project a notebook works on.
 
         profile: `""` is params.yaml as it stands, and its files in the repository: what DVC runs.
-        Any other is composed from infoseg/conf, lives under build/ (out of the pipeline's way) and
-        makes what it misses; `tiny` renders a few pictures and takes seconds. folder: where all
-        files lie instead, below the repository; `infoseg report` gives one.
+        Any other is composed from infoseg/conf, lives under build/ and makes what it misses; `tiny`
+        renders a few pictures and takes seconds. folder: where all files lie instead, below the
+        repository.
         """
         root = find_root()
         params = load_params(root, profile or None, overrides)
@@ -80,14 +83,19 @@ class ProjectData:
         if source not in self.params.sources:
             raise ParamsError(f"sources: '{source}' is not among {sorted(self.params.sources)}")
         settings, path = self.params.sources[source], self.raw(source)
-        make_raw(settings, path)
-        # What the pipeline tracks in place of files it neither made nor copies.
-        stated = self.folder / "raw" / self.data_name / source / "files.csv"
+        if isinstance(settings, CocoScenesSource | PotsdamScenesSource):
+            from infoseg.data.scenes import write_coco, write_potsdam  # deferred: OpenCV
+
+            write = write_coco if isinstance(settings, CocoScenesSource) else write_potsdam
+            write(path, settings, progress=True)
+            return path
         if isinstance(settings, LocalSource):
-            write_csv(stated, list_files(path))
-        elif isinstance(settings, OfficialSource):
-            files = self.official_files(source, fetch=download)
-            write_csv(stated, [row for _, row in files])
+            raw_folders(path)  # raises where there is none
+            rows = list_files(path)
+        else:
+            rows = [row for _, row in self.official_files(source, fetch=download)]
+        # What the pipeline tracks in place of files it neither made nor copies.
+        write_csv(self.folder / "raw" / self.data_name / source / "files.csv", rows)
         return path
 
     def raw_places(self, source: str) -> tuple[Path, ...]:
@@ -108,15 +116,11 @@ class ProjectData:
         return tuple(dict.fromkeys(path for path, _ in files))
 
     def raw_problem(self, source: str) -> str:
-        """What is wrong with a source's raw files, "" if nothing is; fetches and makes nothing."""
-        path = self.raw(source)
+        """Say what is wrong with a source's raw files, "" if nothing is; make and fetch nothing."""
+        if not isinstance(self.params.sources[source], OfficialSource):
+            return "" if self.raw(source).exists() else f"{self.raw(source)}: not found"
         try:
-            if isinstance(self.params.sources[source], OfficialSource):
-                files = self.official_files(source, fetch=False)
-                if (path / "files.csv").exists():
-                    _check_stated(path / "files.csv", [row for _, row in files], f"data@{source}")
-            elif not path.exists():
-                return f"{path}: not found"
+            self.official_files(source, fetch=False)
         except DataError as error:
             return str(error)
         return ""
@@ -146,32 +150,26 @@ class ProjectData:
         return path
 
     def prepare(self, dataset: str) -> Prepared:
-        """Raw files to prepared arrays."""
-        settings = self._dataset(dataset)
-        raw = self.raw_places(settings.source)
-        prepare(settings, raw, self.prepared(dataset), dataset)
-        prepared = load_prepared(self.prepared(dataset))
-        check_against_data(self._dataset(dataset), prepared, dataset)
+        """Read raw files, write prepared arrays and open them."""
+        settings, path = self._dataset(dataset), self.prepared(dataset)
+        prepare(settings, self.raw_places(settings.source), path, dataset)
+        prepared = load_prepared(path)
+        check_against_data(settings, prepared, dataset)
         return prepared
 
     def load(self, dataset: str) -> Prepared:
-        """The prepared data set. Raises DataError naming the stage to run when it is not there."""
-        path = self.prepared(dataset)
-        if not (path / "meta.json").exists():
-            if self.make_missing:
-                return self.prepare(dataset)
-            raise DataError("not found", file=path, advice=f"Run stage prepare@{dataset} first")
-        prepared = load_prepared(path)
-        changed = changed_since_prepared(self._dataset(dataset), prepared)
-        if changed and self.make_missing:
+        """Open the prepared data set. Raises DataError naming the stage to run if it is missing."""
+        settings, path = self._dataset(dataset), self.prepared(dataset)
+        problem, prepared = "not found", None
+        if (path / "meta.json").exists():
+            prepared = load_prepared(path)
+            changed = changed_since_prepared(settings, prepared)
+            problem = f"was prepared with another {changed}" if changed else ""
+        if problem and self.make_missing:
             return self.prepare(dataset)
-        if changed:
-            raise DataError(
-                f"was prepared with another {changed}",
-                file=path,
-                advice=f"Run stage prepare@{dataset} again",
-            )
-        check_against_data(self._dataset(dataset), prepared, dataset)
+        if problem:
+            raise DataError(problem, file=path, advice=f"Run stage prepare@{dataset}")
+        check_against_data(settings, prepared, dataset)
         return prepared
 
     def _dataset(self, dataset: str) -> Dataset:
@@ -180,23 +178,24 @@ class ProjectData:
         return self.params.datasets[dataset]
 
 
+def list_files(folder: Path) -> list[dict[str, Any]]:
+    """Return name, size and time of every file below a folder, in order; of a zip size and hash."""
+    if folder.is_file():
+        size = folder.stat().st_size
+        return [{"file": folder.name, "bytes": size, "sha256": sha256_of(folder)}]
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
+
+
 def _check_stated(stated: Path, rows: list[dict[str, Any]], stage: str) -> None:
     """Raise DataError unless the official files on the disk are those that ``files.csv`` states."""
-    advice = f"Restore the files, or run {stage} again"
-    try:
-        with stated.open(newline="", encoding="utf-8") as stream:
-            before = {row.pop("file"): row for row in csv.DictReader(stream)}
-    except FileNotFoundError:
-        raise DataError("not found", file=stated, advice=f"Run {stage} first") from None
-    except (KeyError, ValueError, csv.Error):
-        raise DataError("has no column file", file=stated, advice=f"Run {stage} again") from None
-    now = {row["file"]: {k: str(v) for k, v in row.items() if k != "file"} for row in rows}
-    before = {file: {k: v for k, v in row.items() if v} for file, row in before.items()}
-    for file in sorted(now | before):
-        if now.get(file) != before.get(file):
-            problem = f"{file} is now {_facts(now.get(file))}, but was {_facts(before.get(file))}"
-            raise DataError(f"{problem} when it was stated", file=stated, advice=advice)
-
-
-def _facts(row: dict[str, str] | None) -> str:
-    return ", ".join(f"{key} {value}" for key, value in (row or {}).items()) or "missing"
+    if not stated.exists():
+        raise DataError("not found", file=stated, advice=f"Run {stage} first")
+    with stated.open(newline="", encoding="utf-8") as stream:
+        before = [{k: v for k, v in row.items() if v} for row in csv.DictReader(stream)]
+    now = [{key: str(value) for key, value in row.items()} for row in rows]
+    for was, is_now in itertools.zip_longest(before, now):
+        if was != is_now:
+            advice = f"Restore the files, or run {stage} again"
+            raise DataError(f"states {was}, but there is {is_now}", file=stated, advice=advice)

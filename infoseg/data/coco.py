@@ -25,7 +25,7 @@ import yaml
 from pycocotools import mask as cocomask
 from tqdm import tqdm
 
-from infoseg.data.archives import RawFolders, names_in, places, read_bytes
+from infoseg.data.archives import RawFolders, names_in, naming, places, read_bytes
 from infoseg.data.ingest import Options, Sample, ingest, log
 from infoseg.data.pictures import (
     check_classes,
@@ -101,11 +101,10 @@ def read_id_list(file: Traversable) -> list[str]:
     Raises DataError for a line that is no id, and for an id that occurs twice.
     """
     ids = read_bytes(file, 2**26).decode("utf-8-sig", errors="replace").split()
-    for image_id, count in Counter(ids).items():
-        if count > 1 or not re.fullmatch("[0-9]+", image_id):
-            problem = "occurs twice" if count > 1 else "is not a COCO image id"
-            advice = "Use IIC's list as published"
-            raise DataError(f"{image_id[:40]!r} {problem}", file=file, advice=advice)
+    with naming(file, "is not a list of COCO image ids", "Use IIC's list as published"):
+        for image_id, count in Counter(ids).items():
+            if count > 1 or not re.fullmatch("[0-9]+", image_id):
+                raise ValueError(f"{image_id[:40]!r} occurs {count} times")
     return ids
 
 
@@ -179,17 +178,13 @@ OVERHANG = 2.0
 
 @dataclass(slots=True)
 class Photo:
-    """One image of an instances file, with its annotations of people as the file has them.
-
-    file_name: a name without folders. problem: what is wrong with the image's own entry.
-    """
+    """One image of an instances file, with its annotations of people as the file has them."""
 
     split: str
     id: int
-    file_name: str = ""
-    height: int = 0
-    width: int = 0
-    problem: str = ""
+    file_name: str
+    height: int
+    width: int
     people: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -197,112 +192,62 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
     """Return the images that have person annotations, by image id.
 
     instances_train2017.json takes 3 GB of memory while it is read. Raises DataError for a file that
-    cannot be read to its end, is no instances file, or has no category named person.
+    cannot be read to its end, or is no instances file.
     """
     content, photos = read_bytes(file, 2**32), {}
-    try:
+    with naming(file, "is not a COCO instances file", "Download it again"):
         tree = json.loads(content)
-        person = {c["id"] for c in tree["categories"] if c["name"] == "person"}
-        if not person:
-            raise ValueError("no category named person")
-        for image in tree["images"]:
-            # Never a path: an annotation file does not lead out of the pictures' folder.
-            name = PurePosixPath(image["file_name"].replace("\\", "/")).name
-            photo = Photo(split, image["id"], name, image["height"], image["width"])
-            if name in ("", "..") or not name.isprintable():
-                raise ValueError(f"image {photo.id} has the file name {image['file_name']!r}")
-            if not all(type(n) is int and 0 < n <= MAX_SIDE for n in (photo.height, photo.width)):
-                photo.problem = f"says that {name} has {photo.width} x {photo.height} pixels"
-                photo.height = photo.width = 0  # whatever it was, it is no number of pixels
-            if photos.setdefault(photo.id, photo) != photo:
-                photos[photo.id].problem = f"lists image {photo.id} twice, and not in the same way"
+        [person] = (c["id"] for c in tree["categories"] if c["name"] == "person")
+        images = {image["id"]: image for image in tree["images"]}
         for annotation in tree["annotations"]:
-            if annotation["category_id"] in person:
-                image_id = annotation["image_id"]
-                problem = f"annotates image {image_id}, which it does not list"
-                photo = photos.setdefault(image_id, Photo(split, image_id, problem=problem))
+            if annotation["category_id"] == person:
+                image = images[annotation["image_id"]]
+                size = image["height"], image["width"]
+                if not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+                    raise ValueError(f"image {image['id']} has {size[1]} x {size[0]} pixels")
+                # Never a path: an annotation file does not lead out of the pictures' folder.
+                name = PurePosixPath(image["file_name"].replace("\\", "/")).name
+                photo = photos.setdefault(image["id"], Photo(split, image["id"], name, *size))
                 photo.people.append(annotation)
-        return sorted((p for p in photos.values() if p.people), key=lambda photo: photo.id)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        problem = f"is not a COCO instances file ({type(error).__name__}: {error})"
-        raise DataError(problem, file=file, advice="Download it again") from None
+        return sorted(photos.values(), key=lambda photo: photo.id)
 
 
 def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarray]:
     """Return two (height, width) bool masks: separate persons, and crowds.
 
-    Raises DataError naming the annotation file for a photo's problem, or a malformed annotation.
+    Raises DataError naming the annotation file for a malformed annotation.
     """
-    if photo.problem:
-        raise DataError(photo.problem, file=file, advice="Download it again")
     masks = np.zeros((2, photo.height, photo.width), bool)
     for annotation in photo.people:
-        try:
-            mask = mask_of(annotation.get("segmentation"), photo.height, photo.width)
-        except DataError as error:
-            raise DataError(
-                f"annotation {annotation.get('id')} of {photo.file_name}: {error.problem}",
-                file=file,
-                advice="Correct the annotation, or leave the image out with on_bad_input=skip",
-            ) from None
-        masks[1 if annotation.get("iscrowd") else 0] |= mask
+        problem = f"annotation {annotation.get('id')} of {photo.file_name} is malformed"
+        advice = "Correct the annotation, or leave the image out with on_bad_input=skip"
+        with naming(file, problem, advice):
+            mask = mask_of(annotation["segmentation"], photo.height, photo.width)
+            masks[1 if annotation.get("iscrowd") else 0] |= mask
     return masks[0], masks[1]
 
 
-def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
-    """Return the (height, width) bool mask of one annotation's ``segmentation``, by pycocotools.
+def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Return the (height, width) bool mask of one annotation's ``segmentation``.
 
-    A list holds polygons, whose union counts; a dictionary holds a run-length encoding with
-    ``counts`` as a list (crowds in COCO's files) or a compressed string. Raises DataError, without
-    a file, for what pycocotools does not check: whether it is well-formed and fits the image.
+    A list holds polygons, whose union counts; pycocotools draws them, which does not check whether
+    they are well-formed and fit the image. A dictionary holds the lengths of runs down the columns,
+    as crowds in COCO's files. Raises ValueError or TypeError for anything else.
     """
-    match segmentation:
-        case [_, *_]:
-            polygons = [_corners(points, height, width) for points in segmentation]
-            code = cocomask.merge(cocomask.frPyObjects(polygons, height, width))
-        case {"counts": counts, "size": size}:
-            runs = decode_counts(counts) if isinstance(counts, str) else counts
-            whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-            if size != [height, width] or not whole or sum(runs) != height * width:
-                raise DataError(f"run lengths do not add up to its {width} x {height} pixels")
-            code = cocomask.frPyObjects({"counts": runs, "size": size}, height, width)
-        case _:
-            raise DataError("segmentation is neither polygons nor a run-length encoding")
-    return cocomask.decode(code).astype(bool)
-
-
-def _corners(points: object, height: int, width: int) -> list[float]:
-    """Return a polygon [x0, y0, x1, y1, ...] in pixels; DataError unless it fits the image."""
-    try:
-        corners = np.asarray(points, float).reshape(-1, 2)
-    except (ValueError, TypeError, OverflowError):
-        corners = np.empty((0, 2))
-    if len(corners) < 3:
-        raise DataError("polygon is not a flat list of three or more x, y pairs")
-    inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
-    if not inside.all():  # NaN is not
-        raise DataError(f"polygon leaves its image of {width} x {height} pixels, or has NaN")
-    return corners.ravel().tolist()
-
-
-def decode_counts(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths (pycocotools' string form).
-
-    Each number is a chain of characters; ord - 48 holds five bits, least significant first, and
-    0x20 announces another. The last one's 0x10 is the sign. From the fourth number on, the
-    difference to the number two places before is stored. Raises DataError for other characters,
-    numbers of over 32 bits and cut strings.
-    """
-    if not re.fullmatch("([P-o]{0,6}[0-O])*", text):
-        raise DataError("compressed run lengths are cut, or have a character that is no code")
-    counts: list[int] = []
-    for number in re.findall("[P-o]*[0-O]", text):
-        codes = [ord(character) - 48 for character in number]
-        value = sum((code & 0x1F) << 5 * place for place, code in enumerate(codes))
-        if codes[-1] & 0x10:
-            value -= 1 << 5 * len(codes)
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-    return counts
+    if isinstance(segmentation, dict):
+        runs = segmentation["counts"]
+        if segmentation["size"] != [height, width] or sum(runs) != height * width:
+            raise ValueError(f"run lengths do not add up to its {width} x {height} pixels")
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    polygons = [np.asarray(points, float).reshape(-1, 2) for points in segmentation]
+    for corners in polygons:
+        inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
+        if len(corners) < 3 or not inside.all():  # NaN is not
+            raise ValueError(f"a polygon has two corners, or leaves its {width} x {height} pixels")
+    if not polygons:
+        raise ValueError("no polygon")
+    code = cocomask.frPyObjects([c.ravel().tolist() for c in polygons], height, width)
+    return cocomask.decode(cocomask.merge(code)).astype(bool)
 
 
 # ---- COCO-Persons --------------------------------------------------------------------------------

@@ -236,8 +236,6 @@ ALL = {
     ],
     "Potsdam": [
         (ORTHO, remove, f"no file named like top_potsdam_… Put {ORTHO}.zip and", "."),
-        (TILE, copied_to("copy/TOP_potsdam_03_10_RGBIR.tif"),
-         "the same tile is there twice, also as … Remove one of the two"),
     ],
     "folder": [
         ("labels", remove, "folder not found. Create it, or check the path"),

@@ -257,27 +257,6 @@ def test_unpacked_files_are_used_in_place_and_stated_alike(raw, project, tmp_pat
     assert 1 <= len(made.prepare("coco_persons")) <= 8
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        (
-            "train2017.zip,tree",
-            "train2017.zip,archive",
-            "'kind': 'archive'.*but there is .*'kind': 'tree'",
-        ),
-        (",6\n", ",7\n", "train2017.zip.*'files': '7'}, but there is .*'files': '6'}"),
-        ("file,kind", "name,kind", "states {'name'"),
-    ],
-)
-def test_files_that_are_not_those_of_files_csv_are_refused(raw, project, old, new, words):
-    made = project(raw)
-    stated = made.make_raw("coco") / "files.csv"
-    made.raw_places("coco")
-    stated.write_text(stated.read_text().replace(old, new, 1))
-    with pytest.raises(DataError, match=rf"files\.csv: .*{words}.*[Rr]un data@coco again"):
-        made.raw_places("coco")
-
-
 def test_preparing_downloads_nothing(project, tmp_path):
     """Rendering what is missing is expected of the command line; 20 GB over the network are not."""
     with pytest.raises(DataError, match=r"train2017\.zip, .*let the data stage download"):

@@ -127,6 +127,8 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
     with _described(description, problem, expected) as content:
         if not description.is_file():
             return []
+        if content.get("ignore_index", IGNORE) != IGNORE:
+            raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
         if not 0 < len(table) <= IGNORE:

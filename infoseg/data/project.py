@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +99,7 @@ class ProjectData:
     def raw_places(self, source: str) -> tuple[Path, ...]:
         """The folders and archives that a source's raw files are read from.
 
-        Raises DataError if they are not there, or are not what the data stage found.
+        Raises DataError if they are not there, or are not the published ones.
         """
         settings, path = self.params.sources[source], self.raw(source)
         if not path.exists() and self.make_missing:
@@ -111,9 +109,7 @@ class ProjectData:
             raise DataError("not found", file=path, advice=f"Run stage data@{source} first")
         if not isinstance(settings, OfficialSource):
             return (path,)
-        files = self.official_files(source, fetch=False)
-        _check_stated(path / "files.csv", [row for _, row in files], f"data@{source}")
-        return tuple(dict.fromkeys(path for path, _ in files))
+        return tuple(dict.fromkeys(place for place, _ in self.official_files(source, fetch=False)))
 
     def raw_problem(self, source: str) -> str:
         """Say what is wrong with a source's raw files, "" if nothing is; make and fetch nothing."""
@@ -186,16 +182,3 @@ def list_files(folder: Path) -> list[dict[str, Any]]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
-
-
-def _check_stated(stated: Path, rows: list[dict[str, Any]], stage: str) -> None:
-    """Raise DataError unless the official files on the disk are those that ``files.csv`` states."""
-    if not stated.exists():
-        raise DataError("not found", file=stated, advice=f"Run {stage} first")
-    with stated.open(newline="", encoding="utf-8") as stream:
-        before = [{k: v for k, v in row.items() if v} for row in csv.DictReader(stream)]
-    now = [{key: str(value) for key, value in row.items()} for row in rows]
-    for was, is_now in itertools.zip_longest(before, now):
-        if was != is_now:
-            advice = f"Restore the files, or run {stage} again"
-            raise DataError(f"states {was}, but there is {is_now}", file=stated, advice=advice)

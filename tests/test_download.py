@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import multiprocessing
 import random
@@ -17,7 +16,7 @@ import pytest
 from http_server import FileServer, Reply, make_zip
 
 from infoseg.data import official
-from infoseg.data.official import SourceFile, download, verify_file
+from infoseg.data.official import SourceFile, download
 from infoseg.errors import InfosegError
 
 #: Seconds to wait for another process, slow to start on a busy machine.
@@ -47,10 +46,9 @@ class Desk:
     def __init__(self, folder: Path, server: FileServer) -> None:
         self.folder, self.server, self.pauses = folder / "downloads", server, []
         self.target, self.part = self.folder / "group/a.zip", self.folder / "group/a.zip.part"
-        self.cache = self.folder / "verified.json"
 
-    def get(self, spec: SourceFile, progress: bool = False) -> None:
-        download(spec, self.target, functools.partial(verify_file, spec, self.cache), progress)
+    def get(self, spec: SourceFile) -> None:
+        download(spec, self.target)
         assert self.target.read_bytes() == CONTENT and not self.part.exists()
 
     def fails(self, spec: SourceFile, *words: str) -> None:
@@ -157,7 +155,7 @@ def test_nobody_at_the_first_address(desk):
 
 def test_a_busy_server_is_obeyed_and_the_progress_shown(desk, capsys):
     busy = Reply(503, headers={"Retry-After": "7"})
-    desk.get(spec_of(desk.server.put("a", CONTENT, busy)), progress=True)
+    desk.get(spec_of(desk.server.put("a", CONTENT, busy)))
     assert desk.pauses == [7] and len(desk.server.requests) == 2
     assert "a.zip: 100%" in capsys.readouterr().err
 
@@ -190,8 +188,7 @@ def test_the_right_file_results_whatever_part_an_earlier_call_left(desk, left, r
 
 
 def in_another_process(desk: Desk, spec: SourceFile) -> multiprocessing.Process:
-    verify = functools.partial(verify_file, spec, desk.cache)
-    arguments = (spec, desk.target, verify, False)
+    arguments = (spec, desk.target)
     process = multiprocessing.get_context("spawn").Process(target=download, args=arguments)
     process.start()
     assert desk.server.served.wait(PATIENCE)

@@ -11,16 +11,15 @@ import fnmatch
 import functools
 import hashlib
 import itertools
-import json
 import logging
 import os
 import re
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 import requests
@@ -30,7 +29,7 @@ from tqdm import tqdm
 
 from infoseg.data.archives import naming
 from infoseg.errors import DataError, StorageError
-from infoseg.files import storing, write_json
+from infoseg.files import storing
 from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)
@@ -67,13 +66,13 @@ def load_table() -> dict[str, tuple[SourceFile, ...]]:
 
 
 def find_files(
-    group: str, raw: Path | None, downloads: Path, *, fetch: bool, progress: bool = True
-) -> list[tuple[Path, dict[str, str | int]]]:
+    group: str, raw: Path | None, downloads: Path, *, verify: bool, fetch: bool = False
+) -> list[tuple[Path, dict[str, Any]]]:
     """Find every file of a group and of the groups it needs, in raw, then in downloads.
 
-    raw: the user's folder. downloads: for what is fetched, and for ``verified.json``, the hashes of
-    archives by name, size and time, so that 19 GB are read once. fetch: download what is missing.
-    A file may lie at the top or one folder down, as published or unpacked.
+    raw: the user's folder. verify: read archives to their end; their sizes are always compared.
+    fetch: download what is missing. A file may lie at the top or one folder down, as published or
+    unpacked.
 
     Returns of each file the zip or the folder that a preparation reads, and its row of
     ``files.csv``. Raises DataError for files that are missing, saying whom to ask and where to put
@@ -84,10 +83,9 @@ def find_files(
     files, missing = [], []
     for name in (*NEEDS.get(group, ()), group):
         for spec in load_table()[name]:
-            verify = functools.partial(verify_file, spec, downloads / "verified.json")
             file = _find(spec, name, [raw, downloads], verify)
             if file is None and fetch and spec.urls:
-                download(spec, downloads / name / spec.name, verify, progress)
+                download(spec, downloads / name / spec.name)
                 file = _find(spec, name, [downloads], verify)
             (missing if file is None else files).append(file or spec)
     if missing:
@@ -100,16 +98,15 @@ def find_files(
 
 
 def _find(
-    spec: SourceFile, group: str, bases: Sequence[Path | None], verify: Callable[[Path], str]
-) -> tuple[Path, dict[str, str | int]] | None:
+    spec: SourceFile, group: str, bases: Sequence[Path | None], verify: bool
+) -> tuple[Path, dict[str, Any]] | None:
     for base in (base for base in bases if base and base.is_dir()):
         folders = [base, *sorted(path for path in base.iterdir() if path.is_dir())]
         folders.sort(key=lambda folder: folder.name.lower() != group)  # the group's own goes first
         for file in filter(Path.is_file, (folder / spec.name for folder in folders)):
-            row = {"file": spec.name, "kind": "archive", "bytes": file.stat().st_size}
+            row = {"file": spec.name, "kind": "archive"} | verify_file(spec, file, verify)
             # An id list is read below the folder that its name starts from.
-            path = file if file.suffix == ".zip" else file.parents[spec.name.count("/")]
-            return path, row | {"sha256": verify(file)}
+            return file if file.suffix == ".zip" else file.parents[spec.name.count("/")], row
         for folder, patterns in itertools.product(folders, spec.trees):
             if all(matches := [_matches(folder, pattern) for pattern in patterns]):
                 sizes = [file.stat().st_size for file in itertools.chain(*matches)]
@@ -130,20 +127,17 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
     return [Path(at, file) for at, _, files in walk for file in files if fits(file)]
 
 
-def verify_file(spec: SourceFile, cache: Path, file: Path) -> str:
-    """Return the SHA-256 of a file. Raises DataError unless it is the one the table describes.
+def verify_file(spec: SourceFile, file: Path, whole: bool = True) -> dict[str, Any]:
+    """Return size and SHA-256 of a file. Raises DataError unless it is the one in the table.
 
-    A zip of unknown hash is read to its end against its own checksums. cache: JSON of hashes.
+    whole: read it to its end, a zip of unknown hash against its own checksums; otherwise the size
+    alone is compared and returned.
     """
-    size, cached = file.stat().st_size, {}
-    key = f"{spec.name} {size} {file.stat().st_mtime_ns}"
-    with suppress(OSError, ValueError, TypeError):  # absent or damaged: hash again
-        cached = dict(json.loads(cache.read_text(encoding="utf-8")))
-    if key in cached:
-        return cached[key]
     with naming(file, "cannot be read", _REPLACE):
-        if spec.bytes not in (None, size):  # before 19 GB are read
+        if spec.bytes not in (None, size := file.stat().st_size):
             raise DataError(f"has {size} bytes instead of {spec.bytes}")
+        if not whole:
+            return {"bytes": size}
         sha256 = _check_hash(file, "sha256", spec.sha256)
         if spec.md5:
             _check_hash(file, "md5", spec.md5)
@@ -155,9 +149,7 @@ def verify_file(spec: SourceFile, cache: Path, file: Path) -> str:
             for pattern in spec.contains:
                 if not fnmatch.filter(names, pattern):
                     raise DataError(f"has no member like {pattern}")
-    with suppress(OSError, DataError):  # a disk that cannot be written: hash again
-        write_json(cache, cached | {key: sha256})
-    return sha256
+        return {"bytes": size, "sha256": sha256}
 
 
 def _check_hash(file: Path, algorithm: str, expected: str | None) -> str:
@@ -184,14 +176,11 @@ class _Unavailable(Exception):
     """An address does not give the file."""
 
 
-def download(
-    spec: SourceFile, target: Path, verify: Callable[[Path], str], progress: bool = True
-) -> None:
+def download(spec: SourceFile, target: Path) -> None:
     """Download a file from the first of its addresses that has it, verified before it is named.
 
     It grows as ``NAME.part``, which a later call continues. A part that turns out wrong is removed,
-    and every address has a second turn. Processes that want one file take turns. verify: raises
-    DataError unless the file at a path is the wanted one.
+    and every address has a second turn. Processes that want one file take turns.
 
     Raises DataError, with every address and what went wrong there, StorageError for a disk that is
     too small or cannot be written; nothing is at ``target`` then.
@@ -210,8 +199,8 @@ def download(
                 session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
             for url in spec.urls * 2:
                 try:
-                    _fill(session, url, spec, part, progress)
-                    verify(part)
+                    _fill(session, url, spec, part)
+                    verify_file(spec, part)
                     os.replace(part, target)
                     return
                 except _Unavailable as error:
@@ -229,9 +218,7 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _fill(
-    session: requests.Session, url: str, spec: SourceFile, part: Path, progress: bool
-) -> None:
+def _fill(session: requests.Session, url: str, spec: SourceFile, part: Path) -> None:
     """Append to a part what an address has of the rest, in as many requests as that takes."""
     stalls = 0  # requests in a row that brought nothing new
     while (arrived := _size(part)) != spec.bytes:
@@ -239,7 +226,7 @@ def _fill(
         headers |= {"Range": f"bytes={arrived}-"} if arrived else {}
         try:
             with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-                return _receive(response, spec, part, progress)
+                return _receive(response, spec, part)
         except urllib3.exceptions.HTTPError as error:
             stalls = 0 if _size(part) > arrived else stalls + 1
             if stalls > RETRIES:
@@ -250,7 +237,7 @@ def _fill(
             raise _Unavailable(f"cannot be reached ({type(cause).__name__})") from None
 
 
-def _receive(response: requests.Response, spec: SourceFile, part: Path, progress: bool) -> None:
+def _receive(response: requests.Response, spec: SourceFile, part: Path) -> None:
     if response.status_code == 416:  # nothing follows: the part is too long
         part.unlink(missing_ok=True)
     if response.status_code not in (200, 206):
@@ -264,9 +251,8 @@ def _receive(response: requests.Response, spec: SourceFile, part: Path, progress
     if total is not None and total - start > free:
         more = f"{total - start:,} bytes more are needed, {free:,} are left"
         raise StorageError(errno.ENOSPC, more, str(part))
-    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=not progress)
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=spec.name)
     with bar, part.open("ab" if start else "wb") as file:
-        bar.set_description(spec.name)
         for chunk in response.raw.stream(2**16, decode_content=False):  # as sent
             bar.update(file.write(chunk))
         file.flush()

@@ -91,7 +91,7 @@ class ProjectData:
             raw_folders(path)  # raises where there is none
             rows = list_files(path)
         else:
-            rows = [row for _, row in self.official_files(source, fetch=download)]
+            rows = [row for _, row in self.official_files(source, verify=True, fetch=download)]
         # What the pipeline tracks in place of files it neither made nor copies.
         write_csv(self.folder / "raw" / self.data_name / source / "files.csv", rows)
         return path
@@ -109,19 +109,19 @@ class ProjectData:
             raise DataError("not found", file=path, advice=f"Run stage data@{source} first")
         if not isinstance(settings, OfficialSource):
             return (path,)
-        return tuple(dict.fromkeys(place for place, _ in self.official_files(source, fetch=False)))
+        return tuple(dict.fromkeys(place for place, _ in self.official_files(source, verify=False)))
 
     def raw_problem(self, source: str) -> str:
         """Say what is wrong with a source's raw files, "" if nothing is; make and fetch nothing."""
         if not isinstance(self.params.sources[source], OfficialSource):
             return "" if self.raw(source).exists() else f"{self.raw(source)}: not found"
         try:
-            self.official_files(source, fetch=False)
+            self.official_files(source, verify=False)
         except DataError as error:
             return str(error)
         return ""
 
-    def official_files(self, source: str, *, fetch: bool) -> list[tuple[Path, dict[str, Any]]]:
+    def official_files(self, source: str, **how: bool) -> list[tuple[Path, dict[str, Any]]]:
         """The official files of a source; see `infoseg.data.official.find_files`."""
         # Deferred: an HTTP client, which opens a socket as it is imported to look for IPv6.
         from infoseg.data.official import find_files
@@ -132,7 +132,7 @@ class ProjectData:
             settings.group,
             self._outside(raw, f"sources.{source}.raw") if raw else None,
             self._outside(settings.downloads, f"sources.{source}.downloads"),
-            fetch=fetch,
+            **how,
         )
 
     def _outside(self, folder: str, key: str) -> Path:

@@ -88,8 +88,7 @@ def find(roots: Sequence[Traversable], what: str, split: str, name: str = "") ->
     ending, *texts = PATHS[what]
     paths, source = (text.format(split=split, name=name) for text in texts)
     for path in (root / path for root in roots for path in paths.split()):
-        names = [path.name] if path.is_file() else names_in(path) if path.is_dir() else []
-        if any(name.lower().endswith(ending) for name in names):
+        if path.is_file() or (path.is_dir() and any(n.endswith(ending) for n in names_in(path))):
             return path
     problem = f"no {what} in {' or '.join(paths.split())}"
     raise DataError(problem, file=roots[0], advice=f"Put {source} there, packed or not")
@@ -125,8 +124,8 @@ def prepare_coco_stuff(
     The images are those of IIC's lists, train2017 then val2017, in list order: 51,804 for 15
     classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). Pictures are RGB;
     IIC's BGR changes only its grey weights before Sobel. scale: of image and labels, see
-    ``rescale_iic``. unlabelled: what pixels become that nobody annotated. "ignore" leaves them out.
-    "sky", for 3 classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
+    ``rescale_iic``. unlabelled: "ignore" leaves out pixels that nobody annotated. "sky", for 3
+    classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
 
     Raises DataError for a missing folder or list, a broken list or archive, and, unless
     ``on_bad_input`` is "skip", for a broken or missing picture or map, an id in both lists.
@@ -279,14 +278,13 @@ def prepare_coco_persons(
     ``splits``, then image id.
 
     shorter_side: bring the shorter side down to so many pixels. images: how many to aim at, by
-    raising ``min_person_share`` to the nearest multiple of 0.0001; the parameters (``chosen``) say
-    which. crowd: what a region becomes that COCO did not separate into persons. "ignore" makes it
-    255 except where a separate person is drawn over it, "person" counts it as person, "exclude"
-    leaves out images that have one.
+    raising ``min_person_share`` to the nearest multiple of 0.0001. crowd: what a region becomes
+    that COCO did not separate into persons: "ignore" makes it 255 except where a separate person is
+    drawn over it, "person" counts it as person, "exclude" leaves out images that have one.
 
     Raises DataError for a missing or broken annotation file or folder, and, unless ``on_bad_input``
-    is "skip", for a broken or missing picture, one of another size, an annotation as in
-    ``mask_of``, and an image in two splits.
+    is "skip", for a broken or missing picture, one of another size, a malformed annotation, and an
+    image in two splits.
     """
     roots = places(raw, (_JSON, *(f"{split}.zip" for split in splits)))
     files = {split: find(roots, "annotations", split) for split in splits}
@@ -302,16 +300,18 @@ def prepare_coco_persons(
     ]
     table = scan_coco_persons(raw, splits, **options)
     shares = shares_kept(table, min_side, crowd, splits, max_person_share)
-    minimum = min_person_share
     if images is not None:
-        minimum, kept = nearest_share(shares, images, at_least=min_person_share)
-        parameters |= {"images": images, "chosen": {"min_person_share": minimum, "images": kept}}
+        min_person_share, kept = nearest_share(shares, images, at_least=min_person_share)
+        chosen = {"min_person_share": min_person_share, "images": kept}
+        parameters |= {"images": images, "chosen": chosen}
         notes.append(
-            f"min_person_share {minimum:g} was chosen because {kept:,} images then satisfy the "
-            f"rule; {images:,} were aimed at."
+            f"min_person_share {min_person_share:g} was chosen because {kept:,} images then "
+            f"satisfy the rule; {images:,} were aimed at."
         )
     # Broken ones stay, to be reported.
-    chosen = table.index.isin(shares.index[shares >= minimum]) | table["person_share"].isna()
+    taken = (
+        table.index.isin(shares.index[shares >= min_person_share]) | table["person_share"].isna()
+    )
 
     def prepare(photo: Photo) -> list[Sample]:
         people, crowds = person_masks(photo, files[photo.split])
@@ -326,7 +326,7 @@ def prepare_coco_persons(
         return [Sample(PurePosixPath(photo.file_name).stem, *small, photo.split)]
 
     ingest(
-        raw, out, table["photo"][chosen].tolist(), prepare, channels=3,
+        raw, out, table["photo"][taken].tolist(), prepare, channels=3,
         classes=("non-person", "person"), parameters=parameters, notes=notes,
         sources={f"annotations/{file.name}": file for file in files.values()}, **options,
     )  # fmt: skip
@@ -337,10 +337,10 @@ def scan_coco_persons(
 ) -> pd.DataFrame:
     """Measure every image that has a person annotation, without opening a picture.
 
-    One row per image: split, id, height, width in pixels, and the shares of all pixels, in 0..1,
-    that show a separate person (person_share), a crowd (crowd_share; the two may overlap) or
-    either of them (either_share); and its ``Photo``. Raises DataError as ``prepare_coco_persons``
-    does for annotations; with ``on_bad_input`` "skip", broken ones are logged and have no shares.
+    One row per image: split, id, height, width in pixels, its ``Photo``, and the shares of all
+    pixels, in 0..1, that show a separate person (person_share), a crowd (crowd_share; the two may
+    overlap) or either (either_share). Raises DataError for a malformed annotation; with
+    ``on_bad_input`` "skip" it is logged, and its image has no shares.
     """
     roots, rows = places(raw, (_JSON,)), []
     files = {split: find(roots, "annotations", split) for split in splits}

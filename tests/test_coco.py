@@ -46,7 +46,7 @@ def test_every_fine_class_maps_as_published():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    size=st.tuples(st.integers(1, 90), st.integers(4, 90), st.sampled_from([1, 3, 4])),
+    size=st.tuples(st.integers(3, 90), st.integers(4, 90), st.sampled_from([3, 4])),
     scale=st.one_of(st.just(0.33), st.floats(0.2, 0.99)),
     flat=st.booleans(),
 )
@@ -55,16 +55,13 @@ def test_rescaling_is_cv2_on_floats_bit_by_bit(size, scale, flat):
     image = np.random.default_rng(0).integers(0, 256, (1, 1, size[2]) if flat else size)
     image = np.broadcast_to(image, size).astype(np.uint8)
     rows, columns = (
-        np.minimum(np.floor(np.arange(max(1, round(side * scale))) / scale).astype(int), side - 1)
+        np.minimum(np.floor(np.arange(round(side * scale)) / scale).astype(int), side - 1)
         for side in size[:2]
     )
     labels = rescale_labels(image[..., 0], scale)
     np.testing.assert_array_equal(labels, image[..., 0][np.ix_(rows, columns)])
-    small = rescale_iic(image, scale)
-    assert small.shape == (*labels.shape, size[2])  # one row at least, where cv2 alone fails
-    if round(size[0] * scale):
-        expected = cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=1)
-        np.testing.assert_array_equal(small, expected.reshape(small.shape).astype(np.uint8))
+    expected = cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale, interpolation=1)
+    np.testing.assert_array_equal(rescale_iic(image, scale), expected.astype(np.uint8))
 
 
 # --- Stuff ---------------------------------------------------------------------------------------

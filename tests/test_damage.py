@@ -160,7 +160,7 @@ NO_PICTURE = "is not a picture in a format that is read here. Replace the file b
 NOT_FOUND = "not found. Put it there, or leave it out with on_bad_input=skip"
 SIZE = "is 40 x 29 pixels, its image is 40 x 30. Replace the file"
 LABEL_TYPE = "has pixels of type '…'; labels are 8-bit greyscale … Convert it to an 8-bit PNG"
-COCO_ID = "is not a list of COCO image ids (…). Use IIC's list as published"
+COCO_ID = "is not a COCO image id. Use IIC's list as published"
 NO_MAPS = f"no label maps in stuffthingmaps/… Put {MAPS_ZIP} there"
 NO_ZIP = "is not a whole zip archive (…). Download the archive again"
 NO_JSON = "is not a COCO instances file (…). Download it again"
@@ -221,7 +221,6 @@ ALL = {
         (VAL_LIST, remove, "no id list in curated/val2017/… Put IIC's curated/ folder there", "."),
         (VAL_LIST, write("../../7\n"), COCO_ID),
         (VAL_LIST, write("7\n", "utf-16"), COCO_ID),
-        (VAL_LIST, write("7\n8\n7\n"), COCO_ID),
         ("train2017.zip", html, NO_ZIP),
         ("val2017.zip", write("PK\3\4, and half of it"), NO_ZIP),
     ],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import struct
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,14 +66,6 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
     for missing in ("no", "no.zip"):
         with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
             places([tmp_path, tmp_path / missing])
-
-
-def test_members_are_read_from_several_threads(tmp_path):
-    contents = {f"{i}.bin": random.Random(i).randbytes(2000 + i) for i in range(200)}
-    [place] = places(pack(tmp_path / "a.zip", contents.items()))
-    with ThreadPoolExecutor(8) as pool:
-        read = pool.map(lambda name: read_bytes(place / name, 2**20), contents)
-        assert list(read) == list(contents.values())
 
 
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):

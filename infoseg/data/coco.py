@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from pycocotools import mask as cocomask
 from tqdm import tqdm
 
 from infoseg.data.archives import RawFolders, names_in, naming, places, read_bytes
-from infoseg.data.ingest import Options, Sample, ingest, log
+from infoseg.data.ingest import Sample, ingest, log
 from infoseg.data.pictures import (
     check_classes,
     check_size,
@@ -112,7 +112,7 @@ def prepare_coco_stuff(
     variant: Literal["stuff15", "stuff3"],
     scale: float = 0.33,
     unlabelled: Literal["ignore", "sky"] = "ignore",
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
 
@@ -263,7 +263,7 @@ def prepare_coco_persons(
     min_side: int = 0,
     crowd: Crowd = "ignore",
     splits: Sequence[str] = SPLITS,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare a person / non-person data set (labels 1 / 0) from COCO's instance annotations.
 
@@ -328,7 +328,7 @@ def prepare_coco_persons(
 
 
 def scan_coco_persons(
-    raw: RawFolders, splits: Sequence[str] = SPLITS, **options: Unpack[Options]
+    raw: RawFolders, splits: Sequence[str] = SPLITS, **options: Any
 ) -> pd.DataFrame:
     """Measure every image that has a person annotation, without opening a picture.
 

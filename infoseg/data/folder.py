@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import cv2
 
 from infoseg.data.archives import RawFolders, naming, places, read_bytes
-from infoseg.data.ingest import Options, Sample, ingest
+from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
     check_classes,
@@ -43,7 +43,7 @@ def prepare_folder(
     labels: str | None = None,
     shorter_side: int | None = None,
     channels: int = 3,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 

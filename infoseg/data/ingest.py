@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -37,16 +37,6 @@ class Sample:
     split: str = "train"
     note: str = ""
     group: str = ""
-
-
-class Options(TypedDict, total=False):
-    """What every reader takes and passes on to ``ingest``, which explains it."""
-
-    name: str
-    superpixels: SuperpixelSettings | None
-    on_bad_input: Literal["error", "skip"]
-    progress: bool
-    threads: int
 
 
 def ingest(

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from threading import Lock
-from typing import Literal, Unpack
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from infoseg.data.archives import RawFolders, files_below, places
-from infoseg.data.ingest import Options, Sample, ingest
+from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
@@ -52,7 +52,7 @@ def prepare_potsdam(
     grid: int = 15,
     crop: int = 200,
     colour_tolerance: int = 80,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 

@@ -7,14 +7,17 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infoseg.data.ingest import Options
+from infoseg.data.ingest import ingest
 from infoseg.data.store import Prepared
 from infoseg.errors import ParamsError
 from infoseg.settings import Dataset, DatasetParams, check_clusters
 
 
 def readers() -> dict[str, Callable[..., None]]:
-    """Return the reader of every kind in ``infoseg.settings.KINDS``."""
+    """Return the reader of every kind in ``infoseg.settings.KINDS``.
+
+    A reader passes on the options that it does not take itself to ``infoseg.data.ingest``.
+    """
     # Deferred: OpenCV, Pillow and pycocotools, which commands that only look at data do not need.
     from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
     from infoseg.data.folder import prepare_folder
@@ -34,7 +37,7 @@ def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None
     raw: folders, and archives, that the files lie in. The bytes do not depend on the cores used.
     """
     read = readers()[dataset.kind]
-    taken = inspect.signature(read).parameters.keys() | Options.__annotations__.keys()
+    taken = {name for call in (read, ingest) for name in inspect.signature(call).parameters}
     settings = {key: getattr(dataset, key) for key in type(dataset).model_fields if key in taken}
     read(raw, out, name=name, progress=True, threads=available_cores(), **settings)
 

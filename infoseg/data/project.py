@@ -138,11 +138,8 @@ class ProjectData:
     def _outside(self, folder: str, key: str) -> Path:
         path = (self.root / Path(folder).expanduser()).resolve()
         if path.is_relative_to(self.folder / "raw"):
-            # The pipeline deletes what a stage made before it makes it again.
-            raise ParamsError(
-                f"{key}: {path} lies among the pipeline's own outputs, which it deletes at will; "
-                "move the files elsewhere"
-            )
+            problem = "lies among the pipeline's own outputs, which it deletes at will"
+            raise ParamsError(f"{key}: {path} {problem}; move the files elsewhere")
         return path
 
     def prepare(self, dataset: str) -> Prepared:

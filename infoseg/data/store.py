@@ -41,7 +41,7 @@ FILES = ("images.bin", "labels.bin", "index.csv", "regions.bin")
 
 
 class FileFacts(Strict):
-    """Size in bytes and SHA-256 of one file of the prepared data set."""
+    """Of one file of the prepared data set."""
 
     bytes: int
     sha256: str
@@ -195,9 +195,8 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
 def halves(ids: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
     """Split images in two by a hash of their group or, where it is "", of their id.
 
-    Images of one group (frames of a sequence, tiles of a photograph) are alike, so that they stay
-    together. Returns (N,) bool, true for the half that settings are chosen on. Fixed for ever: it
-    depends on these names alone, not on order, seed or count.
+    Images of one group (frames of a sequence) are alike and stay together. Returns (N,) bool, true
+    for the half that settings are chosen on; it depends on these names alone.
     """
     names = ids if groups is None else [g or i for i, g in zip(ids, groups, strict=True)]
     return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in names], dtype=bool)
@@ -287,11 +286,10 @@ class PreparedWriter:
     ) -> None:
         """Append one image.
 
-        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
-        unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
-        to the largest; exactly where the data set has superpixels. group: of images that are alike
-        and belong in one half, "" for none. Raises DataError for a repeated id, ValueError for a
-        wrong shape or type or a label that is no class.
+        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255; None stores 255.
+        regions: (H, W) uint16, ids from 0 without gaps; exactly where the data set has superpixels.
+        group: of images that are alike and belong in one half, "" for none. Raises DataError for a
+        repeated id, ValueError for a wrong shape or type or a label that is no class.
         """
         size, labelled = image.shape[:2], labels is not None
         if image_id in self._index:

@@ -29,7 +29,6 @@ from infoseg.errors import DataError, visible
 PHOTO = "images/train2017/000000000002.jpg"
 MAP = "stuffthingmaps/train2017/000000000002.png"
 VAL_LIST = f"curated/val2017/{LISTS['stuff15']}"
-MAPS_ZIP = "stuffthingmaps_trainval2017.zip"
 PERSON_PHOTO = "images/val2017/000000000002.jpg"
 JSON, JSON_ZIP = "annotations/instances_val2017.json", "annotations_trainval2017.zip"
 ORTHO, PARTICIPANTS = "4_Ortho_RGBIR", "5_Labels_for_participants"
@@ -161,7 +160,6 @@ NOT_FOUND = "not found. Put it there, or leave it out with on_bad_input=skip"
 SIZE = "is 40 x 29 pixels, its image is 40 x 30. Replace the file"
 LABEL_TYPE = "has pixels of type '…'; labels are 8-bit greyscale … Convert it to an 8-bit PNG"
 COCO_ID = "is not a COCO image id. Use IIC's list as published"
-NO_MAPS = f"no label maps in stuffthingmaps/… Put {MAPS_ZIP} there"
 NO_ZIP = "is not a whole zip archive (…). Download the archive again"
 NO_JSON = "is not a COCO instances file (…). Download it again"
 CORRECT = "… Correct the annotation, or leave the image out with on_bad_input=skip"
@@ -176,14 +174,10 @@ COLOUR = f"is none of the six classes (… Use the label of {PARTICIPANTS}.zip"
 ONE = {
     "COCO-Stuff": [
         (PHOTO, cut, CUT),
-        (PHOTO, write(""), NO_PICTURE),
         (PHOTO, html, NO_PICTURE),
         (PHOTO, remove, NOT_FOUND),
-        (MAP, cut, CUT),
-        (MAP, remove, NOT_FOUND),
         (MAP, picture("L", (40, 29)), SIZE),
         (MAP, picture("RGB", (40, 30)), LABEL_TYPE),
-        (MAP, picture("I;16", (40, 30)), LABEL_TYPE),
         (MAP, pixel(182), "value 182 at row 3, column 4 is none of the 182 classes. Use 0-181"),
     ],
     "COCO-Persons": [
@@ -196,7 +190,6 @@ ONE = {
     ],
     "Potsdam": [
         (TILE, cut, CUT),
-        (TILE, html, "has no infrared band. Use TIFFs"),
         (TILE, tiff(8, 10, 4), "is 10 x 8 pixels; grid * crop asks for 8. Use an original tile"),
         (TILE, tiff(8, 8, 3), "has no infrared band. Use TIFFs of four bands"),
         (TILE, remove, "there is no RGBIR tile for this label. Add the tile", LABEL),
@@ -206,7 +199,6 @@ ONE = {
         (ALL_LABEL, overlay, COLOUR),
     ],
     "folder": [
-        (LABELS, pixel(2), "value 2 at row 3, column 4 is none of the 2 classes. Use 0-1, and 255"),
         (LABELS, from_one, "value 2 at … Use 0-1, and 255 … these seem to count from 1"),
         (IMAGE, misname, "has a name that is not UTF-8. Rename it", "images/b\udce9.png"),
         (IMAGE, remove, "there is no picture for this label map. Remove the label map, or", LABELS),
@@ -217,7 +209,6 @@ ALL = {
     "COCO-Stuff": [
         (".", remove, "raw folder not found. Check the path of the raw data"),
         ("images", remove, "no pictures in images/train2017 … Put COCO's train2017.zip there", "."),
-        ("stuffthingmaps", remove, NO_MAPS, "."),
         (VAL_LIST, remove, "no id list in curated/val2017/… Put IIC's curated/ folder there", "."),
         (VAL_LIST, write("../../7\n"), COCO_ID),
         (VAL_LIST, write("7\n", "utf-16"), COCO_ID),

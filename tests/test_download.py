@@ -120,6 +120,7 @@ LASTING = {
         f"has {SIZE - 5} bytes instead of {SIZE}",
     ),
     "another file": (Reply(content=OTHER), "has sha256"),
+    "nobody": (None, "cannot be reached (NewConnectionError)"),
     "a loop": (LOOP, "cannot be reached (TooManyRedirects)"),
     "leads to a file": (HOSTS, "cannot be reached (InvalidSchema)"),
 }
@@ -129,7 +130,8 @@ LASTING = {
 def test_a_lasting_fault_is_named_and_another_address_serves(desk, fault, monkeypatch):
     monkeypatch.setattr(official, "RETRIES", 1)
     reply, words = LASTING[fault]
-    first = desk.server.put("a", CONTENT, usual=reply)
+    nobody = "http://127.0.0.1:9/a"
+    first = desk.server.put("a", CONTENT, usual=reply) if reply else nobody
     desk.fails(spec_of(first), f"{first} {words}", str(desk.target), "Ask us.")
     desk.get(spec_of(first, desk.server.put("b", CONTENT)))
 
@@ -145,12 +147,6 @@ def test_a_lasting_fault_is_named_and_another_address_serves(desk, fault, monkey
 def test_a_zip_of_unknown_hash_is_read_to_its_end(desk, content, words):
     desk.fails(spec_of(desk.server.put("a", content), known=False), words)
     assert not desk.part.exists()
-
-
-def test_nobody_at_the_first_address(desk):
-    nobody = "http://127.0.0.1:9/a"
-    desk.fails(spec_of(nobody), "cannot be reached (NewConnectionError)")
-    assert sum(desk.pauses) > 20  # a router that restarts is waited for
 
 
 def test_a_busy_server_is_obeyed_and_the_progress_shown(desk, capsys):

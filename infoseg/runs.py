@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from infoseg.data.batches import DeviceData
+from infoseg.data.project import ProjectData
 from infoseg.data.store import Meta, Prepared, sha256_of
 from infoseg.diagnostics import (
     FORMAT,
@@ -49,7 +50,6 @@ from infoseg.machine import (
 )
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
-from infoseg.project_data import ProjectData
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
 from infoseg.weights import (

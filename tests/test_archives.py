@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import struct
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,14 +68,6 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
             places([tmp_path, tmp_path / missing])
 
 
-def test_members_are_read_from_several_threads(tmp_path):
-    contents = {f"{i}.bin": random.Random(i).randbytes(2000 + i) for i in range(200)}
-    [place] = places(pack(tmp_path / "a.zip", contents.items()))
-    with ThreadPoolExecutor(8) as pool:
-        read = pool.map(lambda name: read_bytes(place / name, 2**20), contents)
-        assert list(read) == list(contents.values())
-
-
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
     names = ["../evil.tif", "a/../../evil.tif", "/etc/evil.tif", "a\\..\\evil.tif", "a/good.tif"]
     place = open_archive(pack(tmp_path / "x/a.zip", [(name, b"inside") for name in names]))
@@ -90,7 +80,7 @@ def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
 # --- damage ---------------------------------------------------------------------------------------
 
 MEMBER = "train2017/1.jpg"
-DAMAGED = "is damaged in its archive ("
+DAMAGED = "cannot be read ("
 
 
 def flip(archive):
@@ -107,7 +97,6 @@ def flip(archive):
         (("method", 9), DAMAGED),  # deflate64
         (("size", 3 * 2**30), "has 3221225472 bytes, more than"),
         (("size", 7), DAMAGED),
-        (("size", 9999), DAMAGED),
         (("offset", 5), DAMAGED),
         (flip, DAMAGED),
         (lambda archive: pack(archive, [("other", b"intact")]), "not found"),

@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, one_data_set, random_images
 
 from infoseg.cli import data_status
-from infoseg.data.ingest import Options
+from infoseg.data.ingest import ingest
 from infoseg.data.prepare import readers
 from infoseg.data.store import PreparedWriter
 from infoseg.runs import Project
@@ -106,7 +106,8 @@ def test_a_damaged_file_is_named(project, capsys, name, damage):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reader_takes_the_settings_of_its_kind(kind):
     settings = KINDS[kind].model_fields.keys() - DatasetParams.model_fields.keys() - {"kind"}
-    taken = inspect.signature(readers()[kind]).parameters.keys() | Options.__annotations__.keys()
+    calls = readers()[kind], ingest
+    taken = {name for call in calls for name in inspect.signature(call).parameters}
     assert settings | {"superpixels", "on_bad_input"} <= taken
 
 

@@ -219,7 +219,7 @@ def test_a_preparation_that_is_killed_leaves_the_old_data_and_is_cleared_up_afte
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     left = contents(home / "prepared")
-    assert before.items() <= left.items() and any(".partial-" in name for name in left)
+    assert before.items() <= left.items() and any(".partial/" in name for name in left)
     assert main(["prepare", "coco_stuff3"]) == 0
     assert contents(home / "prepared").keys() == before.keys()
 

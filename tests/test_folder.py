@@ -17,12 +17,11 @@ from test_archives import pack_folder
 
 from infoseg.data.batches import DeviceData
 from infoseg.data.folder import prepare_folder
-from infoseg.data.prepare import list_files, make_raw
+from infoseg.data.project import list_files
 from infoseg.data.store import load_prepared
 from infoseg.diagnostics import halves
 from infoseg.errors import DataError
 from infoseg.runs import Project
-from infoseg.settings import LocalSource
 from infoseg.views import Sees
 
 #: The CRC-32 of "beach" is even, that of "lake" odd; of the pictures' names only d's is even.
@@ -90,7 +89,6 @@ def test_without_labels_and_without_a_description(raw):
 def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):
     expected = prepare(raw).meta
     archive = pack_folder(tmp_path / "own.zip", raw)
-    make_raw(LocalSource(kind="local", path=str(archive)), archive)
     [row] = list_files(archive)
     assert (row["file"], row["bytes"]) == ("own.zip", archive.stat().st_size)
     assert prepare(archive).meta == expected

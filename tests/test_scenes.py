@@ -2,12 +2,13 @@
 
 import itertools
 import json
-import os
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from test_archives import pack_folder
 
 from infoseg.data import scenes
 from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
@@ -28,6 +29,16 @@ READERS = [
     (write_potsdam, TILES, prepare_potsdam, {"variant": "potsdam6", "grid": 2, "crop": 64}),
 ]
 
+#: Official archive of every folder, and the folder's name in it. Id lists are published unpacked.
+ZIPS = {
+    "images/train2017": ("train2017.zip", "train2017/"),
+    "images/val2017": ("val2017.zip", "val2017/"),
+    "annotations": ("annotations_trainval2017.zip", "annotations/"),
+    "stuffthingmaps": ("stuffthingmaps_trainval2017.zip", ""),
+    "4_Ortho_RGBIR": ("4_Ortho_RGBIR.zip", "4_Ortho_RGBIR/"),
+    "5_Labels_for_participants": ("5_Labels_for_participants.zip", "5_Labels_for_participants/"),
+}
+
 
 def replace(scenes, **changes):
     return scenes.model_copy(update=changes)
@@ -43,15 +54,14 @@ def coco(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize(("write", "counts"), [(write_coco, COCO), (write_potsdam, TILES)])
-def test_a_seed_decides_the_bytes(tmp_path, monkeypatch, write, counts, zipped):
+def test_a_seed_decides_the_bytes(tmp_path, monkeypatch, write, counts):
     monkeypatch.setattr("time.time", itertools.count(1e9, 99).__next__)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write(tmp_path / name, replace(counts, seed=seed), zipped=zipped)
+        write(tmp_path / name, replace(counts, seed=seed))
     a, b, c = (files(tmp_path / name) for name in "abc")
     assert a == b and a.keys() == c.keys()
-    assert not [n for n in a if n.endswith((".jpg", ".tif", ".zip")) and a[n] == c[n]]
+    assert not [n for n in a if n.endswith((".jpg", ".tif")) and a[n] == c[n]]
 
 
 def test_a_picture_does_not_depend_on_the_count(coco, tmp_path):
@@ -64,11 +74,15 @@ def test_a_picture_does_not_depend_on_the_count(coco, tmp_path):
 
 @pytest.mark.parametrize(("write", "counts", "prepare", "settings"), READERS)
 def test_the_readers_take_folders_and_zips_alike(tmp_path, write, counts, prepare, settings):
-    for zipped in (False, True):
-        write(tmp_path / f"raw-{zipped}", counts, zipped=zipped)
-        prepare(tmp_path / f"raw-{zipped}", tmp_path / f"{zipped}", name="set", **settings)
-    assert {p.suffix for p in (tmp_path / "raw-True").rglob("*.*")} <= {".zip", ".txt", ".json"}
-    folders, zips = (load_prepared(tmp_path / name) for name in ("False", "True"))
+    raw = tmp_path / "raw"
+    write(raw, counts)
+    prepare(raw, tmp_path / "folders", name="set", **settings)
+    for folder, (name, inside) in ZIPS.items():
+        if (raw / folder).exists():
+            pack_folder(raw / name, raw / folder, inside)
+            shutil.rmtree(raw / folder)
+    prepare(raw, tmp_path / "zips", name="set", **settings)
+    folders, zips = (load_prepared(tmp_path / name) for name in ("folders", "zips"))
     assert zips.index.equals(folders.index)
     for name in ("images", "labels"):
         assert np.array_equal(getattr(zips, name), getattr(folders, name))
@@ -106,17 +120,16 @@ def test_an_interrupted_rendering_leaves_what_was_there(tmp_path, monkeypatch):
     for name in ("coco", "fresh"):
         with pytest.raises(ZeroDivisionError):
             write_coco(tmp_path / name, COCO)
-    assert [p.name for p in tmp_path.iterdir()] == ["coco"] and files(tmp_path / "coco") == before
+    assert {p.name for p in tmp_path.iterdir()} == {"coco", ".coco.lock", ".fresh.lock"}
+    assert files(tmp_path / "coco") == before
 
 
 def test_scenes_are_replaced_and_what_a_kill_left_is_removed(tmp_path):
-    for name in (".raw.killed.tmp", ".raw.busy.tmp"):
-        (tmp_path / name).mkdir()
-    os.utime(tmp_path / ".raw.killed.tmp", (0, 0))
+    (tmp_path / ".raw.partial/new").mkdir(parents=True)
     for tiles in (2, 1):
         write_potsdam(tmp_path / "raw", replace(TILES, tiles=tiles))
     assert len(list((tmp_path / "raw/5_Labels_for_participants").iterdir())) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".raw.busy.tmp", "raw"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".raw.lock", "raw"]
     with pytest.raises(DataError, match="left alone"):
         write_coco(tmp_path, COCO)  # anybody else's folder
     assert (tmp_path / "raw").is_dir()

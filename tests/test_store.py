@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ def picture(height, width, channels=3):
 
 def unlabelled(image_id):
     return image_id, picture(2, 2), None, "train"
+
+
+def visible_names(folder):
+    return [file.name for file in folder.iterdir() if not file.name.startswith(".")]
 
 
 #: Ids that break a careless index, or that pandas would read as missing or as numbers.
@@ -131,13 +136,13 @@ def test_images_are_interleaved_and_offsets_count_pixels(tmp_path):
 def test_wrong_arrays_are_refused(tmp_path, image, labels):
     with pytest.raises(ValueError, match="x: "):
         make(tmp_path / "set", [("x", image, labels, "train")])
-    assert not list(tmp_path.iterdir())
+    assert not visible_names(tmp_path)
 
 
 def test_something_else_under_the_name_is_never_replaced(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/thesis.tex").touch()
-    with pytest.raises(DataError, match="not a prepared data set"):
+    with pytest.raises(DataError, match="was not written by infoseg"):
         make(tmp_path / "set", [unlabelled("x")])
     assert (tmp_path / "set/thesis.tex").is_file()
 
@@ -170,7 +175,7 @@ def test_a_crash_keeps_the_previous_data_set_and_leaves_no_temporary(tmp_path):
     with pytest.raises(KeyboardInterrupt), writer(tmp_path / "set"):
         raise KeyboardInterrupt
     assert list(load_prepared(tmp_path / "set", verify=True).index["id"]) == ["old"]
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert visible_names(tmp_path) == ["set"] and not (tmp_path / ".set.partial").exists()
 
 
 KILLED = """
@@ -182,18 +187,17 @@ with PreparedWriter(sys.argv[1], name="toy", channels=3, classes=(), parameters=
 """
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_live_ones_is_not(tmp_path):
-    out = tmp_path / "out"
+def test_what_a_killed_writer_left_is_removed_and_a_second_writer_waits(tmp_path):
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(out)])
-    assert killed.returncode == -signal.SIGKILL
-    left, lock = sorted(tmp_path.iterdir())
-    assert left.name.startswith(".out.partial-") and lock.name == f"{left.name}.lock"
-    with writer(out) as live:
-        assert not left.exists()
-        live.add(*unlabelled("b"))
-        assert list(make(out, [unlabelled("a")]).index["id"]) == ["a"]
-    assert list(load_prepared(out).index["id"]) == ["b"]
-    assert list(tmp_path.iterdir()) == [out]
+    assert killed.returncode == -signal.SIGKILL and partial.exists() and not out.exists()
+    with ThreadPoolExecutor() as pool:
+        with writer(out) as first:
+            second = pool.submit(make, out, [unlabelled("b")])
+            first.add(*unlabelled("a"))
+            assert not wait([second], 0.2).done
+        assert list(second.result().index["id"]) == ["b"]
+    assert visible_names(tmp_path) == ["out"] and not partial.exists()
 
 
 def test_parallel_work_keeps_order_and_bounds_what_is_in_flight():

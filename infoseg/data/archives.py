@@ -7,11 +7,7 @@ becomes a file's path and 118,000 pictures need no second copy on the disk.
 
 from __future__ import annotations
 
-import io
-import shutil
 import zipfile
-import zlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
@@ -22,30 +18,26 @@ from infoseg.errors import DataError
 RawFolders = Path | str | Sequence[Path | str]
 """One raw folder or several; an archive's own path also counts as a folder."""
 
-_AGAIN = "Download the archive again"
-
 
 @contextmanager
 def naming(file: Traversable, problem: str, advice: str) -> Iterator[None]:
     """Turn a reader's exception into a DataError "<file>: <problem> (<reason>). <advice>".
 
-    A reader is given whatever bytes a user has, and a library's decoder fails in many ways: so
-    every exception counts. A missing file and a DataError keep their own problem; a DataError with
-    its own advice keeps that, too.
+    Decoders fail on a user's bytes in many ways, so every exception counts. A missing file and a
+    DataError keep their own problem; a DataError with its own advice keeps that, too.
     """
     try:
         yield
     except DataError as error:
-        problem, file = error.problem, error.file or file
         advice = error.advice or advice
+        raise DataError(error.problem, file=error.file or file, advice=advice) from None
     except FileNotFoundError:
-        problem, advice = "not found", "Put it there, or leave it out with on_bad_input=skip"
+        advice = "Put it there, or leave it out with on_bad_input=skip"
+        raise DataError("not found", file=file, advice=advice) from None
     except Exception as error:
         text = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         problem = f"{problem} ({' '.join(text.split())})"
-    else:
-        return
-    raise DataError(problem, file=file, advice=advice) from None
+        raise DataError(problem, file=file, advice=advice) from None
 
 
 def raw_folders(raw: RawFolders) -> tuple[Path, ...]:
@@ -62,27 +54,21 @@ def places(raw: RawFolders, archives: Collection[str] = ()) -> tuple[Traversable
     """Return where raw files may lie: the folders in their order, then the archives' roots.
 
     archives: names to look for in every folder and one folder down; what is unpacked goes before
-    what is not. Raises DataError for a folder that is not there or cannot be listed, and for an
-    archive that cannot be opened.
+    what is not. Raises DataError for a missing folder and for an archive that cannot be opened.
     """
     folders = raw_folders(raw)
     trees = [folder for folder in folders if folder.is_dir()]
-    candidates = [file for file in folders if file not in trees]
+    files = [file for file in folders if file not in trees]
     for folder in trees:
-        inside = [folder / name for name in names_in(folder)] if archives else []
-        candidates += [parent / name for parent in (folder, *inside) for name in archives]
-    unique = {file.resolve(): file for file in reversed(candidates) if file.is_file()}
-    return (*trees, *map(open_archive, reversed(unique.values())))
+        for pattern in (at + name for name in archives for at in ("", "*/")):
+            files += sorted(folder.glob(pattern))
+    return (*trees, *map(open_archive, dict.fromkeys(files)))
 
 
 def open_archive(file: Path) -> zipfile.Path:
     """Return the root of a zip archive; DataError where its list of members is not whole."""
-    with naming(file, "is not a whole zip archive", _AGAIN):
-        root = zipfile.Path(zipfile.ZipFile(file))
-        names = Counter(root.root.namelist())  # cached, before several threads ask for it
-        if repeated := [name for name, count in names.items() if count > 1]:
-            raise DataError(f"has two members named {repeated[0]!r}")
-        return root
+    with naming(file, "is not a whole zip archive", "Download the archive again"):
+        return zipfile.Path(zipfile.ZipFile(file))
 
 
 def read_bytes(file: Traversable, limit: int) -> bytes:
@@ -91,27 +77,15 @@ def read_bytes(file: Traversable, limit: int) -> bytes:
     limit: bytes it may have; a member's claim is checked before anything is unpacked. Raises
     DataError for a file that is missing, larger, or cannot be read to its end intact.
     """
-    packed = isinstance(file, zipfile.Path)
-    problem, advice = "cannot be read", "Check its permissions and disk"
-    if packed:
-        problem, advice = "is damaged in its archive", f"{_AGAIN}, or unpack it yourself"
-    with naming(file, problem, advice):
+    with naming(file, "cannot be read", "Check permissions and disk, or replace it"):
         if not file.exists():
             raise FileNotFoundError
-        member = file.root.getinfo(file.at) if packed else None
-        size = member.file_size if member else file.stat().st_size
+        packed = isinstance(file, zipfile.Path)
+        size = file.root.getinfo(file.at).file_size if packed else file.stat().st_size
         if size > limit:
             problem = f"has {size} bytes, more than the {limit} that such a file may have"
             raise DataError(problem, advice="Is it the right file?")
-        if not packed:
-            return file.read_bytes()
-        # In pieces, because inflating 144 MB at once takes three times the memory.
-        with file.root.open(member) as stream, io.BytesIO() as content:
-            shutil.copyfileobj(stream, content, 2**24)
-            whole = content.getvalue()
-        if len(whole) != size or zlib.crc32(whole) != member.CRC:  # zipfile may miss both
-            raise zipfile.BadZipFile(f"{len(whole)} of {size} bytes, or a wrong checksum")
-        return whole
+        return file.read_bytes()
 
 
 def names_in(folder: Traversable) -> list[str]:

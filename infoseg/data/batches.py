@@ -42,11 +42,9 @@ class DeviceData:
         self.region_count = prepared.meta.regions if sees.regions else 0
         if sees.regions:
             if prepared.regions is None:
-                raise DataError(
-                    "was prepared without superpixels",
-                    file=prepared.path,
-                    advice="Set datasets.*.superpixels and prepare it again",
-                )
+                advice = "Set datasets.*.superpixels and prepare it again"
+                problem = "was prepared without superpixels"
+                raise DataError(problem, file=prepared.path, advice=advice)
             # The same 16 bits as a signed type: PyTorch indexes no unsigned one on every device.
             self.regions = _with_last(prepared.regions.view(np.int16), self.region_count).to(device)
         index = prepared.index
@@ -163,15 +161,12 @@ class TrainingBatches:
         crop: int | None = None,
     ):
         if crop and crop > data.size:
-            raise ParamsError(
-                f"optimiser.crop is {crop}, larger than the data set's crop, {data.size}"
-            )
+            problem = f"optimiser.crop is {crop}, larger than the data set's crop"
+            raise ParamsError(f"{problem}, {data.size}")
         self.images = data.trained
         if len(self.images) < batch:
-            raise DataError(
-                f"optimiser.batch is {batch}, but there are only {len(self.images)} images: choose "
-                f"a batch of at most {len(self.images)}"
-            )
+            problem = f"optimiser.batch is {batch}, but there are only {len(self.images)} images"
+            raise DataError(f"{problem}: choose a batch of at most {len(self.images)}")
         self.data, self.batch, self.flip, self.crop = data, batch, flip, crop
         self.generator = generator
         #: This epoch's order of `images`, and how many of them were taken.

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,8 +24,8 @@ import yaml
 from pycocotools import mask as cocomask
 from tqdm import tqdm
 
-from infoseg.data.archives import RawFolders, names_in, places, read_bytes
-from infoseg.data.ingest import Options, Sample, ingest, log
+from infoseg.data.archives import RawFolders, names_in, naming, places, read_bytes
+from infoseg.data.ingest import Sample, ingest, log
 from infoseg.data.pictures import (
     check_classes,
     check_size,
@@ -88,24 +87,18 @@ def find(roots: Sequence[Traversable], what: str, split: str, name: str = "") ->
     ending, *texts = PATHS[what]
     paths, source = (text.format(split=split, name=name) for text in texts)
     for path in (root / path for root in roots for path in paths.split()):
-        names = [path.name] if path.is_file() else names_in(path) if path.is_dir() else []
-        if any(name.lower().endswith(ending) for name in names):
+        if path.is_file() or (path.is_dir() and any(n.endswith(ending) for n in names_in(path))):
             return path
     problem = f"no {what} in {' or '.join(paths.split())}"
     raise DataError(problem, file=roots[0], advice=f"Put {source} there, packed or not")
 
 
 def read_id_list(file: Traversable) -> list[str]:
-    """Return the image ids of a curated list, one per line, in its order.
-
-    Raises DataError for a line that is no id, and for an id that occurs twice.
-    """
+    """Return the image ids of a curated list, one per line, in its order; DataError for others."""
     ids = read_bytes(file, 2**26).decode("utf-8-sig", errors="replace").split()
-    for image_id, count in Counter(ids).items():
-        if count > 1 or not re.fullmatch("[0-9]+", image_id):
-            problem = "occurs twice" if count > 1 else "is not a COCO image id"
-            advice = "Use IIC's list as published"
-            raise DataError(f"{image_id[:40]!r} {problem}", file=file, advice=advice)
+    if odd := [image_id for image_id in ids if not re.fullmatch("[0-9]+", image_id)]:
+        problem = f"{odd[0][:40]!r} is not a COCO image id"
+        raise DataError(problem, file=file, advice="Use IIC's list as published")
     return ids
 
 
@@ -119,15 +112,15 @@ def prepare_coco_stuff(
     variant: Literal["stuff15", "stuff3"],
     scale: float = 0.33,
     unlabelled: Literal["ignore", "sky"] = "ignore",
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
 
     The images are those of IIC's lists, train2017 then val2017, in list order: 51,804 for 15
     classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). Pictures are RGB;
     IIC's BGR changes only its grey weights before Sobel. scale: of image and labels, see
-    ``rescale_iic``. unlabelled: what pixels become that nobody annotated. "ignore" leaves them out.
-    "sky", for 3 classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
+    ``rescale_iic``. unlabelled: "ignore" leaves out pixels that nobody annotated. "sky", for 3
+    classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
 
     Raises DataError for a missing folder or list, a broken list or archive, and, unless
     ``on_bad_input`` is "skip", for a broken or missing picture or map, an id in both lists.
@@ -179,17 +172,13 @@ OVERHANG = 2.0
 
 @dataclass(slots=True)
 class Photo:
-    """One image of an instances file, with its annotations of people as the file has them.
-
-    file_name: a name without folders. problem: what is wrong with the image's own entry.
-    """
+    """One image of an instances file, with its annotations of people as the file has them."""
 
     split: str
     id: int
-    file_name: str = ""
-    height: int = 0
-    width: int = 0
-    problem: str = ""
+    file_name: str
+    height: int
+    width: int
     people: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -197,112 +186,62 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
     """Return the images that have person annotations, by image id.
 
     instances_train2017.json takes 3 GB of memory while it is read. Raises DataError for a file that
-    cannot be read to its end, is no instances file, or has no category named person.
+    cannot be read to its end, or is no instances file.
     """
     content, photos = read_bytes(file, 2**32), {}
-    try:
+    with naming(file, "is not a COCO instances file", "Download it again"):
         tree = json.loads(content)
-        person = {c["id"] for c in tree["categories"] if c["name"] == "person"}
-        if not person:
-            raise ValueError("no category named person")
-        for image in tree["images"]:
-            # Never a path: an annotation file does not lead out of the pictures' folder.
-            name = PurePosixPath(image["file_name"].replace("\\", "/")).name
-            photo = Photo(split, image["id"], name, image["height"], image["width"])
-            if name in ("", "..") or not name.isprintable():
-                raise ValueError(f"image {photo.id} has the file name {image['file_name']!r}")
-            if not all(type(n) is int and 0 < n <= MAX_SIDE for n in (photo.height, photo.width)):
-                photo.problem = f"says that {name} has {photo.width} x {photo.height} pixels"
-                photo.height = photo.width = 0  # whatever it was, it is no number of pixels
-            if photos.setdefault(photo.id, photo) != photo:
-                photos[photo.id].problem = f"lists image {photo.id} twice, and not in the same way"
+        [person] = (c["id"] for c in tree["categories"] if c["name"] == "person")
+        images = {image["id"]: image for image in tree["images"]}
         for annotation in tree["annotations"]:
-            if annotation["category_id"] in person:
-                image_id = annotation["image_id"]
-                problem = f"annotates image {image_id}, which it does not list"
-                photo = photos.setdefault(image_id, Photo(split, image_id, problem=problem))
+            if annotation["category_id"] == person:
+                image = images[annotation["image_id"]]
+                size = image["height"], image["width"]
+                if not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+                    raise ValueError(f"image {image['id']} has {size[1]} x {size[0]} pixels")
+                # Never a path: an annotation file does not lead out of the pictures' folder.
+                name = PurePosixPath(image["file_name"].replace("\\", "/")).name
+                photo = photos.setdefault(image["id"], Photo(split, image["id"], name, *size))
                 photo.people.append(annotation)
-        return sorted((p for p in photos.values() if p.people), key=lambda photo: photo.id)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        problem = f"is not a COCO instances file ({type(error).__name__}: {error})"
-        raise DataError(problem, file=file, advice="Download it again") from None
+        return sorted(photos.values(), key=lambda photo: photo.id)
 
 
 def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarray]:
     """Return two (height, width) bool masks: separate persons, and crowds.
 
-    Raises DataError naming the annotation file for a photo's problem, or a malformed annotation.
+    Raises DataError naming the annotation file for a malformed annotation.
     """
-    if photo.problem:
-        raise DataError(photo.problem, file=file, advice="Download it again")
     masks = np.zeros((2, photo.height, photo.width), bool)
     for annotation in photo.people:
-        try:
-            mask = mask_of(annotation.get("segmentation"), photo.height, photo.width)
-        except DataError as error:
-            raise DataError(
-                f"annotation {annotation.get('id')} of {photo.file_name}: {error.problem}",
-                file=file,
-                advice="Correct the annotation, or leave the image out with on_bad_input=skip",
-            ) from None
-        masks[1 if annotation.get("iscrowd") else 0] |= mask
+        problem = f"annotation {annotation.get('id')} of {photo.file_name} is malformed"
+        advice = "Correct the annotation, or leave the image out with on_bad_input=skip"
+        with naming(file, problem, advice):
+            mask = mask_of(annotation["segmentation"], photo.height, photo.width)
+            masks[1 if annotation.get("iscrowd") else 0] |= mask
     return masks[0], masks[1]
 
 
-def mask_of(segmentation: object, height: int, width: int) -> np.ndarray:
-    """Return the (height, width) bool mask of one annotation's ``segmentation``, by pycocotools.
+def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Return the (height, width) bool mask of one annotation's ``segmentation``.
 
-    A list holds polygons, whose union counts; a dictionary holds a run-length encoding with
-    ``counts`` as a list (crowds in COCO's files) or a compressed string. Raises DataError, without
-    a file, for what pycocotools does not check: whether it is well-formed and fits the image.
+    A list holds polygons, whose union counts; pycocotools draws them, which does not check whether
+    they are well-formed and fit the image. A dictionary holds the lengths of runs down the columns,
+    as crowds in COCO's files. Raises ValueError or TypeError for anything else.
     """
-    match segmentation:
-        case [_, *_]:
-            polygons = [_corners(points, height, width) for points in segmentation]
-            code = cocomask.merge(cocomask.frPyObjects(polygons, height, width))
-        case {"counts": counts, "size": size}:
-            runs = decode_counts(counts) if isinstance(counts, str) else counts
-            whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-            if size != [height, width] or not whole or sum(runs) != height * width:
-                raise DataError(f"run lengths do not add up to its {width} x {height} pixels")
-            code = cocomask.frPyObjects({"counts": runs, "size": size}, height, width)
-        case _:
-            raise DataError("segmentation is neither polygons nor a run-length encoding")
-    return cocomask.decode(code).astype(bool)
-
-
-def _corners(points: object, height: int, width: int) -> list[float]:
-    """Return a polygon [x0, y0, x1, y1, ...] in pixels; DataError unless it fits the image."""
-    try:
-        corners = np.asarray(points, float).reshape(-1, 2)
-    except (ValueError, TypeError, OverflowError):
-        corners = np.empty((0, 2))
-    if len(corners) < 3:
-        raise DataError("polygon is not a flat list of three or more x, y pairs")
-    inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
-    if not inside.all():  # NaN is not
-        raise DataError(f"polygon leaves its image of {width} x {height} pixels, or has NaN")
-    return corners.ravel().tolist()
-
-
-def decode_counts(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths (pycocotools' string form).
-
-    Each number is a chain of characters; ord - 48 holds five bits, least significant first, and
-    0x20 announces another. The last one's 0x10 is the sign. From the fourth number on, the
-    difference to the number two places before is stored. Raises DataError for other characters,
-    numbers of over 32 bits and cut strings.
-    """
-    if not re.fullmatch("([P-o]{0,6}[0-O])*", text):
-        raise DataError("compressed run lengths are cut, or have a character that is no code")
-    counts: list[int] = []
-    for number in re.findall("[P-o]*[0-O]", text):
-        codes = [ord(character) - 48 for character in number]
-        value = sum((code & 0x1F) << 5 * place for place, code in enumerate(codes))
-        if codes[-1] & 0x10:
-            value -= 1 << 5 * len(codes)
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-    return counts
+    if isinstance(segmentation, dict):
+        runs = segmentation["counts"]
+        if segmentation["size"] != [height, width] or sum(runs) != height * width:
+            raise ValueError(f"run lengths do not add up to its {width} x {height} pixels")
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    polygons = [np.asarray(points, float).reshape(-1, 2) for points in segmentation]
+    for corners in polygons:
+        inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
+        if len(corners) < 3 or not inside.all():  # NaN is not
+            raise ValueError(f"a polygon has two corners, or leaves its {width} x {height} pixels")
+    if not polygons:
+        raise ValueError("no polygon")
+    code = cocomask.frPyObjects([c.ravel().tolist() for c in polygons], height, width)
+    return cocomask.decode(cocomask.merge(code)).astype(bool)
 
 
 # ---- COCO-Persons --------------------------------------------------------------------------------
@@ -324,7 +263,7 @@ def prepare_coco_persons(
     min_side: int = 0,
     crowd: Crowd = "ignore",
     splits: Sequence[str] = SPLITS,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare a person / non-person data set (labels 1 / 0) from COCO's instance annotations.
 
@@ -334,14 +273,13 @@ def prepare_coco_persons(
     ``splits``, then image id.
 
     shorter_side: bring the shorter side down to so many pixels. images: how many to aim at, by
-    raising ``min_person_share`` to the nearest multiple of 0.0001; the parameters (``chosen``) say
-    which. crowd: what a region becomes that COCO did not separate into persons. "ignore" makes it
-    255 except where a separate person is drawn over it, "person" counts it as person, "exclude"
-    leaves out images that have one.
+    raising ``min_person_share`` to the nearest multiple of 0.0001. crowd: what a region becomes
+    that COCO did not separate into persons: "ignore" makes it 255 except where a separate person is
+    drawn over it, "person" counts it as person, "exclude" leaves out images that have one.
 
     Raises DataError for a missing or broken annotation file or folder, and, unless ``on_bad_input``
-    is "skip", for a broken or missing picture, one of another size, an annotation as in
-    ``mask_of``, and an image in two splits.
+    is "skip", for a broken or missing picture, one of another size, a malformed annotation, and an
+    image in two splits.
     """
     roots = places(raw, (_JSON, *(f"{split}.zip" for split in splits)))
     files = {split: find(roots, "annotations", split) for split in splits}
@@ -357,16 +295,18 @@ def prepare_coco_persons(
     ]
     table = scan_coco_persons(raw, splits, **options)
     shares = shares_kept(table, min_side, crowd, splits, max_person_share)
-    minimum = min_person_share
     if images is not None:
-        minimum, kept = nearest_share(shares, images, at_least=min_person_share)
-        parameters |= {"images": images, "chosen": {"min_person_share": minimum, "images": kept}}
+        min_person_share, kept = nearest_share(shares, images, at_least=min_person_share)
+        chosen = {"min_person_share": min_person_share, "images": kept}
+        parameters |= {"images": images, "chosen": chosen}
         notes.append(
-            f"min_person_share {minimum:g} was chosen because {kept:,} images then satisfy the "
-            f"rule; {images:,} were aimed at."
+            f"min_person_share {min_person_share:g} was chosen because {kept:,} images then "
+            f"satisfy the rule; {images:,} were aimed at."
         )
     # Broken ones stay, to be reported.
-    chosen = table.index.isin(shares.index[shares >= minimum]) | table["person_share"].isna()
+    taken = (
+        table.index.isin(shares.index[shares >= min_person_share]) | table["person_share"].isna()
+    )
 
     def prepare(photo: Photo) -> list[Sample]:
         people, crowds = person_masks(photo, files[photo.split])
@@ -381,21 +321,21 @@ def prepare_coco_persons(
         return [Sample(PurePosixPath(photo.file_name).stem, *small, photo.split)]
 
     ingest(
-        raw, out, table["photo"][chosen].tolist(), prepare, channels=3,
+        raw, out, table["photo"][taken].tolist(), prepare, channels=3,
         classes=("non-person", "person"), parameters=parameters, notes=notes,
         sources={f"annotations/{file.name}": file for file in files.values()}, **options,
     )  # fmt: skip
 
 
 def scan_coco_persons(
-    raw: RawFolders, splits: Sequence[str] = SPLITS, **options: Unpack[Options]
+    raw: RawFolders, splits: Sequence[str] = SPLITS, **options: Any
 ) -> pd.DataFrame:
     """Measure every image that has a person annotation, without opening a picture.
 
-    One row per image: split, id, height, width in pixels, and the shares of all pixels, in 0..1,
-    that show a separate person (person_share), a crowd (crowd_share; the two may overlap) or
-    either of them (either_share); and its ``Photo``. Raises DataError as ``prepare_coco_persons``
-    does for annotations; with ``on_bad_input`` "skip", broken ones are logged and have no shares.
+    One row per image: split, id, height, width in pixels, its ``Photo``, and the shares of all
+    pixels, in 0..1, that show a separate person (person_share), a crowd (crowd_share; the two may
+    overlap) or either (either_share). Raises DataError for a malformed annotation; with
+    ``on_bad_input`` "skip" it is logged, and its image has no shares.
     """
     roots, rows = places(raw, (_JSON,)), []
     files = {split: find(roots, "annotations", split) for split in splits}

@@ -12,15 +12,16 @@ folder and holds, under its name, ``{"classes": {"0": "sky", ...}}``. It may hol
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import cv2
 
 from infoseg.data.archives import RawFolders, naming, places, read_bytes
-from infoseg.data.ingest import Options, Sample, ingest
+from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
     check_classes,
@@ -42,7 +43,7 @@ def prepare_folder(
     labels: str | None = None,
     shorter_side: int | None = None,
     channels: int = 3,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
@@ -103,12 +104,17 @@ def _numbered(maps: dict[str, Traversable]) -> list[str]:
     """Return "class 0" to the largest value of the label maps that can be read."""
     largest = 0
     for file in maps.values():
-        try:
+        with suppress(DataError):  # raised again when its picture is prepared
             label = read_labels(file)
-        except DataError:  # reported when its picture is prepared
-            continue
-        largest = max(largest, int(label[label != IGNORE].max(initial=0)))
+            largest = max(largest, int(label[label != IGNORE].max(initial=0)))
     return [f"class {i}" for i in range(largest + 1)]
+
+
+@contextmanager
+def _described(description: Traversable, problem: str, expected: str) -> Iterator[dict[str, Any]]:
+    """Yield what ``dataset.json`` holds, {} where there is none; DataError for what fails there."""
+    with naming(description, problem, f"Expected {expected}"):
+        yield json.loads(read_bytes(description, 2**24)) if description.is_file() else {}
 
 
 def read_classes(description: Traversable, labels: str) -> list[str]:
@@ -116,11 +122,11 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
 
     Raises DataError for one that does not describe them.
     """
-    if not description.is_file():
-        return []
-    advice = f'Expected {{"{labels}": {{"classes": {{"0": "...", "1": "..."}}}}}}'
-    with naming(description, f"does not describe the classes of {labels!r}", advice):
-        content = json.loads(read_bytes(description, 2**24))
+    problem = f"does not describe the classes of {labels!r}"
+    expected = f'{{"{labels}": {{"classes": {{"0": "...", "1": "..."}}}}}}'
+    with _described(description, problem, expected) as content:
+        if not description.is_file():
+            return []
         if content.get("ignore_index", IGNORE) != IGNORE:
             raise ValueError(f"ignore_index must be {IGNORE}")
         names = content[labels]["classes"]
@@ -132,12 +138,8 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
 
 def read_about(raw: RawFolders) -> dict[str, str]:
     """Return source, licence and attribution, as far as ``dataset.json`` gives them."""
-    description = places(raw)[0] / "dataset.json"
-    if not description.is_file():
-        return {}
-    with naming(description, "is no description of pictures", 'Expected {"licence": "...", ...}'):
-        content = json.loads(read_bytes(description, 2**24))
-        names = ("source", "licence", "attribution")
+    description, names = places(raw)[0] / "dataset.json", ("source", "licence", "attribution")
+    with _described(description, "is no description", '{"licence": "...", ...}') as content:
         return {name: one_line(content[name]) for name in names if content.get(name)}
 
 
@@ -146,11 +148,9 @@ def read_groups(description: Traversable, pictures: Collection[str]) -> dict[str
 
     Raises DataError unless the groups name every picture, and nothing else.
     """
-    if not description.is_file():
-        return {}
-    advice = 'Expected "groups": {"<name of a picture without ending>": "<group>", ...}'
-    with naming(description, "does not give every picture its group", advice):
-        groups = json.loads(read_bytes(description, 2**24)).get("groups", {})
+    expected = '"groups": {"<name of a picture without ending>": "<group>", ...}'
+    with _described(description, "does not give every picture its group", expected) as content:
+        groups = content.get("groups", {})
         if not all(one_line(group) for group in groups.values()):
             raise ValueError("a group has an empty name")
         if groups and (odd := sorted(groups.keys() ^ set(pictures))):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -39,16 +39,6 @@ class Sample:
     group: str = ""
 
 
-class Options(TypedDict, total=False):
-    """What every reader takes and passes on to ``ingest``, which explains it."""
-
-    name: str
-    superpixels: SuperpixelSettings | None
-    on_bad_input: Literal["error", "skip"]
-    progress: bool
-    threads: int
-
-
 def ingest(
     raw: RawFolders,
     out: Path | str,
@@ -73,7 +63,8 @@ def ingest(
     """
 
     def work(item: Any) -> list[tuple[Sample, np.ndarray | None]]:
-        return [(sample, _regions(sample, superpixels)) for sample in prepare(item)]
+        samples = prepare(item)
+        return [(s, superpixels and make_superpixels(s.image, superpixels)) for s in samples]
 
     description |= {"name": name, "superpixels": superpixels}
     description["parameters"] = {**parameters, "on_bad_input": on_bad_input}
@@ -98,13 +89,6 @@ def ingest(
             bar.update()
 
 
-def _regions(sample: Sample, settings: SuperpixelSettings | None) -> np.ndarray | None:
-    try:
-        return None if settings is None else make_superpixels(sample.image, settings)
-    except DataError as error:
-        raise DataError(f"{sample.id}: {error.problem}", advice=error.advice) from None
-
-
 def _below(file: Path, raw: RawFolders) -> Path:
     """Return a file's path below the raw folder that it lies in, or its name."""
     for folder in raw_folders(raw):
@@ -115,7 +99,7 @@ def _below(file: Path, raw: RawFolders) -> Path:
 
 def ordered_map(
     work: Callable[[Any], Any], items: Iterable[Any], threads: int
-) -> Generator[Callable[[], Any], None, None]:
+) -> Iterator[Callable[[], Any]]:
     """Yield, for every item in order, a call that returns ``work(item)`` or raises its error.
 
     At most ``2 * threads`` items are at work or wait for their turn, so memory does not grow.
@@ -126,7 +110,6 @@ def ordered_map(
             pending.append(pool.submit(work, item))
             if len(pending) >= 2 * threads:
                 yield pending.popleft().result
-        while pending:
-            yield pending.popleft().result
+        yield from (future.result for future in pending)
     finally:
         pool.shutdown(cancel_futures=True)

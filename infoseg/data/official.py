@@ -11,27 +11,25 @@ import fnmatch
 import functools
 import hashlib
 import itertools
-import json
 import logging
 import os
-import random
 import re
 import shutil
+import time
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 import requests
-import tenacity
 import urllib3
 import yaml
 from tqdm import tqdm
 
 from infoseg.data.archives import naming
-from infoseg.errors import DataError
-from infoseg.files import write_json
+from infoseg.errors import DataError, StorageError
+from infoseg.files import storing
 from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)
@@ -68,28 +66,26 @@ def load_table() -> dict[str, tuple[SourceFile, ...]]:
 
 
 def find_files(
-    group: str, raw: Path | None, downloads: Path, *, fetch: bool, progress: bool = True
-) -> list[tuple[Path, dict[str, str | int]]]:
-    """Find every file of a group and of the groups it needs.
+    group: str, raw: Path | None, downloads: Path, *, verify: bool, fetch: bool = False
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Find every file of a group and of the groups it needs, in raw, then in downloads.
 
-    raw: the user's folder. downloads: for what is fetched, and for ``verified.json``, the hashes of
-    archives by name, size and time, so that 19 GB are read once. fetch: download what is missing.
-    Files are looked for in raw, then in downloads, at the top and one folder down: as published,
-    then unpacked.
+    raw: the user's folder. verify: read archives to their end; their sizes are always compared.
+    fetch: download what is missing. A file may lie at the top or one folder down, as published or
+    unpacked.
 
-    Returns of each file what a preparation reads, the zip or the folder that stands for the raw
-    folder, and what ``files.csv`` states of it. Raises DataError for files that are missing, saying
-    whom to ask and where to put them, or not the published ones, and for a failed download.
+    Returns of each file the zip or the folder that a preparation reads, and its row of
+    ``files.csv``. Raises DataError for files that are missing, saying whom to ask and where to put
+    them, or that are not the published ones, and for a failed download.
     """
     if raw is not None and not (raw.is_dir() and os.access(raw, os.R_OK)):
         raise DataError("raw folder not found or not readable", file=raw, advice="Check its path")
     files, missing = [], []
     for name in (*NEEDS.get(group, ()), group):
         for spec in load_table()[name]:
-            verify = functools.partial(verify_file, spec, downloads / "verified.json")
             file = _find(spec, name, [raw, downloads], verify)
             if file is None and fetch and spec.urls:
-                download(spec, downloads / name / spec.name, verify, progress)
+                download(spec, downloads / name / spec.name)
                 file = _find(spec, name, [downloads], verify)
             (missing if file is None else files).append(file or spec)
     if missing:
@@ -102,16 +98,15 @@ def find_files(
 
 
 def _find(
-    spec: SourceFile, group: str, bases: Sequence[Path | None], verify: Callable[[Path], str]
-) -> tuple[Path, dict[str, str | int]] | None:
+    spec: SourceFile, group: str, bases: Sequence[Path | None], verify: bool
+) -> tuple[Path, dict[str, Any]] | None:
     for base in (base for base in bases if base and base.is_dir()):
         folders = [base, *sorted(path for path in base.iterdir() if path.is_dir())]
         folders.sort(key=lambda folder: folder.name.lower() != group)  # the group's own goes first
         for file in filter(Path.is_file, (folder / spec.name for folder in folders)):
-            row = {"file": spec.name, "kind": "archive", "bytes": file.stat().st_size}
+            row = {"file": spec.name, "kind": "archive"} | verify_file(spec, file, verify)
             # An id list is read below the folder that its name starts from.
-            path = file if file.suffix == ".zip" else file.parents[spec.name.count("/")]
-            return path, row | {"sha256": verify(file)}
+            return file if file.suffix == ".zip" else file.parents[spec.name.count("/")], row
         for folder, patterns in itertools.product(folders, spec.trees):
             if all(matches := [_matches(folder, pattern) for pattern in patterns]):
                 sizes = [file.stat().st_size for file in itertools.chain(*matches)]
@@ -132,45 +127,37 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
     return [Path(at, file) for at, _, files in walk for file in files if fits(file)]
 
 
-def verify_file(spec: SourceFile, cache: Path, file: Path) -> str:
-    """Return the SHA-256 of a file. Raises DataError unless it is the one the table describes.
+def verify_file(spec: SourceFile, file: Path, whole: bool = True) -> dict[str, Any]:
+    """Return size and SHA-256 of a file. Raises DataError unless it is the one in the table.
 
-    A zip of unknown hash is read to its end against its own checksums. cache: JSON of hashes.
+    whole: read it to its end, a zip of unknown hash against its own checksums; otherwise the size
+    alone is compared and returned.
     """
-    facts, cached = file.stat(), {}
-    key = f"{spec.name} {facts.st_size} {facts.st_mtime_ns}"
-    with suppress(OSError, ValueError, TypeError):  # absent or damaged: hash again
-        cached = dict(json.loads(cache.read_text(encoding="utf-8")))
     with naming(file, "cannot be read", _REPLACE):
-        if spec.bytes not in (None, facts.st_size):  # before 19 GB are read
-            raise DataError(f"has {facts.st_size} bytes instead of {spec.bytes}")
-        sha256 = cached.get(key) or _digest(file, "sha256")
-        if spec.sha256 not in (None, sha256):
-            raise DataError(f"has SHA-256 {sha256[:12]}… instead of {spec.sha256[:12]}…")
-        if key in cached:
-            return sha256
-        if spec.md5 and spec.md5 != (md5 := _digest(file, "md5")):
-            raise DataError(f"has MD5 {md5[:12]}… instead of {spec.md5[:12]}…")
-        if not (spec.sha256 or spec.md5):
-            _check_zip(file, spec.contains)
-    with suppress(OSError, DataError):  # a disk that cannot be written: hash again
-        write_json(cache, cached | {key: sha256})
-    return sha256
+        if spec.bytes not in (None, size := file.stat().st_size):
+            raise DataError(f"has {size} bytes instead of {spec.bytes}")
+        if not whole:
+            return {"bytes": size}
+        sha256 = _check_hash(file, "sha256", spec.sha256)
+        if spec.md5:
+            _check_hash(file, "md5", spec.md5)
+        if spec.contains:
+            with zipfile.ZipFile(file) as archive:
+                if damaged := archive.testzip():
+                    raise DataError(f"is not a whole zip archive ({damaged} is damaged)")
+                names = [name.lower() for name in archive.namelist()]
+            for pattern in spec.contains:
+                if not fnmatch.filter(names, pattern):
+                    raise DataError(f"has no member like {pattern}")
+        return {"bytes": size, "sha256": sha256}
 
 
-def _digest(file: Path, algorithm: str) -> str:
+def _check_hash(file: Path, algorithm: str, expected: str | None) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
-
-
-def _check_zip(file: Path, contains: Sequence[str]) -> None:
-    with naming(file, "is not a whole zip archive", _REPLACE), zipfile.ZipFile(file) as archive:
-        if damaged := archive.testzip():
-            raise DataError(f"is not a whole zip archive ({damaged} is damaged)")
-        names = [name.lower() for name in archive.namelist()]
-        for pattern in contains:
-            if not fnmatch.filter(names, pattern):
-                raise DataError(f"has no member like {pattern}")
+        digest = hashlib.file_digest(stream, algorithm).hexdigest()
+    if expected not in (None, digest):
+        raise DataError(f"has {algorithm} {digest[:12]}… instead of {expected[:12]}…")
+    return digest
 
 
 # ---- download ------------------------------------------------------------------------------------
@@ -189,133 +176,84 @@ class _Unavailable(Exception):
     """An address does not give the file."""
 
 
-class _Interrupted(_Unavailable):
-    """A transfer broke off; the next request may continue it."""
-
-
-def download(
-    spec: SourceFile, target: Path, verify: Callable[[Path], str], progress: bool = True
-) -> None:
+def download(spec: SourceFile, target: Path) -> None:
     """Download a file from the first of its addresses that has it, verified before it is named.
 
-    It grows as ``NAME.part``, which a later call continues if the table has a hash to tell whether
-    the pieces fit. A wrong file is kept as ``NAME.bad``. Processes that want one file take turns.
-    verify: raises DataError unless the file at a path is the wanted one.
+    It grows as ``NAME.part``, which a later call continues. A part that turns out wrong is removed,
+    and every address has a second turn. Processes that want one file take turns.
 
-    Raises DataError, with every address and what went wrong there, with nothing at ``target``; also
-    for a disk that is too small or cannot be written.
+    Raises DataError, with every address and what went wrong there, StorageError for a disk that is
+    too small or cannot be written; nothing is at ``target`` then.
     """
+    part, failures = target.with_name(f"{target.name}.part"), []
     retry = urllib3.Retry(
         RETRIES, backoff_factor=PAUSE, status_forcelist=BUSY, raise_on_status=False
     )
-    failures = []
-    try:
+    with storing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
         with lock, requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
             if target.exists():  # another process has just downloaded it
                 return
-            for url in spec.urls:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+            for url in spec.urls * 2:
                 try:
-                    return _Transfer(session, url, spec, target, progress).run(verify)
+                    _fill(session, url, spec, part)
+                    verify_file(spec, part)
+                    os.replace(part, target)
+                    return
                 except _Unavailable as error:
                     failures.append(f"{url} {error}")
-                    log.warning("%s: %s", target.name, failures[-1])
-    except OSError as error:
-        problem = f"cannot be written ({error.strerror or error})"
-        advice = "Free some space, or choose another downloads folder, and run again"
-        raise DataError(problem, file=error.filename or target, advice=advice) from None
-    problem = f"could not be downloaded: {'; '.join(failures)}"
+                except DataError as error:
+                    part.unlink(missing_ok=True)
+                    failures.append(f"{url} {error.problem}")
+                log.warning("%s: %s", target.name, failures[-1])
+    problem = f"could not be downloaded: {'; '.join(dict.fromkeys(failures))}"
     advice = f"Try again later, or put the file there. {spec.ask}"
     raise DataError(problem, file=target, advice=advice)
 
 
-class _Transfer:
-    """A file that grows as ``NAME.part`` from one address.
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
-    tag: the strong ETag of what has arrived. stalls: requests in a row that brought nothing new.
-    """
 
-    def __init__(
-        self, session: requests.Session, url: str, spec: SourceFile, target: Path, progress: bool
-    ) -> None:
-        self.get, self.url, self.target, self.quiet = session.get, url, target, not progress
-        self.part = target.with_name(f"{target.name}.part")
-        self.size, self.hashed, self.tag = spec.bytes, bool(spec.sha256 or spec.md5), None
-        self.furthest = self.stalls = 0
-
-    @property
-    def arrived(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def run(self, verify: Callable[[Path], str]) -> None:
-        """Fill the part, verify it and give it its name. Raises _Unavailable."""
-        fill = tenacity.retry(
-            retry=tenacity.retry_if_exception_type(_Interrupted),
-            stop=lambda _: self.stalls > RETRIES,
-            wait=lambda _: min(60, PAUSE * 2**self.stalls) * random.uniform(0.5, 1),
-            reraise=True,
-        )(self._request)
-        for whole in (False, True):
-            fill()
-            try:
-                verify(self.part)
-                return os.replace(self.part, self.target)
-            except DataError as error:
-                self.part.replace(f"{self.target}.bad")
-                if whole:
-                    raise _Unavailable(f"{error.problem}; kept as {self.target.name}.bad") from None
-                # The fault may lie in pieces that do not fit: once more from the start.
-
-    def _request(self) -> None:
-        """Send one request and append what comes; return if the part is then whole."""
-        arrived, headers = self.arrived, {"Accept-Encoding": "identity", "User-Agent": "infoseg"}
-        if arrived == self.size:
-            return
-        if arrived and (self.tag or self.hashed):  # requests leaves out what is None
-            headers |= {"Range": f"bytes={arrived}-", "If-Range": self.tag}
+def _fill(session: requests.Session, url: str, spec: SourceFile, part: Path) -> None:
+    """Append to a part what an address has of the rest, in as many requests as that takes."""
+    stalls = 0  # requests in a row that brought nothing new
+    while (arrived := _size(part)) != spec.bytes:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "infoseg"}
+        headers |= {"Range": f"bytes={arrived}-"} if arrived else {}
         try:
-            with self.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-                self._receive(response, arrived)
+            with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+                return _receive(response, spec, part)
         except urllib3.exceptions.HTTPError as error:
-            raise _Interrupted(f"broke off ({type(error).__name__})") from None
+            stalls = 0 if _size(part) > arrived else stalls + 1
+            if stalls > RETRIES:
+                raise _Unavailable(f"broke off ({type(error).__name__})") from None
+            time.sleep(min(60, PAUSE * 2**stalls))
         except (requests.RequestException, ValueError) as error:  # after urllib3's own retries
             cause = getattr(error.args[0] if error.args else None, "reason", error)
             raise _Unavailable(f"cannot be reached ({type(cause).__name__})") from None
-        finally:
-            self.stalls = 0 if self.arrived > self.furthest else self.stalls + 1
-            self.furthest = max(self.furthest, self.arrived)
 
-    def _receive(self, response: requests.Response, arrived: int) -> None:
-        status, tag = response.status_code, response.headers.get("ETag", "")
-        extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        continues = extent and int(extent[1]) == arrived and tag in ("", self.tag or tag)
-        if status in (206, 416) and not continues:
-            self.part.unlink(missing_ok=True)
-            raise _Interrupted("the file has changed at the server")
-        if status not in (200, 206):
-            raise _Unavailable(f"answers {status} {response.reason}")
-        length = extent[2] if status == 206 else response.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else self.size
-        if self.size not in (None, total):
-            raise _Unavailable(f"announces {total} bytes instead of {self.size}")
-        if status == 200:  # the whole file
-            self.part.unlink(missing_ok=True)
-            arrived, self.tag = 0, tag if tag.startswith('"') else None
-        free = shutil.disk_usage(self.part.parent).free
-        if total is not None and total - arrived > free:
-            more = f"{total - arrived:,} bytes more are needed, {free:,} are left"
-            raise OSError(errno.ENOSPC, more, str(self.target))
-        bar = tqdm(total=total, initial=arrived, unit="B", unit_scale=True, disable=self.quiet)
-        with bar, self.part.open("ab") as file:
-            bar.set_description(self.target.name)
-            for chunk in response.raw.stream(2**16, decode_content=False):  # as sent
-                bar.update(file.write(chunk))
-                if total is not None and file.tell() > total:
-                    break
-            file.flush()
-            os.fsync(file.fileno())
-        if total is not None and self.arrived != total:
-            raise _Interrupted(f"sent {self.arrived} bytes instead of {total}")
+
+def _receive(response: requests.Response, spec: SourceFile, part: Path) -> None:
+    if response.status_code == 416:  # nothing follows: the part is too long
+        part.unlink(missing_ok=True)
+    if response.status_code not in (200, 206):
+        raise _Unavailable(f"answers {response.status_code} {response.reason}")
+    start = _size(part) if response.status_code == 206 else 0  # 200: the whole file
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else spec.bytes
+    if spec.bytes not in (None, total):
+        raise _Unavailable(f"announces {total} bytes instead of {spec.bytes}")
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        more = f"{total - start:,} bytes more are needed, {free:,} are left"
+        raise StorageError(errno.ENOSPC, more, str(part))
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=spec.name)
+    with bar, part.open("ab" if start else "wb") as file:
+        for chunk in response.raw.stream(2**16, decode_content=False):  # as sent
+            bar.update(file.write(chunk))
+        file.flush()
+        os.fsync(file.fileno())

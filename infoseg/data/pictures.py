@@ -42,18 +42,18 @@ cv2.utils.logging.setLogLevel(0)  # the errors that are raised say what it would
 def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Traversable]:
     """Return the files of a folder by their name without its ending, sorted by it.
 
-    Hidden ones are left out. Raises DataError for a folder that is missing or cannot be listed or
-    holds no such file, and for two files that differ in their endings alone.
+    Hidden ones are left out. Raises DataError for a folder that is missing or holds no such file,
+    and for two files that differ in their endings alone.
     """
     if not folder.is_dir():
         raise DataError("folder not found", file=folder, advice="Create it, or check the path")
     files: dict[str, Traversable] = {}
-    for name in sorted(map(Path, names_in(folder)), key=lambda name: (name.stem, name.name)):
-        if name.suffix.lower() in endings and (folder / name.name).is_file():
-            file = files.setdefault(name.stem, folder / name.name)
-            if file.name != name.name:
-                problem, advice = f"has the same name as {file.name}", "Rename one of the two"
-                raise DataError(problem, file=folder / name.name, advice=advice)
+    for stem, name in sorted((Path(name).stem, name) for name in names_in(folder)):
+        if Path(name).suffix.lower() in endings and (folder / name).is_file():
+            if stem in files:
+                problem = f"has the same name as {files[stem].name}"
+                raise DataError(problem, file=folder / name, advice="Rename one of the two")
+            files[stem] = folder / name
     if not files:
         advice = "Put some there; folders inside it are not searched"
         problem = f"holds no file ending in {', '.join(endings)}"
@@ -62,10 +62,7 @@ def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Tr
 
 
 def find_pictures(source: Path) -> list[Path]:
-    """Return the picture files of a folder, sorted by name, or a single file.
-
-    Raises DataError as ``files_by_stem`` does: results are named after pictures.
-    """
+    """Return a single file, or the pictures of a folder, sorted; raises as ``files_by_stem``."""
     return [source] if source.is_file() else list(files_by_stem(source, ENDINGS).values())
 
 
@@ -73,15 +70,14 @@ def find_pictures(source: Path) -> list[Path]:
 
 
 def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) -> np.ndarray:
-    """Read a picture as (H, W, channels) uint8.
+    """Read a picture as (H, W, channels) uint8; of several pages or frames the first.
 
     channels: 3 gives RGB: grey is repeated, CMYK and palettes are converted, alpha and infrared
     left out. 4 gives RGB and infrared, which only a TIFF of four bands has. upright: turn a picture
     as its EXIF orientation says; off for COCO, whose maps and polygons refer to pixels as stored.
 
-    Of 16 bits, those are kept that the picture uses: values up to 4095 count as 12 bits, up to
-    65535 as 16 (steps of two bits), and the 8 highest of them remain. A file of several pages or
-    frames is its first. Raises DataError naming the file for anything else.
+    Of 16 bits, the 8 highest that the picture uses are kept, in steps of two: values up to 4095
+    count as 12 bits. Raises DataError naming the file for anything else.
     """
     content = read_bytes(file, FILE_LIMIT)
     with _decoding(file):
@@ -110,7 +106,7 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
             picture.load()
             return _read_opencv(content, channels, tags.get("PhotometricInterpretation") == 0)
         if upright:
-            with suppress(Exception):  # damaged EXIF, of a picture that may be whole
+            with suppress(Exception):  # damaged EXIF of a whole picture
                 ImageOps.exif_transpose(picture, in_place=True)
         picture.info.pop("transparency", None)
         if channels == 3 and picture.mode != "RGB":  # else it would be copied
@@ -162,10 +158,7 @@ def picture_size(file: Traversable) -> tuple[int, int]:
 
 
 def has_infrared(file: Traversable) -> bool:
-    """Say whether this is an RGB TIFF of four bands the last of which is not said to be alpha.
-
-    Raises DataError for a file that cannot be read.
-    """
+    """Return whether this is an RGB TIFF whose fourth band is not alpha. Raises DataError."""
     with _decoding(file), file.open("rb") as stream:
         tags = _tiff_tags(stream)
         return _is_rgb_of_four(tags) and tags.get("ExtraSamples", (0,)) == (0,)
@@ -251,19 +244,12 @@ def rescale_iic(image: np.ndarray, scale: float) -> np.ndarray:
     source pixels have no weight at all: another resize gives other pictures. In float32, then
     *truncated* to uint8 as IIC does before colour jitter; IIC's test path keeps the fraction, a
     difference below one grey level. The result is round(H * scale) x round(W * scale), ties to
-    even, at least 1 (assumption: cv2 fails on pictures that vanish).
+    even.
     """
-    small = _rescaled(image.astype(np.float32), scale, cv2.INTER_LINEAR)
-    return small.reshape(*small.shape[:2], image.shape[2]).astype(np.uint8)
+    small = cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale)
+    return small.astype(np.uint8)
 
 
 def rescale_labels(labels: np.ndarray, scale: float) -> np.ndarray:
     """Rescale (H, W) uint8 labels by ``scale``, nearest neighbour as cv2 rounds it (IIC code)."""
-    return _rescaled(labels, scale, cv2.INTER_NEAREST)
-
-
-def _rescaled(pixels: np.ndarray, scale: float, how: int) -> np.ndarray:
-    height, width = (round(side * scale) for side in pixels.shape[:2])
-    # A size is given only where cv2's own rounding, with which it maps pixels, would give none.
-    size = None if height and width else (max(width, 1), max(height, 1))
-    return cv2.resize(pixels, size, fx=scale, fy=scale, interpolation=how)
+    return cv2.resize(labels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from threading import Lock
-from typing import Literal, Unpack
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from infoseg.data.archives import RawFolders, files_below, places
-from infoseg.data.ingest import Options, Sample, ingest
+from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
 from infoseg.errors import DataError
@@ -52,7 +52,7 @@ def prepare_potsdam(
     grid: int = 15,
     crop: int = 200,
     colour_tolerance: int = 80,
-    **options: Unpack[Options],
+    **options: Any,
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
@@ -60,16 +60,15 @@ def prepare_potsdam(
     INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images of
     ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
     without a seed). A tile has 2 * grid * crop pixels a side: 6000 as published. Only
-    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. Folders go
-    before archives, the participants' labels before those of 5_Labels_all.
+    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled.
 
     colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127. IIC
     takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked
-    against the original here). The notes count repairs.
+    against the original). The notes count repairs.
 
-    Raises DataError for a missing folder, a broken archive, no tiles, one tile twice, and, unless
-    ``on_bad_input`` is "skip", for an unreadable file, another size or band count, a colour that is
-    no class, and a labelled tile or its label missing.
+    Raises DataError for a missing folder, a broken archive, no tiles, and, unless ``on_bad_input``
+    is "skip", for an unreadable file, another size or band count, a colour that is no class, and a
+    labelled tile or its label missing.
     """
     tiles, side, reading = find_tiles(places(raw, ARCHIVES)), grid * crop, Lock()
     count = sum("rgbir" in files for files in tiles.values())
@@ -103,23 +102,16 @@ def prepare_potsdam(
 def find_tiles(roots: Sequence[Traversable]) -> dict[tuple[int, int], dict[str, Traversable]]:
     """Return the files of every tile, by row and column, then by "rgbir" and "label".
 
-    Raises DataError for a tile that lies twice below one root, and where there is none.
+    The participants' labels go before those of 5_Labels_all, then one root before the next. Raises
+    DataError where there is no tile.
     """
-    ranked = defaultdict(list)
-    for place, root in enumerate(roots):
-        for file in files_below(root):
-            if match := _NAME.fullmatch(file.name):
-                # The release by the folder's name, or the archive's.
-                later_release = "participants" not in Path(str(file)).parent.name.lower()
-                key = int(match[1]), int(match[2]), match[3].lower()
-                ranked[key].append(((later_release, place), file))
+    matches = [(_NAME.fullmatch(file.name), file) for root in roots for file in files_below(root)]
+    # The release by the folder's name, or the archive's.
+    matches.sort(key=lambda pair: "participants" not in Path(str(pair[1])).parent.name.lower())
     tiles = defaultdict(dict)
-    for (row, column, kind), files in ranked.items():
-        (rank, file), *others = sorted(files, key=lambda pair: pair[0])
-        if others and others[0][0] == rank:
-            problem = f"the same tile is there twice, also as {others[0][1]}"
-            raise DataError(problem, file=file, advice="Remove one of the two")
-        tiles[row, column][kind] = file
+    for match, file in matches:
+        if match:
+            tiles[int(match[1]), int(match[2])].setdefault(match[3].lower(), file)
     if not any("rgbir" in files for files in tiles.values()):
         advice = f"Put {ARCHIVES[0]} and {ARCHIVES[1]} there"
         problem = "no file named like top_potsdam_2_10_RGBIR.tif"
@@ -133,8 +125,7 @@ def _read_tile(
     """Return a tile at half size, (side, side, 4) uint8, its labels or None, and a note."""
     image, label = files.get("rgbir"), files.get("label")
     if image is None:
-        problem = "there is no RGBIR tile for this label"
-        raise DataError(problem, file=label, advice="Add the tile")
+        raise DataError("there is no RGBIR tile for this label", file=label, advice="Add the tile")
     full = read_picture(image, 4)
     if full.shape[:2] != (2 * side, 2 * side):
         problem = f"is {full.shape[1]} x {full.shape[0]} pixels; grid * crop asks for {2 * side}"

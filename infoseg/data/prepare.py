@@ -7,23 +7,17 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infoseg.data.archives import raw_folders
-from infoseg.data.ingest import Options
-from infoseg.data.store import Prepared, sha256_of
+from infoseg.data.ingest import ingest
+from infoseg.data.store import Prepared
 from infoseg.errors import ParamsError
-from infoseg.settings import (
-    CocoScenesSource,
-    Dataset,
-    DatasetParams,
-    LocalSource,
-    OfficialSource,
-    Source,
-    check_clusters,
-)
+from infoseg.settings import Dataset, DatasetParams, check_clusters
 
 
 def readers() -> dict[str, Callable[..., None]]:
-    """Return the reader of every kind in ``infoseg.settings.KINDS``."""
+    """Return the reader of every kind in ``infoseg.settings.KINDS``.
+
+    A reader passes on the options that it does not take itself to ``infoseg.data.ingest``.
+    """
     # Deferred: OpenCV, Pillow and pycocotools, which commands that only look at data do not need.
     from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
     from infoseg.data.folder import prepare_folder
@@ -37,38 +31,13 @@ def readers() -> dict[str, Callable[..., None]]:
     }
 
 
-def make_raw(source: Source, path: Path) -> None:
-    """Render scenes into ``path``, or check that local raw files are there.
-
-    Official ones are found and downloaded by ``infoseg.data.official``.
-    """
-    if isinstance(source, LocalSource):
-        raw_folders(path)
-    if isinstance(source, LocalSource | OfficialSource):
-        return
-    from infoseg.data.scenes import write_coco, write_potsdam
-
-    write = write_coco if isinstance(source, CocoScenesSource) else write_potsdam
-    write(path, source, progress=True)
-
-
-def list_files(folder: Path) -> list[dict[str, str | int]]:
-    """Return name, size and time of every file below a folder, in order; of a zip size and hash."""
-    if folder.is_file():
-        size = folder.stat().st_size
-        return [{"file": folder.name, "bytes": size, "sha256": sha256_of(folder)}]
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return [{"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for name, s in stats]
-
-
 def prepare(dataset: Dataset, raw: Sequence[Path], out: Path, name: str) -> None:
     """Read raw files by the protocol of the data set's kind and write the prepared arrays.
 
     raw: folders, and archives, that the files lie in. The bytes do not depend on the cores used.
     """
     read = readers()[dataset.kind]
-    taken = inspect.signature(read).parameters.keys() | Options.__annotations__.keys()
+    taken = {name for call in (read, ingest) for name in inspect.signature(call).parameters}
     settings = {key: getattr(dataset, key) for key in type(dataset).model_fields if key in taken}
     read(raw, out, name=name, progress=True, threads=available_cores(), **settings)
 

@@ -1,19 +1,13 @@
 """Seeded scenes in the official raw layouts of COCO and Potsdam, for tests and the tiny profile.
 
-The readers take them as they take the official files, as folders or as zips, so that scenes of any
-number rehearse the paper profile. Any three stuff pictures in a row hold all of COCO-Stuff-15. A
-picture depends on (seed, kind, number) alone: same seed, same bytes, whatever the count.
+The readers take them as they take the official files, so that scenes of any number rehearse the
+paper profile. Any three stuff pictures in a row hold all of COCO-Stuff-15. A picture depends on
+(seed, kind, number) alone: same seed, same bytes, whatever the count.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +18,7 @@ from tqdm import tqdm
 
 from infoseg.data.coco import FINE_NAMES, LISTS, SPLITS, stuff_lookup
 from infoseg.data.potsdam import COLOURS, LABELLED_TILES
-from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
-from infoseg.files import storing
+from infoseg.data.store import IGNORE, replacing
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
 #: Name of a file that marks a folder as written here, so that it may be replaced.
@@ -35,27 +27,15 @@ MARK = "SCENES.json"
 PERSON_ID = 500_001
 STUFF, PERSON, LABELLED, UNLABELLED = range(1, 5)
 UNLABELLED_TILES = "2_13 2_14 3_13 3_14 4_13 4_14 4_15 5_13 5_14 5_15 6_13 6_14 6_15 7_13".split()
-#: Official archive of every folder, and the folder's name in it. Id lists are published unpacked.
-ARCHIVES = {
-    "images/train2017": ("train2017.zip", "train2017/"),
-    "images/val2017": ("val2017.zip", "val2017/"),
-    "annotations": ("annotations_trainval2017.zip", "annotations/"),
-    "stuffthingmaps": ("stuffthingmaps_trainval2017.zip", ""),
-    "4_Ortho_RGBIR": ("4_Ortho_RGBIR.zip", "4_Ortho_RGBIR/"),
-    "5_Labels_for_participants": ("5_Labels_for_participants.zip", "5_Labels_for_participants/"),
-}
 Rng, Field = np.random.Generator, np.ndarray
 FINE = {name: label for label, name in enumerate(FINE_NAMES)}
 
 
-def write_coco(
-    root: Path | str, scenes: CocoScenesSource, *, zipped: bool = False, progress: bool = False
-) -> None:
+def write_coco(root: Path | str, scenes: CocoScenesSource, *, progress: bool = False) -> None:
     """Write ``images/``, ``stuffthingmaps/``, ``annotations/`` and ``curated/`` below ``root``.
 
-    root: created, or replaced if it holds scenes, when all is written. zipped: as the official
-    zips, not as folders. Raises DataError for
-    anybody else's folder, StorageError for a disk that does not take the files.
+    root: created, or replaced if it holds scenes, when all is written. Raises as
+    ``infoseg.data.store.replacing`` does.
     """
     lookups = {name: stuff_lookup(variant) for variant, name in LISTS.items()}
     ids = {(split, name): "" for split in SPLITS for name in lookups}
@@ -63,7 +43,8 @@ def write_coco(
     instances = {s: {"images": [], "annotations": [], "categories": persons} for s in SPLITS}
     jobs = [(STUFF, i, 1 + i) for i in range(scenes.stuff_images)]
     jobs += [(PERSON, i, PERSON_ID + i) for i in range(scenes.person_images)]
-    with _replacing(Path(root), scenes, zipped) as folder:
+    with replacing(Path(root), MARK) as folder:
+        _save(folder / MARK, scenes.model_dump_json())
         for kind, i, number in tqdm(jobs, "COCO scenes", disable=not progress, mininterval=1):
             split = SPLITS[((i + 1) * scenes.val_share + 1e-9) % 1 < scenes.val_share]
             canvas, annotations = coco_picture(scenes, kind, i)
@@ -85,14 +66,13 @@ def write_coco(
             _save(folder / f"annotations/instances_{split}.json", json.dumps(content))
 
 
-def write_potsdam(
-    root: Path | str, scenes: PotsdamScenesSource, *, zipped: bool = False, progress: bool = False
-) -> None:
+def write_potsdam(root: Path | str, scenes: PotsdamScenesSource, *, progress: bool = False) -> None:
     """Write ``4_Ortho_RGBIR/`` and ``5_Labels_for_participants/``; otherwise as ``write_coco``."""
     names = [f"{row}_{column}" for row, column in sorted(LABELLED_TILES)]
     jobs = [(LABELLED, i, name) for i, name in enumerate(names[: scenes.tiles])]
     jobs += [(UNLABELLED, i, UNLABELLED_TILES[i]) for i in range(scenes.unlabelled)]
-    with _replacing(Path(root), scenes, zipped) as folder:
+    with replacing(Path(root), MARK) as folder:
+        _save(folder / MARK, scenes.model_dump_json())
         for kind, i, name in tqdm(jobs, "Potsdam scenes", disable=not progress, mininterval=1):
             tile = aerial(np.random.default_rng([scenes.seed, kind, i]), scenes.tile_size)
             _save(folder / f"4_Ortho_RGBIR/top_potsdam_{name}_RGBIR.tif", tile.finish())
@@ -108,37 +88,6 @@ def _save(file: Path, content: str | np.ndarray) -> None:
     else:  # a fourth band is neither alpha nor premultiplied: RGBX
         mode = "L" if content.ndim == 2 else {3: "RGB", 4: "RGBX"}[content.shape[2]]
         Image.frombytes(mode, content.shape[1::-1], content.tobytes()).save(file, quality=92)
-
-
-@contextmanager
-def _replacing(
-    root: Path, scenes: CocoScenesSource | PotsdamScenesSource, zipped: bool
-) -> Iterator[Path]:
-    """Yield a new folder that takes the place of ``root`` in the end."""
-    mine = root.is_dir() and ((root / MARK).is_file() or not any(root.iterdir()))
-    if root.is_symlink() or (root.exists() and not mine):
-        problem = "was not written by infoseg.data.scenes and is left alone"
-        raise DataError(problem, file=root, advice="Move that folder elsewhere")
-    with storing(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        for left in root.parent.glob(f".{root.name}.*.tmp"):
-            if time.time() - left.stat().st_mtime > 86_400:  # killed: no rendering takes a day
-                shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(".tmp", f".{root.name}.", root.parent) as scratch:
-            fresh = Path(scratch) / "fresh"
-            parameters = scenes.model_dump(exclude={"kind"}) | {"zipped": zipped}
-            _save(fresh / MARK, json.dumps({"parameters": parameters}))
-            yield fresh
-            for folder, (name, inside) in ARCHIVES.items():
-                if zipped and any((fresh / folder).glob("*")):
-                    with zipfile.ZipFile(fresh / name, "w") as archive:
-                        for file in sorted(filter(Path.is_file, (fresh / folder).rglob("*"))):
-                            member = inside + file.relative_to(fresh / folder).as_posix()
-                            archive.writestr(zipfile.ZipInfo(member), file.read_bytes())  # of 1980
-                    shutil.rmtree(fresh / folder)
-            if root.exists():
-                root.rename(Path(scratch) / "old")
-            fresh.rename(root)
 
 
 def grain(rng: Rng, y: Field, x: Field, size: float, stretch=1.0, contrast=1.0) -> Field:

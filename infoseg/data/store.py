@@ -9,28 +9,25 @@ Offsets count pixels, so one number addresses all three. The same input gives th
 
 from __future__ import annotations
 
-import csv
-import glob
 import hashlib
 import json
 import math
 import os
 import shutil
-import uuid
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
-from pydantic import ValidationError, field_validator
+from filelock import FileLock
+from pydantic import ValidationError
 
 from infoseg.errors import DataError, visible
-from infoseg.files import storing, sync_folder
+from infoseg.files import storing, sync_folder, write_csv, write_whole
 from infoseg.settings import Strict, SuperpixelSettings
 
 if TYPE_CHECKING:
@@ -41,11 +38,10 @@ IGNORE = 255
 COLUMNS = ("id", "split", "offset", "height", "width", "labelled", "group")
 #: What a prepared data set may consist of, beside ``meta.json``, in the order stated there.
 FILES = ("images.bin", "labels.bin", "index.csv", "regions.bin")
-_AGAIN = "Run the preparation of this data set again"
 
 
 class FileFacts(Strict):
-    """Size in bytes and SHA-256 of one file of the prepared data set."""
+    """Of one file of the prepared data set."""
 
     bytes: int
     sha256: str
@@ -89,20 +85,12 @@ class Meta(Strict):
     mean: list[float]
     std: list[float]
     regions: int
-    files: dict[str, FileFacts]
+    files: dict[Literal[FILES], FileFacts]
     sources: dict[str, str]
     parameters: dict[str, Any]
     n_skipped: int
     skipped: list[Skipped]
     notes: list[str]
-
-    @field_validator("files")
-    @classmethod
-    def _files_are_known(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
-        # Names become paths, and a prepared data set may come from somebody else.
-        if unknown := files.keys() - set(FILES):
-            raise ValueError(f"{min(unknown)!r} is no file of a prepared data set")
-        return files
 
 
 def sha256_of(file: Traversable) -> str:
@@ -165,9 +153,26 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
     import pandas as pd  # deferred: a third of a second that commands without data do not need
 
     path = Path(path)
-    meta = _load_meta(path / "meta.json")
+
+    def damaged(name: str, problem: str) -> DataError:
+        advice = "Run the preparation of this data set again"
+        return DataError(problem, file=path / name, advice=advice)
+
+    try:
+        meta = Meta.model_validate_json((path / "meta.json").read_bytes())
+    except FileNotFoundError:
+        raise damaged("meta.json", "not found") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise damaged("meta.json", f"is not a data set description ({reason})") from None
     for name, facts in meta.files.items():
-        _check_file(path / name, facts, verify)
+        if not (file := path / name).is_file():
+            raise damaged(name, "not found")
+        if (size := file.stat().st_size) != facts.bytes:
+            raise damaged(name, f"has {size} bytes instead of {facts.bytes}")
+        if verify and sha256_of(file) != facts.sha256:
+            raise damaged(name, "its contents have changed")
     texts = {"id": str, "split": str, "group": str}
     index = pd.read_csv(path / "index.csv", dtype=texts, keep_default_na=False)
     index = index.astype({"labelled": bool})
@@ -177,7 +182,7 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
         or (len(index), int(sizes.sum())) != (meta.n_images, meta.n_pixels)
         or not (index["offset"] == sizes.cumsum() - sizes).all()
     ):
-        raise DataError("does not agree with meta.json", file=path / "index.csv", advice=_AGAIN)
+        raise damaged("index.csv", "does not agree with meta.json")
 
     def pixels(file: str, kind: str, *shape: int) -> np.memmap:
         return np.memmap(path / file, kind, mode="r", shape=(meta.n_pixels, *shape))
@@ -190,55 +195,53 @@ def load_prepared(path: Path | str, verify: bool = False) -> Prepared:
 def halves(ids: Sequence[str], groups: Sequence[str] | None = None) -> np.ndarray:
     """Split images in two by a hash of their group or, where it is "", of their id.
 
-    Images of one group (frames of a sequence, tiles of a photograph) are alike, so that they stay
-    together. Returns (N,) bool, true for the half that settings are chosen on. Fixed for ever: it
-    depends on these names alone, not on order, seed or count.
+    Images of one group (frames of a sequence) are alike and stay together. Returns (N,) bool, true
+    for the half that settings are chosen on; it depends on these names alone.
     """
     names = ids if groups is None else [g or i for i, g in zip(ids, groups, strict=True)]
     return np.array([zlib.crc32(str(name).encode()) % 2 == 0 for name in names], dtype=bool)
 
 
-def _load_meta(file: Path) -> Meta:
-    try:
-        return Meta.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        problem = "not found"
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        problem = f"is not a data set description ({key}: {first['msg']})"
-    raise DataError(problem, file=file, advice=_AGAIN)
-
-
-def _check_file(file: Path, facts: FileFacts, verify: bool) -> None:
-    if not file.is_file():
-        problem = "not found"
-    elif (size := file.stat().st_size) != facts.bytes:
-        problem = f"has {size} bytes instead of {facts.bytes}: truncated or overwritten"
-    elif verify and sha256_of(file) != facts.sha256:
-        problem = "its contents have changed"
-    else:
-        return
-    raise DataError(problem, file=file, advice=_AGAIN)
-
-
 # ---- writing -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path, mark: str) -> Iterator[Path]:
+    """Yield a new folder that takes the place of ``path`` when everything is written.
+
+    mark: a file by which a folder counts as ours and may be replaced. It grows as
+    ``.<name>.partial``; a second writer waits for the first, and removes what a killed one left.
+    Raises DataError for anybody else's folder or file, StorageError for a disk that is full.
+    """
+    ours = not path.exists() or (path.is_dir() and not path.is_symlink())
+    if not ours or (path.exists() and any(path.iterdir()) and not (path / mark).is_file()):
+        problem = f"is there already, was not written by infoseg (no {mark}) and is left alone"
+        advice = "Choose another output directory, or move it elsewhere"
+        raise DataError(problem, file=path, advice=advice)
+    partial = path.with_name(f".{path.name}.partial")
+    with storing(path), ExitStack() as stack:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(FileLock(path.with_name(f".{path.name}.lock")))
+        shutil.rmtree(partial, ignore_errors=True)
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        (partial / "new").mkdir(parents=True)
+        yield partial / "new"
+        if path.exists():
+            path.rename(partial / "old")
+        (partial / "new").rename(path)
+        sync_folder(path.parent)
 
 
 @dataclass
 class PreparedWriter:
     """Write a prepared data set image by image; use as a context manager.
 
-    path: directory to create. A prepared data set already there is replaced only when the new one
-        is complete; anything else there is refused with :class:`DataError`.
-    channels: 3 (RGB) or 4 (RGBIR). classes: names in label order; empty if nothing is labelled.
-    parameters: JSON-able settings of the preparation. sources: raw path -> file to hash.
-    superpixels: how the regions that :meth:`add` is given were made, recorded among the
-        parameters; None stores no regions.
+    path: directory to create or, if it is a prepared data set, to replace when the new one is
+    complete. channels: 3 (RGB) or 4 (RGBIR). classes: names in label order; empty if nothing is
+    labelled. parameters: JSON-able settings of the preparation. sources: raw path -> file to hash.
+    superpixels: how the regions that :meth:`add` is given were made; None stores no regions.
 
-    Memory stays at one image. Files grow in a hidden sibling directory, which is renamed on a clean
-    exit and removed on an exception. A killed process leaves it behind (``.<name>.partial-*``), and
-    nothing under ``path``; the next writer removes it, because nobody holds its lock.
+    Memory stays at one image. Raises as ``replacing`` does.
     """
 
     path: Path
@@ -251,43 +254,26 @@ class PreparedWriter:
     notes: Sequence[str] = ()
     superpixels: SuperpixelSettings | None = None
 
-    def __post_init__(self) -> None:
+    def __enter__(self) -> PreparedWriter:
         self.path, self.notes = Path(self.path), list(self.notes)
         self.skipped: list[Skipped] = []
-        self._index: dict[str, tuple] = {}
+        self._index: dict[str, dict[str, Any]] = {}
         self._n_pixels = self._regions = 0
+        #: How often each value occurs in every channel, and among the labels.
+        self._values = np.zeros((self.channels, 256), np.int64)
         self._labels = np.zeros(256, np.int64)
-        self._sums = np.zeros((2, self.channels), np.int64)
-        # Random, so that two preparations of one data set never write into each other's files.
-        self._partial = self.path.with_name(f".{self.path.name}.partial-{uuid.uuid4().hex[:8]}")
-
-    def __enter__(self) -> PreparedWriter:
-        ours = not self.path.exists() or (self.path / "meta.json").is_file()
-        if not ours and (self.path.is_file() or any(self.path.iterdir())):
-            raise DataError(
-                "is there already and is not a prepared data set",
-                file=self.path,
-                advice="Choose another output directory, or remove it yourself",
-            )
-        lock = Path(f"{self._partial}.lock")
-        with storing(self.path), ExitStack() as stack:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(self.path)
-            stack.callback(lock.unlink, missing_ok=True)
-            stack.enter_context(FileLock(lock, blocking=False))
-            stack.callback(shutil.rmtree, self._partial, ignore_errors=True)
-            self._partial.mkdir()
-            names = ["images.bin", "labels.bin"] + ["regions.bin"] * bool(self.superpixels)
-            self._files = [(self._partial / name).open("wb") for name in names]
-            for file in self._files:
-                stack.callback(_give_up, file)
+        names = ["images.bin", "labels.bin"] + ["regions.bin"] * bool(self.superpixels)
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(replacing(self.path, "meta.json"))
+            self._files = [stack.enter_context((self._folder / n).open("wb")) for n in names]
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._stack, storing(self.path):
-            if kind is None:
-                self._finish()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        with self._stack:
+            if error is not None:
+                raise error  # where `replacing` sees it
+            self._finish()
 
     def add(
         self,
@@ -300,21 +286,17 @@ class PreparedWriter:
     ) -> None:
         """Append one image.
 
-        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255, or None for an
-        unlabelled image, which stores 255 everywhere. regions: (H, W) uint16, every number from 0
-        to the largest; exactly where the data set has superpixels. group: of images that are alike
-        and belong in one half, "" for none. Raises DataError for a repeated id, ValueError for a
-        wrong shape or type or a label that is no class, StorageError for a disk that is full.
+        image: (H, W, C) uint8. labels: (H, W) uint8 of class indices and 255; None stores 255.
+        regions: (H, W) uint16, ids from 0 without gaps; exactly where the data set has superpixels.
+        group: of images that are alike and belong in one half, "" for none. Raises DataError for a
+        repeated id, ValueError for a wrong shape or type or a label that is no class.
         """
-        import cv2  # deferred: reading does not need it
-
         size, labelled = image.shape[:2], labels is not None
         if image_id in self._index:
-            raise DataError(
-                f"the image id {image_id!r} occurs twice", advice="Rename or remove one of the two"
-            )
-        stored = labels if labelled else np.full(size, IGNORE, np.uint8)
-        arrays = [image, stored] + ([] if regions is None else [regions])
+            problem = f"the image id {image_id!r} occurs twice"
+            raise DataError(problem, advice="Rename or remove one of the two")
+        labels = labels if labelled else np.full(size, IGNORE, np.uint8)
+        arrays = [image, labels] + ([] if regions is None else [regions])
         expected = [((*size, self.channels), "u1"), (size, "u1"), (size, "<u2")][: len(self._files)]
         if [(pixels.shape, pixels.dtype) for pixels in arrays] != expected or not image.size:
             raise ValueError(f"{image_id}: expected arrays of {expected}, and not empty")
@@ -325,14 +307,12 @@ class PreparedWriter:
             if counts[len(self.classes) : IGNORE].any():
                 raise ValueError(f"{image_id}: a label is none of {len(self.classes)} classes")
             self._labels += counts
-        # Integers in float64, so that mean and std are exact and independent of the order.
-        sums = cv2.sumElems(image), cv2.sumElems(np.square(image, dtype=np.uint16))
-        self._sums += np.array(sums, np.int64)[:, : self.channels]
-        with storing(self.path):
-            for file, pixels in zip(self._files, arrays, strict=True):
-                file.write(np.ascontiguousarray(pixels).data.cast("B"))
+        for counts, channel in zip(self._values, np.moveaxis(image, 2, 0), strict=True):
+            counts += np.bincount(channel.ravel(), minlength=256)
+        for file, pixels in zip(self._files, arrays, strict=True):
+            file.write(np.ascontiguousarray(pixels).data.cast("B"))
         row = (image_id, split, self._n_pixels, *size, int(labelled), group)
-        self._index[image_id] = row
+        self._index[image_id] = dict(zip(COLUMNS, row, strict=True))
         self._n_pixels += size[0] * size[1]
 
     def skip(self, file: Path | str, reason: str) -> None:
@@ -341,41 +321,29 @@ class PreparedWriter:
 
     def _finish(self) -> None:
         if not self._index:
-            raise DataError(
-                f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)",
-                advice="Check the raw folder and the selection parameters",
+            problem = (
+                f"no image for the data set {self.name!r} ({len(self.skipped)} inputs skipped)"
             )
+            raise DataError(problem, advice="Check the raw folder and the selection parameters")
         for file in self._files:
-            file.close()
-        with (self._partial / "index.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self._index.values()])
-        meta = json.dumps(self._meta().model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (self._partial / "meta.json").write_text(f"{meta}\n", encoding="utf-8")
-        for path in self._partial.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(self._partial)
-        aside = Path(f"{self._partial}.old")
-        with suppress(FileNotFoundError):
-            self.path.rename(aside)
-        self._partial.rename(self.path)
-        sync_folder(self.path.parent)
-        shutil.rmtree(aside, ignore_errors=True)
-
-    def _meta(self) -> Meta:
-        paths = [self._partial / name for name in FILES if (self._partial / name).exists()]
+            file.flush()
+            os.fsync(file.fileno())
+        rows, n, labels = list(self._index.values()), self._n_pixels, self._labels.tolist()
+        write_csv(self._folder / "index.csv", rows)
+        paths = [self._folder / name for name in FILES if (self._folder / name).exists()]
         splits: dict[str, list[int]] = {}
-        for _, split, *_, labelled, _ in self._index.values():
-            splits.setdefault(split, []).append(labelled)
+        for row in rows:
+            splits.setdefault(row["split"], []).append(row["labelled"])
+        # In whole numbers, so that mean and std do not depend on the order.
+        sums, squares = ((self._values @ np.arange(256) ** k).tolist() for k in (1, 2))
         superpixels = self.superpixels and self.superpixels.model_dump()
-        n, labels, (sums, squares) = self._n_pixels, self._labels.tolist(), self._sums.tolist()
-        return Meta(
+        meta = Meta(
             format_version=2,
             name=self.name,
             channels=self.channels,
             classes=list(self.classes),
             ignore_index=IGNORE,
-            n_images=len(self._index),
+            n_images=len(rows),
             n_pixels=n,
             splits={s: SplitCount(images=len(x), labelled=sum(x)) for s, x in splits.items()},
             class_pixels=labels[: len(self.classes)],
@@ -391,17 +359,5 @@ class PreparedWriter:
             skipped=self.skipped,
             notes=self.notes,
         )
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what killed writers of ``path`` left: what lies beside a lock that nobody holds."""
-    for file in path.parent.glob(f".{glob.escape(path.name)}.partial-*.lock"):
-        with suppress(Timeout, OSError), FileLock(file, blocking=False):
-            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
-            shutil.rmtree(file.with_suffix(".old"), ignore_errors=True)
-            file.unlink(missing_ok=True)
-
-
-def _give_up(file: BinaryIO) -> None:
-    with suppress(OSError):  # what is buffered has no room on a full disk, and is not wanted
-        file.close()
+        text = json.dumps(meta.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        write_whole(self._folder / "meta.json", lambda file: file.write_text(text, "utf-8"))

@@ -39,10 +39,9 @@ def superpixels(image: np.ndarray, settings: SuperpixelSettings) -> np.ndarray:
     # SLIC promises neither that every id occurs nor that a region is in one piece.
     regions = label(regions, background=-1, connectivity=1) - 1
     if (count := region_count(regions)) > MAX_REGIONS:
-        raise DataError(
-            f"{height} x {width} pixels make {count} superpixels, more than {MAX_REGIONS}",
-            advice="Raise superpixels.pixels_per_region, or prepare smaller images",
-        )
+        problem = f"{height} x {width} pixels make {count} superpixels, more than {MAX_REGIONS}"
+        advice = "Raise superpixels.pixels_per_region, or prepare smaller images"
+        raise DataError(problem, advice=advice)
     return regions.astype(np.uint16)
 
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import yaml
 
 from infoseg import __version__
-from infoseg.errors import (
+from infoseg.files import (
     DataError,
     InfosegError,
     ParamsError,
     TrainingError,
+    find_root,
     is_out_of_memory,
     memory_advice,
+    read_json,
     visible,
 )
-from infoseg.files import find_root, read_json
 
 if TYPE_CHECKING:
     from infoseg.data.store import Prepared

@@ -25,8 +25,15 @@ from PIL import Image
 from infoseg.data.pictures import find_pictures, has_infrared, picture_size
 from infoseg.data.prepare import available_cores, prepare
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError, InfosegError, ParamsError
-from infoseg.files import find_root, in_clone, make_folder, write_json
+from infoseg.files import (
+    DataError,
+    InfosegError,
+    ParamsError,
+    find_root,
+    in_clone,
+    make_folder,
+    write_json,
+)
 from infoseg.machine import choose_device, reproducible
 from infoseg.results.palette import MAX_CLASSES
 from infoseg.runs import Project

@@ -30,9 +30,8 @@ from infoseg.data.pictures import (
 from infoseg.data.store import IGNORE, sha256_of
 from infoseg.data.superpixels import region_count, superpixels
 from infoseg.diagnostics import Stripes
-from infoseg.errors import DataError, InfosegError, visible
 from infoseg.evaluation import measure
-from infoseg.files import write_json, write_whole
+from infoseg.files import DataError, InfosegError, visible, write_json, write_whole
 from infoseg.losses import class_probabilities
 from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method

@@ -28,8 +28,7 @@ from torch import Tensor
 from infoseg import __version__
 from infoseg.data.folder import read_about
 from infoseg.data.store import load_prepared, sha256_of
-from infoseg.errors import DataError
-from infoseg.files import in_clone, read_json, write_whole
+from infoseg.files import DataError, in_clone, read_json, write_whole
 from infoseg.machine import git_commit
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS

@@ -22,7 +22,7 @@ from test_segmentation import picture, weights
 
 import infoseg as api
 from infoseg.cli import main
-from infoseg.errors import DataError, InfosegError
+from infoseg.files import DataError, InfosegError
 from infoseg.methods.tiling import infoseg_scores
 from infoseg.segmentation import segment_files
 from infoseg.weights import card_path

@@ -17,7 +17,7 @@ from http_server import FileServer, Reply, make_zip
 
 from infoseg.data import official
 from infoseg.data.official import SourceFile, download
-from infoseg.errors import InfosegError
+from infoseg.files import InfosegError
 
 #: Seconds to wait for another process, slow to start on a busy machine.
 PATIENCE = 120

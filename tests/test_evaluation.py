@@ -33,7 +33,6 @@ from infoseg.diagnostics import (
     summarise,
     write_examples,
 )
-from infoseg.errors import DataError
 from infoseg.evaluation import (
     confusions,
     evaluate,
@@ -43,6 +42,7 @@ from infoseg.evaluation import (
     per_image_accuracy,
     pixel_accuracy,
 )
+from infoseg.files import DataError
 from infoseg.methods.base import Method
 
 

@@ -24,8 +24,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from infoseg.data.batches import DeviceData
-from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
+from infoseg.files import DataError
 from infoseg.methods.base import Method
 from infoseg.methods.clusters import NearestCentroid, fit_centroids, sample_pixels
 from infoseg.methods.registry import METHODS

@@ -8,7 +8,7 @@ import yaml
 from helpers import changed, one_data_set
 
 from infoseg.cli import main
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.results.tables import read_runs
 from infoseg.runs import Project
 from infoseg.settings import Run, parse_params

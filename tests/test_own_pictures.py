@@ -26,7 +26,7 @@ from infoseg.data.pictures import (
     read_picture,
 )
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.methods.base import Method
 from infoseg.methods.tiling import device_of, segment_tiled, tile_maps
 from infoseg.own import train_on_folder

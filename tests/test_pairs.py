@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.methods.isola import far_offsets
 from infoseg.methods.pairs import cut, place
 from infoseg.views import Views, append_sobel

@@ -18,8 +18,7 @@ from test_segmentation import picture, weights
 import infoseg.weights
 from infoseg.cli import main
 from infoseg.data.store import sha256_of
-from infoseg.errors import DataError
-from infoseg.files import write_json
+from infoseg.files import DataError, write_json
 from infoseg.runs import Project
 from infoseg.segmentation import segment_files
 from infoseg.settings import Run, compose, parse_params

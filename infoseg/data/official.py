@@ -28,8 +28,7 @@ import yaml
 from tqdm import tqdm
 
 from infoseg.data.archives import naming
-from infoseg.errors import DataError, StorageError
-from infoseg.files import storing
+from infoseg.files import DataError, StorageError, storing
 from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)

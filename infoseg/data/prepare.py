@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infoseg.data.ingest import ingest
 from infoseg.data.store import Prepared
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.settings import Dataset, DatasetParams, check_clusters
 
 

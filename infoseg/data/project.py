@@ -11,8 +11,7 @@ from typing import Any, Self
 from infoseg.data.archives import raw_folders
 from infoseg.data.prepare import changed_since_prepared, check_against_data, prepare
 from infoseg.data.store import Prepared, load_prepared, sha256_of
-from infoseg.errors import DataError, ParamsError
-from infoseg.files import find_root, write_csv
+from infoseg.files import DataError, ParamsError, find_root, write_csv
 from infoseg.settings import (
     CocoScenesSource,
     Dataset,

@@ -26,8 +26,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
-from infoseg.errors import DataError, visible
-from infoseg.files import storing, sync_folder, write_csv, write_whole
+from infoseg.files import DataError, storing, sync_folder, visible, write_csv, write_whole
 from infoseg.settings import Strict, SuperpixelSettings
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from pathlib import Path
 import yaml
 
 from infoseg import __version__, cli_data, cli_pictures
-from infoseg.errors import InfosegError, TrainingError, is_out_of_memory, memory_advice
-from infoseg.files import read_json
+from infoseg.files import InfosegError, TrainingError, is_out_of_memory, memory_advice, read_json
 
 #: Notebooks that write results/<profile>: `infoseg report` runs them in its own process.
 RESULTS = ("04_tables", "05_figures", "06_report")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infoseg.errors import DataError, InfosegError, visible
+from infoseg.files import DataError, InfosegError, visible
 
 if TYPE_CHECKING:
     from infoseg.data.store import Prepared

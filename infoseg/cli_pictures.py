@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from infoseg.cli_data import add_command
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 
 
 def add_commands(commands, common: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import IGNORE, halves
-from infoseg.errors import DataError
 from infoseg.evaluation import (
     USED,
     confusions,
@@ -23,7 +22,7 @@ from infoseg.evaluation import (
     measure,
     pixel_accuracy,
 )
-from infoseg.files import write_whole
+from infoseg.files import DataError, write_whole
 from infoseg.machine import autocast
 from infoseg.methods.base import Method
 from infoseg.views import Views

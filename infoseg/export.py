@@ -25,8 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoseg import __version__
-from infoseg.errors import DataError
-from infoseg.files import write_whole
+from infoseg.files import DataError, write_whole
 from infoseg.methods.base import Method
 from infoseg.weights import Card, load_weights, save_weights
 

@@ -12,7 +12,6 @@ import yaml
 
 from infoseg.data.folder import read_about
 from infoseg.data.store import load_prepared, sha256_of
-from infoseg.errors import DataError
 from infoseg.export import (
     EXPORT_FORMAT,
     LIMITS,
@@ -20,7 +19,7 @@ from infoseg.export import (
     as_percent,
     export_weights,
 )
-from infoseg.files import in_clone
+from infoseg.files import DataError, in_clone
 from infoseg.machine import git_commit
 from infoseg.runs import Project
 from infoseg.settings import (

@@ -1,4 +1,7 @@
-"""Finding the repository; writing files whole or not at all. Imports nothing heavy."""
+"""Errors that end a command with one sentence; files that are written whole or not at all.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,103 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from infoseg.errors import DataError, InfosegError, StorageError
+
+def visible(text: str) -> str:
+    """A text for the terminal, with what would move the cursor or change colours written out.
+
+    Names of files and of an archive's members may hold any character.
+    """
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+class InfosegError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
+
+
+class ParamsError(InfosegError):
+    """A parameter is unknown, missing, of the wrong type or contradicts another."""
+
+
+class TrainingError(InfosegError):
+    """A training that cannot go on, for instance because its loss is no longer finite."""
+
+
+class DataError(InfosegError):
+    """A file of a data set is missing, unreadable or says something impossible.
+
+    problem: what is wrong, without the file's name; ``meta.json`` lists it beside a relative path.
+    file: the file at fault, or None; `…/train2017.zip/train2017/000000000009.jpg` in an archive.
+    advice: what the reader can do about it, as a sentence.
+    """
+
+    def __init__(
+        self, problem: str, *, file: Traversable | str | None = None, advice: str = ""
+    ) -> None:
+        self.problem, self.advice = problem, advice
+        self.file = None if file is None else Path(str(file))
+        text = problem if file is None else f"{file}: {problem}"
+        super().__init__(f"{text}. {advice}" if advice else text)
+
+
+#: What to do when the system does not let a file be written.
+STORAGE_ADVICE = {
+    errno.ENOSPC: "Free some space there and run again",
+    errno.EDQUOT: "Free some space or have your quota raised, and run again",
+    errno.EFBIG: "Raise the limit on the size of files (`ulimit -f`), or choose another disk",
+    errno.EROFS: "Remount that disk for writing, or work in a folder on another one",
+    errno.EACCES: "Check who may write there, or work in another folder",
+    errno.EPERM: "Check who may write there, or work in another folder",
+    errno.EIO: "The disk itself reports a fault: see to it before running again",
+    errno.ESTALE: "The network drive is gone: mount it again and run again",
+    errno.ENOTDIR: "Move away the file that is where a folder should be",
+    errno.EEXIST: "Move away the file that is where a folder should be",
+    errno.EISDIR: "Move away the folder that is where the file should be",
+    errno.ENAMETOOLONG: "Work in a folder with a shorter name",
+}
+#: Those that only writing gives, whatever file the system names: of a copy it is the source.
+ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class StorageError(InfosegError, OSError):
+    """A file or folder cannot be written: a full or read-only disk, no permission, and the like.
+
+    Made like every OSError of errno, the system's words and the file. Not a DataError: a full disk
+    is no reason to leave out a picture.
+    """
+
+    def __str__(self) -> str:
+        return visible(
+            f"{self.filename}: cannot be written ({self.strerror}). Nothing that was there before "
+            f"was touched. {STORAGE_ADVICE[self.errno]}"
+        )
+
+
+def is_out_of_memory(name: str, text: str) -> bool:
+    """Whether an exception of a type's name and a text says that memory ran out, a GPU's too."""
+    return name in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text
+
+
+def memory_advice() -> str:
+    """What to do when memory runs out, as the end of a sentence."""
+    return (
+        "That is how it ends when memory runs out: run fewer side by side (`make repro JOBS=1`, "
+        "`--jobs 1`), or choose a smaller optimiser.batch"
+    )
+
+
+# ---- the repository ------------------------------------------------------------------------------
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -32,9 +128,12 @@ def in_clone(root: Path) -> bool:
     return (root / "params.yaml").exists() and (root / "infoseg" / "conf").is_dir()
 
 
+# ---- reading and writing -------------------------------------------------------------------------
+
+
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """What the system says against writing `path`, or below it, becomes a StorageError naming it.
+    """Turn what the system says against writing `path`, or below it, into a StorageError.
 
     Errors about anything else pass: a file that is read meanwhile, a format that cannot hold what
     it is given.
@@ -44,30 +143,16 @@ def storing(path: Path) -> Iterator[None]:
     except StorageError:
         raise
     except Exception as error:
-        number = _refusal(error, path)
-        if number is None:
-            raise
-        raise StorageError(number, os.strerror(number), str(path)) from None
-
-
-def _refusal(error: Exception, path: Path) -> int | None:
-    """The errno of an error if it is about writing `path`."""
-    place = None
-    if isinstance(error, OSError) and error.errno is not None:
-        number, place = error.errno, error.filename
-    elif found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
-        number = int(found[1])
-    elif type(error) is OSError and _is_full(path):  # an encoder tells no reason
-        number = errno.ENOSPC
-    else:
-        return None
-    if number in StorageError.SURE:  # whatever name comes with it: of a copy, it is the source's
-        return number
-    if number not in StorageError.KNOWN:
-        return None
-    where = path if place is None else Path(os.fsdecode(place))
-    ours = where.is_relative_to(path.parent) or path.is_relative_to(where)
-    return number if ours else None
+        number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+        if reason := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
+            number = int(reason[1])
+        elif type(error) is OSError and number is None and _is_full(path):  # Pillow gives no reason
+            number = errno.ENOSPC
+        place = path if file is None else Path(os.fsdecode(file))
+        concerned = place.is_relative_to(path.parent) or path.is_relative_to(place)
+        if number in ONLY_WRITING or (number in STORAGE_ADVICE and concerned):
+            raise StorageError(number, os.strerror(number), str(path)) from None
+        raise
 
 
 def _is_full(path: Path) -> bool:
@@ -95,7 +180,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # what went wrong is told already
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
 
 
@@ -110,22 +195,22 @@ def sync_folder(path: Path) -> None:
 
 def read_json(path: Path, stages: str) -> Any:
     """Raises DataError naming the stages that make the file when it is not there or not whole."""
-    advice = f"Run {stages}"
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError("not found", file=path, advice=advice) from None
-    except ValueError as error:
-        raise DataError(f"is not whole ({error})", file=path, advice=advice) from None
+    except (FileNotFoundError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        problem = "not found" if missing else f"is not whole ({error})"
+        raise DataError(problem, file=path, advice=f"Run {stages}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Write JSON with one key a line. Raises ValueError for a NaN, which JSON has not."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write_text(text))
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows of possibly different columns; missing and None values are left empty."""
+    """Write rows of possibly different columns; missing and None values are left empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
 
     def write(file: Path) -> None:

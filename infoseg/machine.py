@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infoseg.errors import ParamsError, TrainingError
+from infoseg.files import ParamsError, TrainingError
 from infoseg.settings import TrainingParams
 
 
@@ -187,7 +187,7 @@ PACKAGE = Path(__file__).parent
 #: What every training runs, beside the module of its method.
 TRAINING_CODE = ("infoseg.training", "infoseg.evaluation")
 #: Left out of all hashes: settings count by their values, and files and errors decide no number.
-NO_NUMBERS = frozenset({"infoseg.settings", "infoseg.files", "infoseg.errors"})
+NO_NUMBERS = frozenset({"infoseg.settings", "infoseg.files"})
 
 
 def code_hashes(modules: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from infoseg.data.folder import read_classes
 from infoseg.data.pictures import check_classes, check_size, read_labels
 from infoseg.data.store import IGNORE
 from infoseg.diagnostics import summarise
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 
 class Labels:

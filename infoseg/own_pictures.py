@@ -25,10 +25,17 @@ from PIL import Image
 from infoseg.data.pictures import find_pictures, has_infrared, picture_size
 from infoseg.data.prepare import available_cores, prepare
 from infoseg.data.store import Prepared, load_prepared
-from infoseg.errors import DataError, InfosegError, ParamsError
 from infoseg.export import DEFAULT_WEIGHTS, export_weights, read_weights
 from infoseg.export_run import describe_run
-from infoseg.files import find_root, in_clone, make_folder, write_json
+from infoseg.files import (
+    DataError,
+    InfosegError,
+    ParamsError,
+    find_root,
+    in_clone,
+    make_folder,
+    write_json,
+)
 from infoseg.machine import choose_device, reproducible
 from infoseg.own_labels import Labels
 from infoseg.results.palette import MAX_CLASSES

@@ -28,8 +28,16 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infoseg.errors import InfosegError, ParamsError, is_out_of_memory, memory_advice
-from infoseg.files import make_folder, storing, write_json, write_whole
+from infoseg.files import (
+    InfosegError,
+    ParamsError,
+    is_out_of_memory,
+    make_folder,
+    memory_advice,
+    storing,
+    write_json,
+    write_whole,
+)
 from infoseg.settings import load_params
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from infoseg.data.prepare import (
     prepare,
 )
 from infoseg.data.store import Prepared, load_prepared
-from infoseg.errors import DataError, ParamsError
-from infoseg.files import find_root, write_csv
+from infoseg.files import DataError, ParamsError, find_root, write_csv
 from infoseg.settings import Dataset, LocalSource, OfficialSource, Params, load_params
 
 

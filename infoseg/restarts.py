@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.machine import choose_precision, reproducible
 from infoseg.runs import Project
 from infoseg.selection import FEWEST, choose_seed, label_maps, seed_agreements

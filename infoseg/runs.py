@@ -33,9 +33,8 @@ from infoseg.diagnostics import (
     summarise,
     write_examples,
 )
-from infoseg.errors import DataError, TrainingError
 from infoseg.evaluation import confusions, evaluate
-from infoseg.files import read_json, write_csv, write_json, write_whole
+from infoseg.files import DataError, TrainingError, read_json, write_csv, write_json, write_whole
 from infoseg.machine import (
     TRAINING_CODE,
     choose_device,

@@ -25,9 +25,8 @@ from infoseg.data.pictures import find_pictures, picture_size, read_picture, res
 from infoseg.data.store import sha256_of
 from infoseg.data.superpixels import region_count, superpixels
 from infoseg.diagnostics import Stripes
-from infoseg.errors import DataError, InfosegError, visible
 from infoseg.export import Weights, read_weights, write_weights
-from infoseg.files import storing, write_json, write_whole
+from infoseg.files import DataError, InfosegError, storing, visible, write_json, write_whole
 from infoseg.losses import class_probabilities
 from infoseg.machine import choose_device, keep_freed_memory
 from infoseg.methods.base import Method

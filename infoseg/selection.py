@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from infoseg.data.batches import DeviceData, centre_crops, evaluated_items
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.machine import autocast
 from infoseg.methods.base import Method
 

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 
 #: What differs from the defaults, by profile; inside the package, so that a wheel has it.
 CONF = Path(__file__).parent / "conf"

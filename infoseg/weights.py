@@ -14,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infoseg.errors import DataError
-from infoseg.files import write_whole
+from infoseg.files import DataError, write_whole
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import SuperpixelSettings

@@ -22,8 +22,8 @@ from test_segmentation import picture, weights
 
 import infoseg as api
 from infoseg.cli import main
-from infoseg.errors import DataError, InfosegError
 from infoseg.export import card_path
+from infoseg.files import DataError, InfosegError
 from infoseg.segmentation import segment_files
 from infoseg.tiling import infoseg_scores
 

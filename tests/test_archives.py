@@ -15,7 +15,7 @@ from test_coco import write_stuff
 from infoseg.data.archives import files_below, open_archive, places, read_bytes
 from infoseg.data.coco import ARCHIVES, prepare_coco_stuff
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 #: Where a field stands in a member's record in the archive's list, and in the member's header.
 FIELDS = {

@@ -14,7 +14,7 @@ from PIL import Image
 from infoseg.data import coco
 from infoseg.data.pictures import rescale_iic, rescale_labels
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 # The coarse class of every fine one by its value, as STEGO's code and IIC's pickle number them.
 PUBLISHED = """

@@ -24,7 +24,7 @@ from infoseg.data.coco import LISTS, prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.folder import prepare_folder
 from infoseg.data.potsdam import prepare_potsdam
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError, visible
+from infoseg.files import DataError, visible
 
 PHOTO = "images/train2017/000000000002.jpg"
 MAP = "stuffthingmaps/train2017/000000000002.png"

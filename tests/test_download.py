@@ -19,7 +19,7 @@ from http_server import FileServer, Reply, make_zip
 
 from infoseg.data import official
 from infoseg.data.official import SourceFile, download, verify_file
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 #: Seconds to wait for another process, slow to start on a busy machine.
 PATIENCE = 120

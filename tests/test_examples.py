@@ -13,8 +13,8 @@ from infoseg.diagnostics import (
     summarise,
     write_examples,
 )
-from infoseg.errors import DataError
 from infoseg.evaluation import confusions
+from infoseg.files import DataError
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,7 @@ from PIL import Image
 
 from infoseg import pipeline
 from infoseg.cli import main
-from infoseg.errors import StorageError
-from infoseg.files import write_whole
+from infoseg.files import StorageError, write_whole
 from infoseg.pipeline import KERNEL
 from infoseg.results.figures import save_figure
 
@@ -291,7 +290,7 @@ KEPT = f"The notebook as far as it came: {RUNNING}"
         ("raise ValueError('no\\nand no again')", "ValueError: no …"),
         ("import numpy\nnumpy.zeros(10**15)", MEMORY),
         (
-            "from infoseg.errors import ParamsError\nraise ParamsError('bad:\\n  a.b: missing')",
+            "from infoseg.files import ParamsError\nraise ParamsError('bad:\\n  a.b: missing')",
             "ParamsError: bad:\n  a.b: missing",
         ),
     ],

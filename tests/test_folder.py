@@ -20,7 +20,7 @@ from infoseg.data.folder import prepare_folder
 from infoseg.data.prepare import list_files, make_raw
 from infoseg.data.store import load_prepared
 from infoseg.diagnostics import halves
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.runs import Project
 from infoseg.settings import LocalSource
 from infoseg.views import Sees

@@ -28,7 +28,7 @@ from test_damage import JSON, LABEL, MAP, PHOTO, SETS, TILE, VAL_LIST
 
 from infoseg.data.archives import files_below, places, read_bytes
 from infoseg.data.pictures import has_infrared, picture_size, read_labels, read_picture
-from infoseg.errors import InfosegError
+from infoseg.files import InfosegError
 from infoseg.settings import load_params
 
 # ---- noise, and changes to what is valid ---------------------------------------------------------

@@ -25,8 +25,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from infoseg.data.batches import DeviceData
-from infoseg.errors import DataError
 from infoseg.evaluation import evaluate
+from infoseg.files import DataError
 from infoseg.methods import feature_clusters
 from infoseg.methods.base import Method
 from infoseg.methods.feature_clusters import NearestCentroid, fit_centroids, sample_pixels

@@ -9,8 +9,8 @@ from helpers import changed, one_data_set
 from safetensors import safe_open
 
 from infoseg.cli import main
-from infoseg.errors import DataError
 from infoseg.export_run import describe_run
+from infoseg.files import DataError
 from infoseg.results.tables import read_runs
 from infoseg.runs import Project
 from infoseg.settings import Run, parse_params

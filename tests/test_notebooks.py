@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from infoseg.errors import InfosegError
+from infoseg.files import InfosegError
 from infoseg.pipeline import CHECKED, KERNEL, main, run, scrub, strip, tidy
 
 

@@ -18,7 +18,7 @@ from infoseg.cli import main
 from infoseg.data import official
 from infoseg.data.official import SourceFile, find_files, load_table
 from infoseg.data.scenes import write_coco
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.runs import Project
 from infoseg.settings import CocoScenesSource, compose, parse_params
 

@@ -25,8 +25,8 @@ from infoseg.data.pictures import (
     read_picture,
 )
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
 from infoseg.export import read_weights
+from infoseg.files import DataError
 from infoseg.methods.base import Method
 from infoseg.own_pictures import example_pictures, train_on_folder
 from infoseg.runs import Project

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.methods.doersch import doersch_offsets, drop_colours
 from infoseg.methods.isola import diagonal_offsets, far_offsets
 from infoseg.methods.patch_pairs import cut, place

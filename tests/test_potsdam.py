@@ -15,7 +15,7 @@ from test_archives import pack_folder
 
 from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 #: White, blue, cyan, green, yellow, red: classes 0-5.
 ORDER = ((255,) * 3, (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0))

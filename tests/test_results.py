@@ -15,8 +15,7 @@ from helpers import ROOT
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from infoseg.diagnostics import FORMAT, LOOKS, summarise
-from infoseg.errors import DataError, InfosegError, TrainingError
-from infoseg.files import write_json
+from infoseg.files import DataError, InfosegError, TrainingError, write_json
 from infoseg.pipeline import execute, main, page, with_results
 from infoseg.results import figures, palette, tables
 from infoseg.runs import Project

@@ -23,8 +23,7 @@ from infoseg.cli import main
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import halves
 from infoseg.diagnostics import read_examples
-from infoseg.errors import DataError, InfosegError, ParamsError, TrainingError
-from infoseg.files import find_root
+from infoseg.files import DataError, InfosegError, ParamsError, TrainingError, find_root
 from infoseg.machine import TRAINING_CODE, code_hashes
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.registry import METHODS
@@ -466,7 +465,6 @@ def test_comments_docstrings_and_layout_count_for_nothing(package):
         ("evaluation.py", "USED = 0.01", "USED = 0.02", set(METHODS)),
         ("settings.py", "tau: PositiveFloat = 0.8", "tau: PositiveFloat = 0.9", set()),
         ("files.py", "import csv\n", "import csv, math\n", set()),
-        ("errors.py", "import errno\n", "import errno, math\n", set()),
         ("methods/registry.py", "METHODS: dict", "ALL = 1\nMETHODS: dict", set()),
         ("results/tables.py", "import numpy", "import math, numpy", set()),
     ],
@@ -488,7 +486,7 @@ def test_every_module_that_is_imported_is_hashed_but_those_that_decide_no_number
     assert {"infoseg.training", "infoseg.views", "infoseg.data.store", "infoseg.trunk"} <= set(
         found
     )
-    assert not {"infoseg.settings", "infoseg.files", "infoseg.errors"} & set(found)
+    assert not {"infoseg.settings", "infoseg.files"} & set(found)
     assert not [name for name in found if name.endswith((".registry", ".iic", ".ac", "runs"))]
 
 

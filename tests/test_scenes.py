@@ -14,7 +14,7 @@ from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
 from infoseg.data.potsdam import COLOURS, prepare_potsdam
 from infoseg.data.scenes import write_coco, write_potsdam
 from infoseg.data.store import load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
 COCO = CocoScenesSource(

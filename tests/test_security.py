@@ -34,7 +34,7 @@ from infoseg.data.folder import prepare_folder
 from infoseg.data.pictures import MOST_PIXELS, read_picture
 from infoseg.data.store import load_prepared
 from infoseg.diagnostics import read_examples
-from infoseg.errors import DataError, ParamsError
+from infoseg.files import DataError, ParamsError
 from infoseg.pipeline import KERNEL, run
 from infoseg.results.figures import Pictures, draw_pictures, save_figure
 from infoseg.settings import compose, load_params, parse_params

@@ -9,7 +9,7 @@ from helpers import build, card, data_info
 from PIL import Image
 
 from infoseg.data.superpixels import superpixels
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.methods.registry import METHODS
 from infoseg.segmentation import segment_files, segment_picture
 from infoseg.settings import SuperpixelSettings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infoseg import selection
 from infoseg.cli import main
 from infoseg.data.batches import DeviceData
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.restarts import train_restarts
 from infoseg.runs import Project
 from infoseg.selection import SIDE, agreement, choose_seed, label_maps, seed_agreements

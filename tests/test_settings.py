@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers import ROOT, build, changed, data_info
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.methods.registry import METHODS
 from infoseg.settings import METHOD_SETTINGS, compose, load_params, parse_params
 

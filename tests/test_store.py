@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from infoseg.data.ingest import ordered_map
 from infoseg.data.store import PreparedWriter, load_prepared
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 
 def writer(path, **more):

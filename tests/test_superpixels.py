@@ -11,7 +11,7 @@ from infoseg.data import superpixels as module
 from infoseg.data.ingest import Sample, ingest
 from infoseg.data.store import load_prepared
 from infoseg.data.superpixels import region_count, superpixels
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.settings import SuperpixelSettings
 
 SETTINGS = SuperpixelSettings(pixels_per_region=40, compactness=10.0, smoothing=0.5)

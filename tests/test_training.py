@@ -27,8 +27,8 @@ from torch import nn
 from infoseg import machine
 from infoseg.data.batches import DeviceData
 from infoseg.data.store import halves
-from infoseg.errors import ParamsError
 from infoseg.evaluation import evaluate
+from infoseg.files import ParamsError
 from infoseg.machine import choose_device, choose_precision, reproducible
 from infoseg.methods.base import Method
 from infoseg.settings import OptimiserSettings

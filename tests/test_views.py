@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from infoseg.data.batches import DeviceData, TrainingBatches, evaluated_crops
-from infoseg.errors import DataError, ParamsError
+from infoseg.files import DataError, ParamsError
 from infoseg.training import HISTORY_FIGURES, train
 from infoseg.views import Sees, append_sobel
 

@@ -18,10 +18,9 @@ import infoseg.export
 import infoseg.export_run
 from infoseg.cli import main
 from infoseg.data.store import sha256_of
-from infoseg.errors import DataError
 from infoseg.export import EXPORT_FORMAT, LIMITS, Export, card_path, export_weights, read_weights
 from infoseg.export_run import _licences, export_run
-from infoseg.files import write_json
+from infoseg.files import DataError, write_json
 from infoseg.runs import Project
 from infoseg.segmentation import segment_files
 from infoseg.settings import Run, compose, parse_params

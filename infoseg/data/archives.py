@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 RawFolders = Path | str | Sequence[Path | str]
 """One raw folder or several; an archive's own path also counts as a folder."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from infoseg.data.store import IGNORE, Prepared, halves
-from infoseg.errors import DataError, ParamsError
+from infoseg.files import DataError, ParamsError
 from infoseg.views import NOTHING, Sees, Views
 
 

@@ -36,7 +36,7 @@ from infoseg.data.pictures import (
     rescale_labels,
 )  # fmt: skip
 from infoseg.data.store import IGNORE, sha256_of
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 SPLITS = ("train2017", "val2017")
 ARCHIVES = ("train2017.zip", "val2017.zip", "stuffthingmaps_trainval2017.zip")

@@ -31,7 +31,7 @@ from infoseg.data.pictures import (
     resized,
 )  # fmt: skip
 from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.settings import one_line
 
 

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from infoseg.data.archives import RawFolders, raw_folders
 from infoseg.data.store import PreparedWriter
 from infoseg.data.superpixels import superpixels as make_superpixels
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.settings import SuperpixelSettings
 
 log = logging.getLogger(__name__)

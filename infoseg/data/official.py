@@ -30,8 +30,7 @@ import yaml
 from tqdm import tqdm
 
 from infoseg.data.archives import naming
-from infoseg.errors import DataError
-from infoseg.files import write_json
+from infoseg.files import DataError, write_json
 from infoseg.settings import Strict
 
 log = logging.getLogger(__name__)

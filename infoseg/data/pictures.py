@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from infoseg.data.archives import names_in, naming, read_bytes
 from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
 ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff")

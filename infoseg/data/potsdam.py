@@ -22,7 +22,7 @@ from infoseg.data.archives import RawFolders, files_below, places
 from infoseg.data.ingest import Options, Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
+from infoseg.files import DataError
 
 ARCHIVES = ("4_Ortho_RGBIR.zip", "5_Labels_for_participants.zip", "5_Labels_all.zip")
 CLASSES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from infoseg.data.archives import raw_folders
 from infoseg.data.ingest import Options
 from infoseg.data.store import Prepared, sha256_of
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.settings import (
     CocoScenesSource,
     Dataset,

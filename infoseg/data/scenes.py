@@ -25,8 +25,7 @@ from tqdm import tqdm
 from infoseg.data.coco import FINE_NAMES, LISTS, SPLITS, stuff_lookup
 from infoseg.data.potsdam import COLOURS, LABELLED_TILES
 from infoseg.data.store import IGNORE
-from infoseg.errors import DataError
-from infoseg.files import storing
+from infoseg.files import DataError, storing
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
 #: Name of a file that marks a folder as written here, so that it may be replaced.

@@ -29,8 +29,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError, field_validator
 
-from infoseg.errors import DataError, visible
-from infoseg.files import storing, sync_folder
+from infoseg.files import DataError, storing, sync_folder, visible
 from infoseg.settings import Strict, SuperpixelSettings
 
 if TYPE_CHECKING:

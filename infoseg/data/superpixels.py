@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infoseg.errors import DataError
+from infoseg.files import DataError
 from infoseg.settings import SuperpixelSettings
 
 #: Most regions an image may have: ids are uint16 and 65535 itself stays free for padding.

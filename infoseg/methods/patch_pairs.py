@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infoseg.errors import ParamsError
+from infoseg.files import ParamsError
 from infoseg.methods.base import DataInfo
 from infoseg.methods.feature_clusters import FeatureClusters
 from infoseg.settings import PatchSettings

@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from infoseg.diagnostics import FORMAT, reported_part
-from infoseg.errors import DataError
-from infoseg.files import read_json, write_whole
+from infoseg.files import DataError, read_json, write_whole
 from infoseg.settings import TABLE2, Run
 
 if TYPE_CHECKING:

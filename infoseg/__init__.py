@@ -11,6 +11,7 @@ Importing this imports nothing heavy; torch comes with the first call.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,8 @@ def fit(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "losses":
-        import infoseg.losses as value
-    elif name == "model":
-        import infoseg.model as value
-    elif name == "settings":
-        import infoseg.settings as value
-    elif name == "Segmenter":
-        from infoseg.segmentation import Segmenter as value
-    else:
+    if name not in __all__:
         raise AttributeError(f"module 'infoseg' has no attribute {name!r}")
-    return value
+    if name == "Segmenter":
+        return importlib.import_module("infoseg.segmentation").Segmenter
+    return importlib.import_module(f"infoseg.{name}")

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clones import Clone, small
+from clones import Clone, contents, small
 from disks import disk_over
-from kills import contents
 
 pytestmark = pytest.mark.slow
 

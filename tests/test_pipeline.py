@@ -13,9 +13,8 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from clones import Clone, small
+from clones import Clone, compare, contents, small
 from filelock import FileLock
-from kills import compare, contents
 
 from infoseg import pipeline
 

@@ -12,7 +12,7 @@ from helpers import ROOT, build, changed, data_info
 
 from infoseg.files import ParamsError
 from infoseg.methods.registry import METHODS
-from infoseg.settings import METHOD_SETTINGS, compose, load_params, parse_params
+from infoseg.settings import CONF, METHOD_SETTINGS, compose, load_params, parse_params
 
 RAW: dict[str, Any] = {
     "profile": {
@@ -195,11 +195,11 @@ def test_a_file_that_is_no_mapping_is_an_error(raw):
 # ---- values --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", METHODS)
-def test_every_method_has_defaults_that_hold(kind):
-    settings = METHOD_SETTINGS[kind]()
-    assert settings.kind == kind and METHODS[kind].Settings is METHOD_SETTINGS[kind]
-    assert METHODS[kind].Settings.model_validate(settings.model_dump()) == settings
+def test_every_method_has_defaults_that_hold():
+    assert {kind: method.Settings for kind, method in METHODS.items()} == METHOD_SETTINGS
+    for kind, settings in METHOD_SETTINGS.items():
+        assert settings().kind == kind
+        assert settings.model_validate(settings().model_dump()) == settings()
 
 
 def test_settings_come_from_defaults_the_method_and_the_data_set_in_turn():
@@ -299,12 +299,13 @@ def test_overrides_replace_single_keys_of_the_file(tmp_path):
         load_params(tmp_path, overrides=["methods.infoseg.objective.taus=0.3"])
 
 
-@pytest.mark.parametrize("profile", ["demo", "paper", "tiny", "folder", "photographs"])
+@pytest.mark.parametrize("profile", sorted(path.stem for path in CONF.glob("profile/*.yaml")))
 def test_every_profile_is_valid_and_takes_overrides_of_keys_it_does_not_name(profile):
     overrides = ["methods.iic.turn=3", "methods.kmeans.seeds=[7,8]", "training.recompute=true"]
     tree = compose(profile, overrides)
     assert "recompute" not in compose(profile)["training"] or profile == "paper"
     params = parse_params(tree, profile)
+    assert params.profile.name == profile and 1 <= len(params.profile.methods) <= 12
     dataset = params.profile.datasets[0]
     assert params.method("iic", dataset).turn == 3
     assert params.training.recompute and params.methods["kmeans"]["seeds"] == [7, 8]
@@ -334,8 +335,7 @@ def test_settings_do_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("profile", ["demo", "tiny"])
-def test_a_profile_can_be_narrowed_to_one_method(profile):
+def test_a_profile_can_be_narrowed_to_one_method():
     narrowed = ["profile.methods=[infoseg]", "profile.ablations.variants=[]"]
-    params = load_params(ROOT, profile, narrowed)
+    params = load_params(ROOT, "demo", narrowed)
     assert {run.method for run in params.runs()} == {"infoseg"} and not params.ablations()

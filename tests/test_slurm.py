@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clones import REPRO, Clone
+from clones import REPRO, Clone, compare, with_checkpoints
 from helpers import ROOT
-from kills import compare, settings
 
 pytestmark = pytest.mark.slurm
 SCRIPT = ROOT / "cluster/localhost.sh"
@@ -39,8 +38,7 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local(slurm, tmp_path_factory) -> Clone:
-    tree = settings("tiny") | {"execution": {"checkpoint_seconds": 0.1}}
-    made = Clone(tmp_path_factory.mktemp("local"), tree)
+    made = Clone(tmp_path_factory.mktemp("local"), with_checkpoints(0.1))
     made.make()
     return made
 

@@ -15,14 +15,12 @@ import pytest
 import yaml
 from clones import Clone, compare, contents, small
 from filelock import FileLock
+from helpers import changed
 
 from infoseg import pipeline
 
-INFOSEG, KMEANS, SINGLE = (
-    "train@coco_stuff3-infoseg",
-    "train@coco_stuff3-kmeans",
-    "ablate@coco_stuff3-single",
-)
+INFOSEG, KMEANS = "train@coco_stuff3-infoseg", "train@coco_stuff3-kmeans"
+SINGLE = "ablate@coco_stuff3-single"
 #: Stages that a commit's dvc.lock knows.
 EARLY = ("strip", "code", "data@coco")
 
@@ -74,11 +72,9 @@ def test_a_plain_repro_after_it_does_nothing(clone):
 
 
 def test_metrics_and_plots_are_there_for_dvc_to_show(clone):
-    [found] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
-    assert found["data"]["results/tiny/metrics/coco_stuff3.json"]["data"]["pa"].keys() == {
-        "kmeans",
-        "infoseg",
-    }
+    [workspace] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
+    metrics = workspace["data"]["results/tiny/metrics/coco_stuff3.json"]["data"]
+    assert metrics["pa"].keys() == {"kmeans", "infoseg"}
     text = clone.run("dvc", "plots", "show", "-o", "build/plots")
     assert (clone.path / "build/plots/index.html").exists(), text
 
@@ -247,12 +243,7 @@ def test_ctrl_c_starts_nothing_more(stages, capsys):
 )
 def test_settings_are_read_before_dvc_sees_them(tmp_path, monkeypatch, capsys, key, value, message):
     monkeypatch.chdir(tmp_path)
-    tree = place = small()
-    *parents, last = key.split(".")
-    for name in parents:
-        place = place[name]
-    place[last] = value
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(small(), key, value)))
     monkeypatch.setattr(pipeline, "out_of_date", lambda: pytest.fail("DVC is asked"))
     assert pipeline.main(["repro"]) == 1
     assert f"{key}: {message}" in capsys.readouterr().err

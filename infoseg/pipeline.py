@@ -81,10 +81,8 @@ def clean(notebook: Notebook, keep: Callable[[Any], list[Any]]) -> Notebook:
     notebook.metadata = nbformat.from_dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        cell.id, cell.metadata = (
-            f"cell-{number:02d}",
-            nbformat.from_dict({"tags": tags} if tags else {}),
-        )
+        cell.id = f"cell-{number:02d}"
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             cell.outputs = keep(cell)
             # nbval takes a cell with outputs and without a count for one that was never run.
@@ -118,15 +116,17 @@ def scrub(notebook: Notebook) -> Notebook:
     return clean(notebook, keep)
 
 
+def _compared(cell: Any) -> list[Any]:
+    return cell.outputs if CHECKED in cell.metadata.get("tags", []) else []
+
+
 def tidy(path: Path, write: bool) -> bool:
     """Whether a notebook, or README.md, is as it should be; with `write`, make it so."""
     before = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         after = with_results(path)
     else:
-        after = _text(
-            clean(_read(path), lambda c: c.outputs if CHECKED in c.metadata.get("tags", ()) else [])
-        )
+        after = _text(clean(_read(path), _compared))
     if write and before != after:
         _write(path, after)
     return before == after
@@ -271,8 +271,7 @@ def write_code(folder: Path) -> None:
     ):
         code = code_hashes([module])
         for name in names:
-            content = {"code": code, "settings": known[name].model_dump()}
-            files[f"{kind}/{name}"] = content
+            files[f"{kind}/{name}"] = {"code": code, "settings": known[name].model_dump()}
     results = [f"infoseg.results.{name}" for name in ("tables", "claims", "figures", "page")]
     files["stages/evaluate"] = code_hashes(["infoseg.runs"])
     files["stages/results"] = code_hashes(results)

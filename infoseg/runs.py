@@ -10,6 +10,7 @@ Notebooks and the command line call these methods and nothing below them; DVC ca
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from infoseg import diagnostics, machine
 from infoseg.data.batches import DeviceData
@@ -30,14 +32,7 @@ from infoseg.methods.registry import METHODS
 from infoseg.project_data import ProjectData
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
-from infoseg.weights import (
-    WEIGHTS_FORMAT,
-    Card,
-    load_weights,
-    read_card,
-    save_weights,
-    start_from,
-)
+from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights, start_from
 
 #: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in
 #: temporary copies.
@@ -224,12 +219,7 @@ class Project(ProjectData):
         return result
 
     def _draw(
-        self,
-        path: Path,
-        model: Method,
-        data: DeviceData,
-        last: dict[str, Any],
-        items: torch.Tensor | None = None,
+        self, path: Path, model: Method, data: DeviceData, last: dict, items: Tensor | None = None
     ) -> None:
         """Write pictures with their predictions; items: which, by default chosen blind."""
         classes, match = data.prepared.meta.classes, list(last["match"].values())
@@ -457,7 +447,7 @@ class Cell:
 
     def train(self, model: Method, seed: int) -> Trained:
         """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
-        histories = self._histories()
+        histories = {s: read_card(path).history for s, path in self._finished_files().items()}
         return train(
             model,
             self.data,
@@ -480,10 +470,7 @@ class Cell:
         card = Card(
             format=WEIGHTS_FORMAT,
             step=trained.steps,
-            clusters=self.info.clusters,
-            channels=self.info.channels,
-            mean=list(self.info.mean),
-            std=list(self.info.std),
+            **dataclasses.asdict(self.info),
             crop=self.data.size,
             classes=list(self.prepared.meta.classes),
             superpixels=superpixels if self.data.sees.regions else None,
@@ -507,7 +494,8 @@ class Cell:
 
     def write(self) -> Path:
         """Write the cell's folder from its finished seeds: weights, history.csv and run.json."""
-        files = {seed: path for seed in self._known() if (path := self.finished(seed))}
+        files = self._finished_files()
+        cards = {seed: read_card(path) for seed, path in files.items()}
         for seed, path in files.items():
             target = self.folder / f"{seed}.safetensors"
             if path != target:
@@ -515,20 +503,17 @@ class Cell:
         for path in self.folder.glob("*.safetensors"):
             if path.stem not in map(str, files):
                 path.unlink()  # of other settings, code or data
-        self._write_history(self._histories())
-        diverged = {seed: read_card(path).diverged for seed, path in files.items()}
-        state = {"seeds": list(files), "diverged": {s: why for s, why in diverged.items() if why}}
+        self._write_history({seed: card.history for seed, card in cards.items()})
+        diverged = {seed: card.diverged for seed, card in cards.items() if card.diverged}
+        state = {"seeds": list(files), "diverged": diverged}
         write_json(self.folder / "run.json", self._decides | state)
         return self.folder
 
-    def _known(self) -> list[int]:
-        """Seeds of the settings, those to train, and those that lie in the folder already."""
+    def _finished_files(self) -> dict[int, Path]:
+        """Files of finished seeds: of the settings, of those to train, of those in the folder."""
         present = sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
-        return list(dict.fromkeys([*self.settings.seeds, *self.seeds, *present]))
-
-    def _histories(self) -> dict[int, list[Row]]:
-        """Rows of history.csv of every finished seed."""
-        return {s: read_card(p).history for s in self._known() if (p := self.finished(s))}
+        known = dict.fromkeys([*self.settings.seeds, *self.seeds, *present])
+        return {seed: path for seed in known if (path := self.finished(seed))}
 
     def _write_history(self, histories: dict[int, list[Row]]) -> None:
         rows = [{"seed": seed} | row for seed, part in histories.items() for row in part]

@@ -130,6 +130,9 @@ def test_a_stage_that_fails_stops_what_depends_on_it_and_nothing_else(clone):
     assert "Traceback" not in text
     [kept] = re.findall(r"The notebook as far as it came: (\S+)", text)
     assert "so far" in (clone.path / kept).read_text()
+    said = clone.run("dvc", "repro", "figures", check=False)
+    assert "ValueError: wrong on purpose" in said and "failed to reproduce 'figures'" in said
+    assert clone.code != 0 and "Traceback" not in said
 
 
 def test_two_at_once_are_one_too_many(clone):
@@ -139,14 +142,33 @@ def test_two_at_once_are_one_too_many(clone):
     assert said == "infoseg: another `make repro` is at work in this folder: wait for it\n"
 
 
+LOST = "infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        # As it is for a moment whenever DVC writes it.
+        ("dvc.lock", lambda text: "", LOST),
+        ("dvc.lock", lambda text: text[: text.rindex("size:") + 5], LOST),
+        ("dvc.lock", lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n", LOST),
+        (".dvc/tmp/rwlock", lambda text: '{"read": ', "infoseg: DVC .*rwlock.*: delete it, .*\n"),
+    ],
+)
+def test_a_file_of_dvcs_that_is_damaged_is_named(clone, file, damage, message):
+    clone.restore()
+    text = (clone.path / file).read_text()
+    (clone.path / file).write_text(damage(text))
+    said = clone.make(check=False)
+    assert clone.code == 1 and re.fullmatch(message, said)
+    (clone.path / file).write_text(text)
+
+
 @pytest.mark.slow
 def test_a_half_written_lock_file_costs_nothing_that_was_done(clone):
     clone.restore()
-    text = clone.lock.read_text()
-    clone.lock.write_text(text[: text.rindex("hash: md5") + 4])
-    said = clone.make(check=False)
-    assert clone.code == 1
-    assert re.fullmatch("infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n", said)
+    clone.lock.write_text("stages: {")
     for name in ("runs", "results", "build/scratch"):
         clone.run("rm", "-r", name)
     clone.run("git", "checkout", "dvc.lock")

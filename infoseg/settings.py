@@ -24,7 +24,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from typing_extensions import TypedDict
 
 from infoseg.files import ParamsError
 
@@ -562,13 +561,13 @@ METHOD_SETTINGS: dict[str, type[MethodSettings]] = {
 }
 
 
-class MethodChanges(TypedDict, total=False):
+class MethodChanges(BaseModel):
     """What a method has otherwise than its kind, or than the method it is `like`; per_dataset: and
     otherwise again for a data set, by its key. Checked by `Params.method`."""
 
-    __pydantic_config__ = ConfigDict(extra="allow")
-    like: str
-    per_dataset: dict[str, dict[str, Any]]
+    model_config = ConfigDict(extra="allow", frozen=True)
+    like: str | None = None
+    per_dataset: dict[str, dict[str, Any]] = {}
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -707,7 +706,7 @@ class Params(Strict):
             *((f"profile.inputs.{n}", [s], profile.sources) for n, s in profile.inputs.items()),
             *((f"datasets.{n}.source", [d.source], self.sources) for n, d in self.datasets.items()),
             *(
-                (f"methods.{name}.per_dataset", changes.get("per_dataset", ()), self.datasets)
+                (f"methods.{name}.per_dataset", changes.per_dataset, self.datasets)
                 for name, changes in self.methods.items()
             ),
         ):
@@ -777,16 +776,15 @@ class Params(Strict):
     def _tree(self, name: str, dataset: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         """A method's settings: the defaults of its kind, or another method's (`like`), then its own
         changes, then those for the data set."""
-        changes = dict(self.methods.get(name, {}))
-        like, per_dataset = changes.pop("like", None), changes.pop("per_dataset", {})
+        changes = self.methods.get(name, MethodChanges())
+        like, own = changes.like, changes.model_extra or {}
         if like is None:
-            kind = {"kind": changes.get("kind", name)}
-            base = _of_kind(METHOD_SETTINGS, kind).model_dump()
+            base = _of_kind(METHOD_SETTINGS, {"kind": own.get("kind", name)}).model_dump()
         elif like in (name, *above) or like not in self.method_names:
             raise ValueError(f"like: '{like}' is not another method")
         else:
             base = self._tree(like, dataset, (name, *above))
-        return merge(merge(base, changes), per_dataset.get(dataset, {}))
+        return merge(merge(base, own), changes.per_dataset.get(dataset, {}))
 
     def _variant(self, name: str, dataset: str) -> MethodSettings:
         variant = self.variants[name]

@@ -1,4 +1,4 @@
-"""Faults of the machine and of hands: what the user is told, what stays whole, how it goes on.
+"""Faults of the machine and of hands: what the user reads, what stays whole, how it goes on.
 
 The pipeline's own faults are in test_pipeline.py.
 """
@@ -39,7 +39,7 @@ DIVERGED = "Try a smaller optimiser.learning_rate or objective.score_factor"
 INFOSEG = ["train", "coco_stuff3", "infoseg", "-S", "methods.infoseg.optimiser.steps=4"]
 
 
-def told(output: str, *parts: str) -> re.Match[str] | None:
+def says(output: str, *parts: str) -> re.Match[str] | None:
     """Whether a line of an output has these parts, in this order."""
     return re.search(".*".join(map(re.escape, parts)), output)
 
@@ -144,7 +144,7 @@ def test_a_disk_that_takes_nothing_more(home, capsys, place, message):
         assert before
         disk.refuse(message)
         assert main(WRITES[place]) == 1
-        assert told(capsys.readouterr().err, f"infoseg: {folder}", message)
+        assert says(capsys.readouterr().err, f"infoseg: {folder}", message)
         assert contents(folder) == before
         disk.take()
         assert main(WRITES[place]) == 0
@@ -163,7 +163,7 @@ def test_a_disk_without_room_for_the_weights(home, scratch, capsys):
     # Room for a history, none for weights; the training is not lost with them.
     with disk_over(home / "runs", "2m"):
         assert main(INFOSEG) == 1
-        assert told(capsys.readouterr().err, "infoseg: ", "/infoseg/0.safetensors: ", FULL)
+        assert says(capsys.readouterr().err, "infoseg: ", "/infoseg/0.safetensors: ", FULL)
         assert not list(home.glob("runs/**/infoseg/0.safetensors"))
     kept = contents(scratch)
     assert len(kept) == 1
@@ -180,7 +180,7 @@ def test_a_disk_without_room_for_a_checkpoint(home, scratch, capsys, seed, size,
         assert main(words) == (not room)
         said = capsys.readouterr().err
         assert "no checkpoint, training goes on: " in said
-        assert room or told(said, "infoseg: ", ".safetensors: ", FULL)
+        assert room or says(said, "infoseg: ", ".safetensors: ", FULL)
         assert not [name for name in contents(scratch) if not name.endswith(".safetensors")]
 
 
@@ -233,7 +233,7 @@ def test_a_file_in_the_way_of_a_folder(home, capsys):
     (home / "results").write_text("mine")
     assert main(["table1"]) == 1
     advice = f"{UNTOUCHED} Move away the file that is where a folder should be"
-    assert told(capsys.readouterr().err, f"infoseg: {home / 'results'}", advice)
+    assert says(capsys.readouterr().err, f"infoseg: {home / 'results'}", advice)
     assert (home / "results").read_text() == "mine"
     (home / "results").unlink()
     results.rename(home / "results")
@@ -294,7 +294,7 @@ def test_a_preparation_that_is_killed_leaves_the_old_data_and_is_cleared_up_afte
 def test_a_training_that_cannot_be(home, capsys, setting, parts):
     assert main([*INFOSEG, "-S", f"methods.infoseg.{setting}"]) == 1
     said = capsys.readouterr()
-    assert told(said.err.replace("\n", " "), "infoseg: ", *parts)
+    assert says(said.err.replace("\n", " "), "infoseg: ", *parts)
     if DIVERGED in parts:  # a result like any other
         state = json.loads((Path(said.out.strip()) / "run.json").read_text())
         assert state["seeds"] == [0] and DIVERGED in state["diverged"]["0"]
@@ -335,7 +335,7 @@ KEPT = f"The notebook as far as it came: {RUNNING}"
 
 
 @pytest.mark.parametrize(
-    ("source", "told_of"),
+    ("source", "words"),
     [
         ("raise ValueError('no\\nand no again')", "ValueError: no …"),
         ("import numpy\nnumpy.zeros(10**15)", MEMORY),
@@ -346,11 +346,11 @@ KEPT = f"The notebook as far as it came: {RUNNING}"
     ],
     ids=["raises", "memory", "settings"],
 )
-def test_a_notebook_that_raises(book, source, told_of):
+def test_a_notebook_that_raises(book, source, words):
     code, said = book(source)
     assert code == 1
     assert re.search(r"^infoseg: \S*a.ipynb failed in cell \d: ", said, re.M)
-    assert told_of in said and KEPT in said
+    assert words in said and KEPT in said
     assert not Path("out.ipynb").exists()
     assert any("ename" in output for cell in outputs(RUNNING) for output in cell)
     assert book("2")[0] == 0
@@ -360,25 +360,25 @@ def test_a_notebook_that_raises(book, source, told_of):
 def test_a_notebook_whose_kernel_is_killed(book):
     code, said = book("print('so far')\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert code == 1
-    assert told(said, "infoseg: ", f"a.ipynb: the kernel died. {MEMORY}")
+    assert says(said, "infoseg: ", f"a.ipynb: the kernel died. {MEMORY}")
     assert KEPT in said
     assert not Path("out.ipynb").exists()
     assert "so far" in RUNNING.read_text()
 
 
 def test_a_kernel_that_is_not_there(book, tmp_path, monkeypatch):
-    # As without ipykernel, whose files are found in two ways.
+    # As without ipykernel, which is looked for in two ways.
     monkeypatch.setitem(sys.modules, "ipykernel.kernelspec", None)
     monkeypatch.setattr("jupyter_client.kernelspec.jupyter_path", lambda *_: [str(tmp_path)])
     code, said = book("2")
     assert code == 1
-    assert told(said, "infoseg: ", "a.ipynb: ", "python3", "`make setup` installs the kernel")
+    assert says(said, "infoseg: ", "a.ipynb: ", "python3", "`make setup` installs the kernel")
 
 
 def test_a_parameter_that_the_notebook_does_not_have(book):
     code, said = book("open('ran', 'w')", "out.ipynb", "sed=2")
     assert code == 1
-    assert told(said, "infoseg: ", "a.ipynb has no parameter 'sed', only ['profile']")
+    assert says(said, "infoseg: ", "a.ipynb has no parameter 'sed', only ['profile']")
     assert not Path("ran").exists()
 
 
@@ -392,7 +392,7 @@ def test_a_disk_that_fills_up_while_a_notebook_runs(tmp_path, book, place):
         fill = f"open({str(over / 'filler')!r}, 'wb', 0).write(bytes(200_000))"
         code, said = book(f"{fill}\nprint('x' * 200_000)", "disk/out.ipynb")
         assert code == 1
-        assert told(said, "infoseg: ", "out.ipynb: ", FULL)
+        assert says(said, "infoseg: ", "out.ipynb: ", FULL)
         assert not (folder / "out.ipynb").exists()
         disk.take()
         assert book("2", "disk/out.ipynb")[0] == 0

@@ -98,9 +98,8 @@ def test_the_notebooks_that_the_pipeline_runs_are_there_with_their_parameters():
     for stage in STAGES.values():
         command = stage.get("do", stage)["cmd"]
         command = command if isinstance(command, str) else command[0]
-        found = re.search(r"infoseg.pipeline run build/(\w+).ipynb \S+ ?(.*)", command)
-        if found:
-            given[found[1]] = {pair.split("=")[0] for pair in found[2].split()}
+        if words := re.search(r"infoseg.pipeline run build/(\w+).ipynb \S+ ?(.*)", command):
+            given[words[1]] = {pair.split("=")[0] for pair in words[2].split()}
     assert [f"build/{name}.ipynb" for name in sorted(given)] == sorted(STAGES["strip"]["outs"])
     for name, parameters in given.items():
         assert f"notebooks/{name}.ipynb" in STAGES["strip"]["deps"]

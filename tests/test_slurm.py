@@ -78,8 +78,8 @@ def job_with_checkpoint(clone: Clone) -> str:
 
 def resumed(clone: Clone) -> int:
     """How often a training of InfoSeg went on from a checkpoint."""
-    found = clone.path.glob("build/timing/tiny/coco_stuff3-infoseg-*.json")
-    return sum(len(json.loads(path.read_text())["resumed_at"]) for path in found)
+    paths = clone.path.glob("build/timing/tiny/coco_stuff3-infoseg-*.json")
+    return sum(len(json.loads(path.read_text())["resumed_at"]) for path in paths)
 
 
 def test_srun_gives_the_same_bytes_and_a_killed_job_goes_on(local, clone, monkeypatch):

@@ -11,7 +11,6 @@ Importing this imports nothing heavy; torch comes with the first call.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,8 +46,14 @@ def fit(
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name == "losses":
+        import infoseg.losses as value
+    elif name == "model":
+        import infoseg.model as value
+    elif name == "settings":
+        import infoseg.settings as value
+    elif name == "Segmenter":
+        from infoseg.segmentation import Segmenter as value
+    else:
         raise AttributeError(f"module 'infoseg' has no attribute {name!r}")
-    if name == "Segmenter":
-        return importlib.import_module("infoseg.segmentation").Segmenter
-    return importlib.import_module(f"infoseg.{name}")
+    return value

@@ -54,9 +54,7 @@ def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autoc
 
 def is_deterministic(params: TrainingParams, device: torch.device) -> bool:
     """Whether only algorithms are used that give the same bytes for the same seed."""
-    if params.deterministic == "auto":
-        return device.type == "cpu"
-    return params.deterministic
+    return device.type == "cpu" if params.deterministic == "auto" else params.deterministic
 
 
 def seed_everything(seed: int) -> None:
@@ -75,11 +73,10 @@ def reproducible(params: TrainingParams, seed: int | None = None) -> Iterator[to
     involved happens to be deterministic.
     Raises TrainingError for an operation that has no deterministic form on this device.
     """
-    device = choose_device(params.device)
+    device, memory = choose_device(params.device), torch.utils.deterministic
     deterministic = is_deterministic(params, device)
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    benchmark = torch.backends.cudnn.benchmark
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    benchmark, filled = torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory
     torch.set_num_threads(params.threads)
     if seed is not None:
         seed_everything(seed)
@@ -96,7 +93,7 @@ def reproducible(params: TrainingParams, seed: int | None = None) -> Iterator[to
         # As `torch.use_deterministic_algorithms`, which loads torch's compiler first: 2 s.
         torch.set_deterministic_debug_mode("error")
         # Fresh memory is not filled with NaN: 6 % of InfoSeg's step, a guard against bugs alone.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     try:
         yield device
     except RuntimeError as error:
@@ -108,7 +105,7 @@ def reproducible(params: TrainingParams, seed: int | None = None) -> Iterator[to
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(mode)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
         torch.backends.cudnn.benchmark = benchmark
 
 
@@ -138,15 +135,7 @@ def peak_memory(device: torch.device) -> int:
 # ---- what ran where ------------------------------------------------------------------------------
 
 #: Libraries whose version can change a number.
-LIBRARIES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "scikit-image",
-    "opencv-python-headless",
-    "pillow",
-)
+LIBRARIES = "torch numpy scipy scikit-learn scikit-image opencv-python-headless pillow".split()
 
 
 def facts(params: TrainingParams, device: torch.device) -> dict[str, Any]:

@@ -70,25 +70,23 @@ def _text(notebook: Notebook) -> str:
     return nbformat.writes(notebook, version=4) + "\n"
 
 
-def _write(path: Path, notebook: Notebook) -> None:
-    text = _text(notebook)
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
-    """Remove outputs (except of cells that `keep`), counts, and metadata tools leave behind."""
+def clean(notebook: Notebook, keep: Callable[[Any], list[Any]]) -> Notebook:
+    """Remove outputs but those of `keep(cell)`, counts, and metadata that tools leave behind."""
     import nbformat
 
     notebook.metadata = nbformat.from_dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{number:02d}"
         tags = cell.metadata.get("tags", [])
+        cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            kept = cell.outputs and keep(cell)
-            cell.outputs = cell.outputs if kept else []
+            cell.outputs = keep(cell)
             # nbval takes a cell with outputs and without a count for one that was never run.
-            cell.execution_count = number + 1 if kept else None
+            cell.execution_count = number + 1 if cell.outputs else None
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = cell.execution_count
@@ -98,27 +96,28 @@ def clean(notebook: Notebook, keep: Callable[[Any], bool]) -> Notebook:
 def strip(sources: Sequence[Path], folder: Path) -> None:
     """Write notebooks' inputs alone, the same bytes whatever was run or displayed in them."""
     for source in sources:
-        _write(folder / source.name, clean(_read(source), keep=lambda cell: False))
+        _write(folder / source.name, _text(clean(_read(source), keep=lambda cell: [])))
 
 
 def scrub(notebook: Notebook) -> Notebook:
     """Remove from an executed notebook what differs from run to run: times, ids, progress."""
 
-    def keep(cell: Any) -> bool:
+    def keep(cell: Any) -> list[Any]:
         # Progress bars and warnings go to stderr; they show times and paths of this machine.
         kept: list[Any] = []
         for output in cell.outputs:
-            if output.get("name") == "stderr":
-                continue
             # Where what went to stdout was divided is a matter of time, too.
             if kept and output.get("name") == kept[-1].get("name") == "stdout":
                 kept[-1].text += output.text
-            else:
+            elif output.get("name") != "stderr":
                 kept.append(output)
-        cell.outputs = kept
-        return True
+        return kept
 
     return clean(notebook, keep)
+
+
+def _compared(cell: Any) -> list[Any]:
+    return cell.outputs if CHECKED in cell.metadata.get("tags", []) else []
 
 
 def tidy(path: Path, write: bool) -> bool:
@@ -126,13 +125,11 @@ def tidy(path: Path, write: bool) -> bool:
     before = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         after = with_results(path)
-        if write and before != after:
-            write_whole(path, lambda file: file.write_text(after, encoding="utf-8"))
-        return before == after
-    notebook = clean(_read(path), keep=lambda cell: CHECKED in cell.metadata.get("tags", []))
-    if write and before != _text(notebook):
-        _write(path, notebook)
-    return before == _text(notebook)
+    else:
+        after = _text(clean(_read(path), _compared))
+    if write and before != after:
+        _write(path, after)
+    return before == after
 
 
 def with_results(path: Path) -> str:
@@ -196,8 +193,8 @@ def page(notebook: Notebook, target: Path) -> None:
     body, _ = exporter.from_notebook_node(notebook)
     title = re.search(r"^# (.*)", notebook.cells[0].source, re.M)
     head = Template(HEAD, autoescape=True).render(title=title[1] if title else "", css="CSS")
-    text = f"{head.replace('CSS', CSS)}<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    write_whole(target, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+    head = head.replace("CSS", CSS)
+    _write(target, f"{head}<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n")
 
 
 def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
@@ -213,25 +210,17 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
 
     _read(source)  # named if it is none
     known = papermill.inspect_notebook(str(source))
-    for name in parameters:
-        if name not in known:
-            raise InfosegError(f"{source} has no parameter '{name}', only {sorted(known)}")
-    whole = re.compile(r"-?\d+", re.ASCII)
-    values = {k: int(v) if whole.fullmatch(v) else v for k, v in parameters.items()}
+    if unknown := parameters.keys() - known.keys():
+        raise InfosegError(f"{source} has no parameter '{min(unknown)}', only {sorted(known)}")
+    # The empty profile is params.yaml as it stands.
+    values: dict[str, Any] = {"profile": "", **parameters}
+    values |= {k: int(v) for k, v in parameters.items() if re.fullmatch("-?[0-9]+", v)}
     running = RUNNING / re.sub(r"[^\w.-]", "-", str(target))
     make_folder(running.parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    kept = f"The notebook as far as it came: {running}"
+    how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
     try:
-        executed = papermill.execute_notebook(
-            source,
-            running,
-            {"profile": "", **values},  # the empty profile is params.yaml as it stands
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            log_output=True,
-        )
+        executed = papermill.execute_notebook(source, running, values, log_output=True, **how)
     except PapermillExecutionError as error:
         lines = error.evalue.splitlines() or [""]
         # Of settings every key that is wrong has a line; other errors go on for pages.
@@ -239,18 +228,19 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
         message = f"{error.ename}: " + "\n".join(shown) + " …" * (len(lines) > len(shown))
         if is_out_of_memory(error.ename, error.evalue):
             message = f"{message}. {memory_advice()}"
-        where = f"{source} failed in cell {error.exec_count}"
-        raise InfosegError(f"{where}: {message}\n{kept}") from None
+        message = f"{source} failed in cell {error.exec_count}: {message}"
     except DeadKernelError:
-        message = f"the kernel died. {memory_advice()}"
-        raise InfosegError(f"{source}: {message}\n{kept}") from None
+        message = f"{source}: the kernel died. {memory_advice()}"
     except OSError:  # papermill writes after every cell
         with storing(running):
             raise
     except (NoSuchKernel, RuntimeError) as error:  # nbclient's, for a kernel that never came
         raise InfosegError(f"{source}: {error}. `make setup` installs the kernel") from None
-    _write(target, scrub(executed))
-    running.unlink(missing_ok=True)
+    else:
+        _write(target, _text(scrub(executed)))
+        running.unlink(missing_ok=True)
+        return
+    raise InfosegError(f"{message}\nThe notebook as far as it came: {running}")
 
 
 # ---- code ----------------------------------------------------------------------------------------
@@ -269,21 +259,22 @@ def write_code(folder: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
     for name, datasets in rows.items():
         settings = {dataset: params.method(name, dataset) for dataset in datasets}
-        modules = {METHODS[one.kind].__module__ for one in settings.values()}
+        modules = {METHODS[method.kind].__module__ for method in settings.values()}
         files[name] = {
             "code": code_hashes([*modules, *TRAINING_CODE]),
             "settings": {d: s.numbers() | {"seeds": s.seeds} for d, s in settings.items()},
             "training": params.training.model_dump(),
         }
-    for name in profile.inputs:
-        code, settings = code_hashes(["infoseg.data.prepare"]), params.datasets[name]
-        files[f"data/{name}"] = {"code": code, "settings": settings.model_dump()}
-    for name in profile.sources:
-        code, source = code_hashes(["infoseg.data.scenes"]), params.sources[name]
-        files[f"sources/{name}"] = {"code": code, "settings": source.model_dump()}
+    for kind, module, names, known in (
+        ("data", "infoseg.data.prepare", profile.inputs, params.datasets),
+        ("sources", "infoseg.data.scenes", profile.sources, params.sources),
+    ):
+        code = code_hashes([module])
+        for name in names:
+            files[f"{kind}/{name}"] = {"code": code, "settings": known[name].model_dump()}
     results = [f"infoseg.results.{name}" for name in ("tables", "claims", "figures", "page")]
-    for name, modules in (("evaluate", ["infoseg.runs"]), ("results", results)):
-        files[f"stages/{name}"] = code_hashes(modules)
+    files["stages/evaluate"] = code_hashes(["infoseg.runs"])
+    files["stages/results"] = code_hashes(results)
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
         write_json(folder / f"{name}.json", content)

@@ -10,7 +10,7 @@ Notebooks and the command line call these methods and nothing below them; DVC ca
 from __future__ import annotations
 
 import copy
-import json
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -19,46 +19,20 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from infoseg import diagnostics, machine
 from infoseg.data.batches import DeviceData
 from infoseg.data.project import ProjectData
-from infoseg.data.store import Meta, Prepared, sha256_of
-from infoseg.diagnostics import (
-    FORMAT,
-    Examples,
-    Stripes,
-    content_or_place,
-    make_examples,
-    read_examples,
-    reported_part,
-    summarise,
-    write_examples,
-)
+from infoseg.data.store import Meta, sha256_of
+from infoseg.diagnostics import Examples, Stripes
 from infoseg.evaluation import confusions, evaluate
 from infoseg.files import DataError, TrainingError, read_json, write_csv, write_json, write_whole
-from infoseg.machine import (
-    TRAINING_CODE,
-    choose_device,
-    choose_precision,
-    code_hashes,
-    facts,
-    hash_of,
-    peak_memory,
-    reproducible,
-    seed_everything,
-)
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
-from infoseg.weights import (
-    WEIGHTS_FORMAT,
-    Card,
-    load_weights,
-    read_card,
-    save_weights,
-    start_from,
-)
+from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights, start_from
 
 #: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in
 #: temporary copies.
@@ -92,7 +66,11 @@ class Project(ProjectData):
         return self.cell_folder(run.dataset, run.method) / f"{run.seed}.safetensors"
 
     def evaluation_path(self, run: Run) -> Path:
-        return self.runs / "evaluations" / run.dataset / f"{run.method}-{run.seed}.json"
+        return self.beside(run.dataset, f"{run.method}-{run.seed}.json")
+
+    def beside(self, dataset: str, file: str = "") -> Path:
+        """Where evaluations of a data set lie, and what stands beside them."""
+        return self.runs / "evaluations" / dataset / file
 
     def timing_path(self, run: Run) -> Path:
         """What differs from run to run; DVC knows nothing of it."""
@@ -101,7 +79,7 @@ class Project(ProjectData):
     # ---- training --------------------------------------------------------------------------------
 
     def cell(self, dataset: str, method: str, seeds: Sequence[int] | None = None) -> Cell:
-        """Open a cell. seeds: those asked for; by default the settings' own."""
+        """Open a cell. seeds: by default the settings' own."""
         return Cell(self, dataset, method, seeds)
 
     def train(self, dataset: str, method: str, seeds: Sequence[int] | None = None) -> Path:
@@ -112,10 +90,6 @@ class Project(ProjectData):
             trained = cell.train(model, seed)
             cell.keep(seed, model, trained)
         return cell.write()
-
-    def info(self, dataset: str, prepared: Prepared) -> DataInfo:
-        meta, clusters = prepared.meta, self._dataset(dataset).clusters
-        return DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
 
     def decides(self, run: Run) -> dict[str, Any]:
         """What a run's numbers follow from beside code and data, as its files state it."""
@@ -139,21 +113,28 @@ class Project(ProjectData):
 
     def model(self, run: Run) -> Method:
         """A run's weights in evaluation mode."""
-        with reproducible(self.params.training, run.seed) as device:
+        with machine.reproducible(self.params.training, run.seed) as device:
             return self.trained(run, device)[0]
+
+    @property
+    def device(self) -> torch.device:
+        return machine.choose_device(self.params.training.device)
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        return machine.choose_precision(self.params.training.precision, self.device)
 
     def crops(self, dataset: str, model: Method) -> DeviceData:
         """A data set beside a method, on its device.
 
         The arrays, which may be gigabytes, are copied there once for all methods and seeds.
         """
-        device, prepared = choose_device(self.params.training.device), self.load(dataset)
-        crop, sees = self._dataset(dataset).crop, model.sees
-        key = device, dataset, crop, data_hashes(prepared.meta)
+        prepared, crop, sees = self.load(dataset), self._dataset(dataset).crop, model.sees
+        key = self.device, dataset, crop, data_hashes(prepared.meta)
         held = self._on_device
         if held is None or held[0] != key or (sees.regions and not held[1].sees.regions):
             self._on_device = None  # free it first
-            self._on_device = held = key, DeviceData(prepared, crop, device, sees)
+            self._on_device = held = key, DeviceData(prepared, crop, self.device, sees)
         data = copy.copy(held[1])
         data.sees, data.region_count = sees, prepared.meta.regions if sees.regions else 0
         return data
@@ -174,17 +155,17 @@ class Project(ProjectData):
     def measured(self, model: Method, data: DeviceData) -> dict[str, Any]:
         """The protocol's figures and their diagnostics on the labelled images of prepared data."""
         training, index = self.params.training, data.prepared.index
-        precision = choose_precision(training.precision, data.device)
-        counts, entropy = confusions(model, data, training.evaluation_batch, precision)
         labelled = index[index["labelled"]]
+        precision = machine.choose_precision(training.precision, data.device)
+        counts, entropy = confusions(model, data, training.evaluation_batch, precision)
         ids, groups = labelled["id"].tolist(), labelled["group"].tolist()
-        summary = summarise(counts, ids, data.prepared.meta.classes, groups)
+        summary = diagnostics.summarise(counts, ids, data.prepared.meta.classes, groups)
         return summary | {"assignment_entropy": entropy}
 
     def trivial(self, dataset: str) -> dict[str, dict[str, Any]]:
         """`measured` of one class everywhere and of as many equal stripes as there are classes,
         which is written beside the data set's evaluations."""
-        with reproducible(self.params.training):
+        with machine.reproducible(self.params.training):
             data = self.crops(dataset, Stripes(1))
             answers = {"one class": Stripes(1), "equal stripes": Stripes(data.classes)}
             trivial = {name: self.measured(answer, data) for name, answer in answers.items()}
@@ -197,30 +178,29 @@ class Project(ProjectData):
         start, best: PA before training and at the best of the evaluations during it, from the
         history; None where there is none. A training that diverged has `diverged` in their place.
         """
-        run = Run(dataset=dataset, method=method, seed=seed)
+        run, prepared = Run(dataset=dataset, method=method, seed=seed), self.load(dataset)
         if self.make_missing and not self.weights_path(run).exists():
             self.train(dataset, method, [seed])
+        if not prepared.index["labelled"].any():
+            advice = "Use `infoseg segment` to look at what was learnt"
+            raise DataError("has no labels to evaluate with", file=prepared.path, advice=advice)
         settings = self.params.method(method, dataset)
+        made_with = {
+            **self.decides(run),
+            "data": data_hashes(prepared.meta),
+            "weights": sha256_of(self.weights_path(run)),
+        }
         result: dict[str, Any] = {
-            "format": FORMAT,
+            "format": diagnostics.FORMAT,
             **run.model_dump(),
             "dataset_title": self._dataset(dataset).title,
             "method_title": settings.title,
             "paper_row": settings.paper_row,
-            "made_with": self.decides(run),
+            "made_with": made_with,
             "diverged": "",
+            "notes": list(prepared.meta.notes),
         }
-        with reproducible(self.params.training, seed) as device:
-            prepared = self.load(dataset)
-            if not prepared.index["labelled"].any():
-                raise DataError(
-                    "has no labels to evaluate with",
-                    file=prepared.path,
-                    advice="Use `infoseg segment` to look at what was learnt",
-                )
-            result["notes"] = list(prepared.meta.notes)
-            data = {"data": data_hashes(prepared.meta)}
-            result["made_with"] |= data | {"weights": sha256_of(self.weights_path(run))}
+        with machine.reproducible(self.params.training, seed) as device:
             try:
                 model, card = self.trained(run, device)
             except TrainingError as error:
@@ -228,13 +208,9 @@ class Project(ProjectData):
             else:
                 crops = self.crops(dataset, model)
                 result["uses_mask"] = model.sees.mask
-                result["last"] = {"step": card.step} | self.measured(model, crops)
-                result |= _course(self.history(run), result["last"])
-                match = list(result["last"]["match"].values())
-                precision = choose_precision(self.params.training.precision, device)
-                classes = prepared.meta.classes
-                examples = make_examples(model, crops, match, classes, precision=precision)
-                write_examples(self.evaluation_path(run).with_suffix(".npz"), examples)
+                result["last"] = last = {"step": card.step} | self.measured(model, crops)
+                result |= _course(self.history(run), last)
+                self._draw(self.evaluation_path(run).with_suffix(".npz"), model, crops, last)
         # After the pictures, because its presence says that the evaluation is whole.
         write_json(self.evaluation_path(run), result)
         # They are of the former evaluation.
@@ -242,18 +218,26 @@ class Project(ProjectData):
             path.unlink(missing_ok=True)
         return result
 
+    def _draw(
+        self, path: Path, model: Method, data: DeviceData, last: dict, items: Tensor | None = None
+    ) -> None:
+        """Write pictures with their predictions; items: which, by default chosen blind."""
+        classes, match = data.prepared.meta.classes, list(last["match"].values())
+        examples = diagnostics.make_examples(model, data, match, classes, items, self.precision)
+        diagnostics.write_examples(path, examples)
+
     def evaluate_all(self, dataset: str) -> list[dict[str, Any]]:
-        """Evaluate every run of a data set, ablations included, and what stands beside them: the
-        trivial answers, content or place, the pictures of Figure 4; and write the metrics DVC
-        shows: results/<profile>/metrics/<data set>.json, PA of each method in the mean over its
-        seeds."""
+        """Evaluate every run of a data set, ablations included, and what stands beside them; and
+        write the metrics DVC shows: results/<profile>/metrics/<data set>.json, PA of each method in
+        the mean over its seeds."""
         ablations = self.params.profile.ablations.variants
         every = [*self.params.runs(), *self.params.ablations()]
         evaluations = [self.evaluate(**run.model_dump()) for run in every if run.dataset == dataset]
         pa: dict[str, list[float]] = {}
         for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
-                part = reported_part(evaluation["last"], self.params.profile.reported)
+                reported = self.params.profile.reported
+                part = diagnostics.reported_part(evaluation["last"], reported)
                 pa.setdefault(evaluation["method"], []).append(part["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
@@ -265,35 +249,26 @@ class Project(ProjectData):
     def write_beside(self, dataset: str) -> None:
         """Write what stands beside the runs of a data set that were evaluated: trivial.json,
         content.json and, for Figure 4, the same pictures by each of its methods."""
-        profile, folder = self.params.profile, self.beside(dataset)
+        profile = self.params.profile
         self.trivial(dataset)
         if dataset == profile.ablations.dataset and profile.ablations.content:
-            write_json(folder / "content.json", self._content_or_place(dataset))
-        if dataset not in profile.figure4.panels:
-            return
+            write_json(self.beside(dataset, "content.json"), self._content_or_place(dataset))
         shown = [method for method in profile.figure4.methods if method in profile.methods]
-        if not shown:
+        if dataset not in profile.figure4.panels or not shown:
             return
         try:
             runs = {method: self.first_run(dataset, method) for method in shown}
         except TrainingError:
             return  # which Figure 4 says
-        last = runs[shown[-1]]
-        ranks = [rank["item"] for rank in self.evaluation(last)["last"]["quantiles"]]
+        evaluations = {method: self.evaluation(run)["last"] for method, run in runs.items()}
+        ranks = [rank["item"] for rank in evaluations[shown[-1]]["quantiles"]]
         for method, run in runs.items():
             model = self.model(run)
             data = self.crops(dataset, model)
-            match = list(self.evaluation(run)["last"]["match"].values())
             items = data.evaluated[torch.tensor(ranks, dtype=torch.int64, device=data.device)]
-            with reproducible(self.params.training, run.seed):
-                classes = data.prepared.meta.classes
-                precision = choose_precision(self.params.training.precision, data.device)
-                examples = make_examples(model, data, match, classes, items, precision)
-            write_examples(folder / f"figure4-{method}.npz", examples)
-
-    def beside(self, dataset: str, file: str = "") -> Path:
-        """Where `write_beside` writes."""
-        return self.runs / "evaluations" / dataset / file
+            with machine.reproducible(self.params.training, run.seed):
+                path = self.beside(dataset, f"figure4-{method}.npz")
+                self._draw(path, model, data, evaluations[method], items)
 
     def made_beside(self, dataset: str, file: str) -> Path:
         """A file of `write_beside`; made where that is allowed and it is missing, or older than the
@@ -312,8 +287,7 @@ class Project(ProjectData):
 
     def first_run(self, dataset: str, method: str) -> Run:
         """The first seed of a method that did not diverge. Raises TrainingError if all did."""
-        for seed in self.params.method(method, dataset).seeds:
-            run = Run(dataset=dataset, method=method, seed=seed)
+        for run in self.params.seeds(dataset, method):
             if not self.evaluation(run)["diverged"]:
                 return run
         raise TrainingError(f"every seed of {method} diverged on {dataset}")
@@ -323,53 +297,44 @@ class Project(ProjectData):
 
         left_out: PA on the half for reporting of the variant that was trained on the other half.
         """
-        training, rows = self.params.training, []
-        with reproducible(training) as device:
-            precision = choose_precision(training.precision, device)
+        profile, batch, rows = self.params.profile, self.params.training.evaluation_batch, []
+        runs = [
+            (run, run.model_copy(update={"method": half}))
+            for method, half in profile.ablations.content.items()
+            if method in profile.methods and half in profile.ablations.variants
+            for run in self.params.seeds(dataset, method)
+        ]
 
-            def row(method: str, model: Method, **facts: Any) -> dict[str, Any]:
-                data = self.crops(dataset, model)
-                looks = content_or_place(model, data, training.evaluation_batch, precision)
-                return {"method": method} | looks | facts
+        def row(method: str, model: Method, **left_out: Any) -> dict[str, Any]:
+            data = self.crops(dataset, model)
+            looks = diagnostics.content_or_place(model, data, batch, self.precision)
+            return {"method": method} | looks | left_out
 
-            profile = self.params.profile
-            for method, half in profile.ablations.content.items():
-                if method not in profile.methods or half not in profile.ablations.variants:
-                    continue
-                for seed in self.params.method(method, dataset).seeds:
-                    evaluations = [
-                        self.evaluation(Run(dataset=dataset, method=name, seed=seed))
-                        for name in (method, half)
-                    ]
-                    if any(evaluation["diverged"] for evaluation in evaluations):
-                        continue
-                    left_out = evaluations[1]["last"]["halves"]["reported"]["pa"]
-                    run = Run(dataset=dataset, method=method, seed=seed)
+        with machine.reproducible(self.params.training) as device:
+            for run, half in runs:
+                whole, part = self.evaluation(run), self.evaluation(half)
+                if not whole["diverged"] and not part["diverged"]:
+                    left_out = part["last"]["halves"]["reported"]["pa"]
                     model = self.trained(run, device)[0]
-                    rows.append(row(method, model, seed=seed, left_out=left_out))
-            classes = len(self.load(dataset).meta.classes)
-            rows.append(row("equal stripes", Stripes(classes)))
+                    rows.append(row(run.method, model, seed=run.seed, left_out=left_out))
+            rows.append(row("equal stripes", Stripes(len(self.load(dataset).meta.classes))))
         return rows
 
     def _stated_now(self, run: Run) -> dict[str, Any]:
         """What the run's evaluation has to state, as far as its data and weights are here."""
-        now = self.decides(run)
+        now, weights = self.decides(run), self.weights_path(run)
         if (self.prepared(run.dataset) / "meta.json").exists():
             now["data"] = data_hashes(self.load(run.dataset).meta)
-        weights = self.weights_path(run)
         return now | ({"weights": sha256_of(weights)} if weights.exists() else {})
 
     def is_current(self, run: Run) -> bool:
         """Whether the run's evaluation is there, made with the settings and data of today, and
         weights of today's code."""
         try:
-            made_with = json.loads(self.evaluation_path(run).read_text())["made_with"]
-        except (OSError, ValueError, LookupError):
+            self._read_evaluation(run)
+        except DataError:
             return False
-        now = self._stated_now(run)
-        if not all(made_with.get(key) == value for key, value in now.items()):
-            return False
-        return self.cell(run.dataset, run.method, [run.seed]).unfinished() == []
+        return not self.cell(run.dataset, run.method, [run.seed]).unfinished()
 
     def evaluation(self, run: Run) -> dict[str, Any]:
         """A run's evaluation as written.
@@ -380,6 +345,9 @@ class Project(ProjectData):
         if self.make_missing and not self.is_current(run):
             self.train(run.dataset, run.method, [run.seed])
             return self.evaluate(**run.model_dump())
+        return self._read_evaluation(run)
+
+    def _read_evaluation(self, run: Run) -> dict[str, Any]:
         path = self.evaluation_path(run)
         stages = f"train@{run.dataset}-{run.method}, evaluate@{run.dataset}"
         evaluation = read_json(path, stages)
@@ -391,38 +359,39 @@ class Project(ProjectData):
         path = self.evaluation_path(run).with_suffix(".npz")
         if not path.exists() and self.make_missing:
             self.evaluate(**run.model_dump())
-        return read_examples(path, f"evaluate@{run.dataset}")
+        return diagnostics.read_examples(path, f"evaluate@{run.dataset}")
 
     def clusters(self, run: Run) -> Examples:
         """The same pictures straight after training: predictions are clusters without a class."""
         model = self.model(run)
         data = self.crops(run.dataset, model)
-        with reproducible(self.params.training, run.seed):
-            return make_examples(model, data, None, data.prepared.meta.classes)
+        with machine.reproducible(self.params.training, run.seed):
+            return diagnostics.make_examples(model, data, None, data.prepared.meta.classes)
 
 
 class Cell:
-    """A method on a data set, all its seeds.
-
-    seeds: those asked for. device, data: where training runs, and the data set there.
-    """
+    """A method on a data set, all its seeds; device, data: where training runs, and the data set
+    there."""
 
     def __init__(
         self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None = None
     ):
         self.project, self.dataset, self.method = project, dataset, method
-        self.settings = project.params.method(method, dataset)
-        self.training = project.params.training
+        self.settings, self.training = (
+            project.params.method(method, dataset),
+            project.params.training,
+        )
         self.seeds = list(seeds if seeds is not None else self.settings.seeds)
-        self.folder = project.cell_folder(dataset, method)
-        self.device = choose_device(self.training.device)
+        self.folder, self.device = project.cell_folder(dataset, method), project.device
         self.prepared = project.load(dataset)
-        self.info = project.info(dataset, self.prepared)
+        meta, clusters = self.prepared.meta, project.params.datasets[dataset].clusters
+        self.info = DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
         self._data: DeviceData | None = None
+        modules = [METHODS[self.settings.kind].__module__, *machine.TRAINING_CODE]
         self._decides = {
-            "code": code_hashes([METHODS[self.settings.kind].__module__, *TRAINING_CODE]),
-            "machine": facts(self.training, self.device),
-            "data": data_hashes(self.prepared.meta),
+            "code": machine.code_hashes(modules),
+            "machine": machine.facts(self.training, self.device),
+            "data": data_hashes(meta),
         }
         self.start = getattr(self.settings, "start", None)
         if self.start:
@@ -444,7 +413,7 @@ class Cell:
 
     def fingerprint(self, seed: int) -> str:
         """A hash of all that decides a run's bytes: code, settings, data, seed, machine."""
-        return hash_of(self._decides | self.project.decides(self.run(seed)))[:20]
+        return machine.hash_of(self._decides | self.project.decides(self.run(seed)))[:20]
 
     def _scratch(self, seed: int, suffix: str) -> Path:
         folder = os.environ.get(SCRATCH) or self.project.folder / "build" / "scratch"
@@ -466,7 +435,7 @@ class Cell:
 
     def build(self, seed: int) -> Method:
         """The method as its run begins: the same seed gives the same weights."""
-        seed_everything(seed)
+        machine.seed_everything(seed)
         model = METHODS[self.settings.kind](self.settings, self.info)
         if self.start:
             start_from(model, Path(self.start))
@@ -478,11 +447,7 @@ class Cell:
 
     def train(self, model: Method, seed: int) -> Trained:
         """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
-        histories = self._histories()
-
-        def tell(history: list[Row]) -> None:
-            self._write_history(histories | {seed: history})
-
+        histories = {s: read_card(path).history for s, path in self._finished_files().items()}
         return train(
             model,
             self.data,
@@ -491,29 +456,24 @@ class Cell:
             lambda: self.evaluate(model),
             self.run(seed).key,
             self.checkpoint(seed),
-            tell,
+            lambda history: self._write_history(histories | {seed: history}),
         )
 
     def evaluate(self, model: Method) -> dict[str, Any]:
         """The protocol's figures of a model on the labelled images, as it is."""
         classes, batch = self.prepared.meta.classes, self.training.evaluation_batch
-        precision = choose_precision(self.training.precision, self.device)
-        return evaluate(model, self.data, batch, classes, precision)
+        return evaluate(model, self.data, batch, classes, self.project.precision)
 
     def keep(self, seed: int, model: Method, trained: Trained) -> None:
         """Keep a finished seed in scratch, with its history, and note how long it took."""
+        superpixels = self.project.params.datasets[self.dataset].superpixels
         card = Card(
             format=WEIGHTS_FORMAT,
             step=trained.steps,
-            clusters=self.info.clusters,
-            channels=self.info.channels,
-            mean=list(self.info.mean),
-            std=list(self.info.std),
+            **dataclasses.asdict(self.info),
             crop=self.data.size,
             classes=list(self.prepared.meta.classes),
-            superpixels=self.project.params.datasets[self.dataset].superpixels
-            if self.data.sees.regions
-            else None,
+            superpixels=superpixels if self.data.sees.regions else None,
             fingerprint=self.fingerprint(seed),
             history=trained.history,
             diverged=trained.diverged,
@@ -526,7 +486,7 @@ class Cell:
             "seconds": round(trained.seconds, 2),
             "cpu_seconds": round(trained.cpu_seconds, 2),
             "images_per_second": round(trained.images_per_second, 1),
-            "peak_memory_bytes": peak_memory(self.device),
+            "peak_memory_bytes": machine.peak_memory(self.device),
             "resumed_at": trained.resumed_at,
         }
         write_json(self.project.timing_path(self.run(seed)), timing)
@@ -534,7 +494,8 @@ class Cell:
 
     def write(self) -> Path:
         """Write the cell's folder from its finished seeds: weights, history.csv and run.json."""
-        files = {seed: path for seed in self._known() if (path := self.finished(seed))}
+        files = self._finished_files()
+        cards = {seed: read_card(path) for seed, path in files.items()}
         for seed, path in files.items():
             target = self.folder / f"{seed}.safetensors"
             if path != target:
@@ -542,20 +503,17 @@ class Cell:
         for path in self.folder.glob("*.safetensors"):
             if path.stem not in map(str, files):
                 path.unlink()  # of other settings, code or data
-        self._write_history(self._histories())
-        diverged = {seed: read_card(path).diverged for seed, path in files.items()}
-        state = {"seeds": list(files), "diverged": {s: why for s, why in diverged.items() if why}}
+        self._write_history({seed: card.history for seed, card in cards.items()})
+        diverged = {seed: card.diverged for seed, card in cards.items() if card.diverged}
+        state = {"seeds": list(files), "diverged": diverged}
         write_json(self.folder / "run.json", self._decides | state)
         return self.folder
 
-    def _known(self) -> list[int]:
-        """Seeds of the settings, those asked for, and those that lie in the folder already."""
-        there = sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
-        return list(dict.fromkeys([*self.settings.seeds, *self.seeds, *there]))
-
-    def _histories(self) -> dict[int, list[Row]]:
-        """Rows of history.csv of every finished seed."""
-        return {s: read_card(p).history for s in self._known() if (p := self.finished(s))}
+    def _finished_files(self) -> dict[int, Path]:
+        """Files of finished seeds: of the settings, of those to train, of those in the folder."""
+        present = sorted(int(p.stem) for p in self.folder.glob("*.safetensors") if p.stem.isdigit())
+        known = dict.fromkeys([*self.settings.seeds, *self.seeds, *present])
+        return {seed: path for seed in known if (path := self.finished(seed))}
 
     def _write_history(self, histories: dict[int, list[Row]]) -> None:
         rows = [{"seed": seed} | row for seed, part in histories.items() for row in part]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -25,6 +27,35 @@ def small(**profile: Any) -> dict[str, Any]:
     tree["methods"]["infoseg"]["per_dataset"]["coco_stuff3"]["seeds"] = [0, 1]
     tree["training"] |= {"device": "cpu", "evaluations": 1}
     return tree
+
+
+def with_checkpoints(seconds: float) -> dict[str, Any]:
+    """The same, trained for longer, with a checkpoint every so many seconds."""
+    tree = small() | {"execution": {"checkpoint_seconds": seconds}}
+    tree["methods"]["infoseg"]["optimiser"] |= {"steps": 800, "batch": 8}
+    return tree
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of everything a pipeline makes, by path, and of each stage in dvc.lock."""
+    hashes = {}
+    for top in ("raw", "prepared", "runs", "results"):
+        for path in sorted((folder / top).rglob("*")):
+            if path.is_file() and path.name != "timing.csv":
+                name = path.relative_to(folder).as_posix()
+                hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if (folder / "dvc.lock").exists():  # the stages stand there in the order in which they ended
+        for name, stage in yaml.safe_load((folder / "dvc.lock").read_text())["stages"].items():
+            text = json.dumps(stage, sort_keys=True)
+            hashes[f"dvc.lock: {name}"] = hashlib.sha256(text.encode()).hexdigest()
+    return hashes
+
+
+def compare(first: Path, second: Path) -> tuple[int, list[str]]:
+    """How many files there are in two folders, and the names of those that differ or are alone."""
+    left, right = contents(first), contents(second)
+    names = left.keys() | right.keys()
+    return len(names), sorted(name for name in names if left.get(name) != right.get(name))
 
 
 class Clone:

@@ -107,10 +107,10 @@ def build(kind: str, info: DataInfo | None = None, seed: int = 0, **changes: Any
 def card(kind: str, channels: int = 3, **changes: Any) -> Card:
     """What weights of a method say of themselves."""
     info = data_info(3, channels)
-    told = {"format": WEIGHTS_FORMAT, "dataset": "test", "method": kind, "seed": 0, "step": 10}
-    told |= {"clusters": 3, "channels": channels, "mean": info.mean, "std": info.std, "crop": 32}
-    told |= {"classes": ["a", "b", "c"], "superpixels": None, "settings": method_settings(kind)}
-    return Card.model_validate(told | changes)
+    facts = {"format": WEIGHTS_FORMAT, "dataset": "test", "method": kind, "seed": 0, "step": 10}
+    facts |= {"clusters": 3, "channels": channels, "mean": info.mean, "std": info.std, "crop": 32}
+    facts |= {"classes": ["a", "b", "c"], "superpixels": None, "settings": method_settings(kind)}
+    return Card.model_validate(facts | changes)
 
 
 def write_prepared(

@@ -38,8 +38,8 @@ print(json.dumps({"loss": loss.item(), "bytes": peak, "seconds": time.perf_count
 def test_a_step_at_the_papers_setting_fits_into_12_gigabytes_on_the_cpu():
     done = subprocess.run([sys.executable, "-c", STEP], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    print(found)
-    assert found["bytes"] < 12e9
+    step = json.loads(done.stdout)
+    print(step)
+    assert step["bytes"] < 12e9
     # Untrained scores are near 0, where Eq. 7's two terms are log 2 each.
-    assert 0.5 < found["loss"] < 3
+    assert 0.5 < step["loss"] < 3

@@ -13,17 +13,14 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from clones import Clone, small
+from clones import Clone, compare, contents, small
 from filelock import FileLock
-from kills import compare, contents
+from helpers import changed
 
 from infoseg import pipeline
 
-INFOSEG, KMEANS, SINGLE = (
-    "train@coco_stuff3-infoseg",
-    "train@coco_stuff3-kmeans",
-    "ablate@coco_stuff3-single",
-)
+INFOSEG, KMEANS = "train@coco_stuff3-infoseg", "train@coco_stuff3-kmeans"
+SINGLE = "ablate@coco_stuff3-single"
 #: Stages that a commit's dvc.lock knows.
 EARLY = ("strip", "code", "data@coco")
 
@@ -75,11 +72,9 @@ def test_a_plain_repro_after_it_does_nothing(clone):
 
 
 def test_metrics_and_plots_are_there_for_dvc_to_show(clone):
-    [found] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
-    assert found["data"]["results/tiny/metrics/coco_stuff3.json"]["data"]["pa"].keys() == {
-        "kmeans",
-        "infoseg",
-    }
+    [workspace] = json.loads(clone.run("dvc", "metrics", "show", "--json")).values()
+    metrics = workspace["data"]["results/tiny/metrics/coco_stuff3.json"]["data"]
+    assert metrics["pa"].keys() == {"kmeans", "infoseg"}
     text = clone.run("dvc", "plots", "show", "-o", "build/plots")
     assert (clone.path / "build/plots/index.html").exists(), text
 
@@ -135,6 +130,9 @@ def test_a_stage_that_fails_stops_what_depends_on_it_and_nothing_else(clone):
     assert "Traceback" not in text
     [kept] = re.findall(r"The notebook as far as it came: (\S+)", text)
     assert "so far" in (clone.path / kept).read_text()
+    said = clone.run("dvc", "repro", "figures", check=False)
+    assert "ValueError: wrong on purpose" in said and "failed to reproduce 'figures'" in said
+    assert clone.code != 0 and "Traceback" not in said
 
 
 def test_two_at_once_are_one_too_many(clone):
@@ -144,14 +142,33 @@ def test_two_at_once_are_one_too_many(clone):
     assert said == "infoseg: another `make repro` is at work in this folder: wait for it\n"
 
 
+LOST = "infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        # As it is for a moment whenever DVC writes it.
+        ("dvc.lock", lambda text: "", LOST),
+        ("dvc.lock", lambda text: text[: text.rindex("size:") + 5], LOST),
+        ("dvc.lock", lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> theirs\n", LOST),
+        (".dvc/tmp/rwlock", lambda text: '{"read": ', "infoseg: DVC .*rwlock.*: delete it, .*\n"),
+    ],
+)
+def test_a_file_of_dvcs_that_is_damaged_is_named(clone, file, damage, message):
+    clone.restore()
+    text = (clone.path / file).read_text()
+    (clone.path / file).write_text(damage(text))
+    said = clone.make(check=False)
+    assert clone.code == 1 and re.fullmatch(message, said)
+    (clone.path / file).write_text(text)
+
+
 @pytest.mark.slow
 def test_a_half_written_lock_file_costs_nothing_that_was_done(clone):
     clone.restore()
-    text = clone.lock.read_text()
-    clone.lock.write_text(text[: text.rindex("hash: md5") + 4])
-    said = clone.make(check=False)
-    assert clone.code == 1
-    assert re.fullmatch("infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n", said)
+    clone.lock.write_text("stages: {")
     for name in ("runs", "results", "build/scratch"):
         clone.run("rm", "-r", name)
     clone.run("git", "checkout", "dvc.lock")
@@ -248,12 +265,7 @@ def test_ctrl_c_starts_nothing_more(stages, capsys):
 )
 def test_settings_are_read_before_dvc_sees_them(tmp_path, monkeypatch, capsys, key, value, message):
     monkeypatch.chdir(tmp_path)
-    tree = place = small()
-    *parents, last = key.split(".")
-    for name in parents:
-        place = place[name]
-    place[last] = value
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed(small(), key, value)))
     monkeypatch.setattr(pipeline, "out_of_date", lambda: pytest.fail("DVC is asked"))
     assert pipeline.main(["repro"]) == 1
     assert f"{key}: {message}" in capsys.readouterr().err

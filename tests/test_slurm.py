@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clones import REPRO, Clone
+from clones import REPRO, Clone, compare, with_checkpoints
 from helpers import ROOT
-from kills import compare, settings
 
 pytestmark = pytest.mark.slurm
 SCRIPT = ROOT / "cluster/localhost.sh"
@@ -39,8 +38,7 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def local(slurm, tmp_path_factory) -> Clone:
-    tree = settings("tiny") | {"execution": {"checkpoint_seconds": 0.1}}
-    made = Clone(tmp_path_factory.mktemp("local"), tree)
+    made = Clone(tmp_path_factory.mktemp("local"), with_checkpoints(0.1))
     made.make()
     return made
 
@@ -80,8 +78,8 @@ def job_with_checkpoint(clone: Clone) -> str:
 
 def resumed(clone: Clone) -> int:
     """How often a training of InfoSeg went on from a checkpoint."""
-    found = clone.path.glob("build/timing/tiny/coco_stuff3-infoseg-*.json")
-    return sum(len(json.loads(path.read_text())["resumed_at"]) for path in found)
+    paths = clone.path.glob("build/timing/tiny/coco_stuff3-infoseg-*.json")
+    return sum(len(json.loads(path.read_text())["resumed_at"]) for path in paths)
 
 
 def test_srun_gives_the_same_bytes_and_a_killed_job_goes_on(local, clone, monkeypatch):

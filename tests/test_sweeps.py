@@ -58,22 +58,15 @@ def test_tau_is_swept_by_two_workers_and_the_data_are_prepared_once(clone):
     shown = json.loads(clone.run("dvc", "exp", "show", "--json"))
     trained = {}
     for experiment in next(base["experiments"] for base in shown if base["experiments"]):
-        found = experiment["revs"][0]["data"]
-        if not found["metrics"][METRICS].get("data"):
-            continue  # the one that prepared the data
+        result = experiment["revs"][0]["data"]
+        metrics = result["metrics"][METRICS].get("data")
+        if not metrics:
+            continue  # it prepared the data
         log = clone.run("dvc", "queue", "logs", experiment["name"])
         ran = set(re.findall("^Running stage '(.+)':$", log, re.M))
         # The first of them also copies the notebooks: seconds.
         assert ran - {"strip", "code"} == {"train@coco_stuff3-infoseg", "evaluate@coco_stuff3"}
-        assert 0 <= found["metrics"][METRICS]["data"]["pa"]["infoseg"] <= 100
-        objective = found["params"]["params.yaml"]["data"]["methods"]["infoseg"]["objective"]
-        trained[objective["tau"]] = found["outs"]["runs/tiny/coco_stuff3/infoseg"]["hash"]
-    assert trained.keys() == {0.4, 0.8}
-    assert len(set(trained.values())) == 2
-
-    clone.run("dvc", "exp", "remove", "-A")
-    clone.run("dvc", "queue", "remove", "--all")
-    assert clone.run("git", "for-each-ref", "refs/exps", "--format=%(refname)").split() in (
-        [],
-        ["refs/exps/exec/EXEC_BASELINE"],
-    )
+        assert 0 <= metrics["pa"]["infoseg"] <= 100
+        objective = result["params"]["params.yaml"]["data"]["methods"]["infoseg"]["objective"]
+        trained[objective["tau"]] = result["outs"]["runs/tiny/coco_stuff3/infoseg"]["hash"]
+    assert trained.keys() == {0.4, 0.8} and len(set(trained.values())) == 2

@@ -385,7 +385,8 @@ class Cell:
         self.folder, self.device = project.cell_folder(dataset, method), project.device
         self.prepared = project.load(dataset)
         meta, clusters = self.prepared.meta, project.params.datasets[dataset].clusters
-        self.info = DataInfo(clusters, meta.channels, tuple(meta.mean), tuple(meta.std))
+        std = tuple(deviation or 1.0 for deviation in meta.std)  # 0: a channel that is constant
+        self.info = DataInfo(clusters, meta.channels, tuple(meta.mean), std)
         self._data: DeviceData | None = None
         modules = [METHODS[self.settings.kind].__module__, *machine.TRAINING_CODE]
         self._decides = {

@@ -6,6 +6,7 @@
 #              which numbers of which method moved since that commit
 # make setup   the environment alone, in .venv; every other target makes it first
 # make lab     JupyterLab in the repository;   make clean removes what make made
+# make notebooks   the demo's outputs in notebooks/
 # make bench   how fast this machine is;  make gpu-check  whether its GPU computes as the CPU, how fast
 PYTHON ?= python3
 # auto: one stage per GPU; without any, one per core, four at most.
@@ -21,7 +22,7 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
 endif
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup repro test test-full test-slurm test-browser golden lab lint bench gpu-check clean
+.PHONY: setup repro test test-full test-slurm test-browser golden notebooks lab lint bench gpu-check clean
 READY := .venv/.ready
 
 repro: $(READY)
@@ -45,6 +46,21 @@ test-slurm: $(READY)
 # With Debian's chromium.
 test-browser: $(READY)
 	python -m pytest tests/test_browser.py -m browser
+
+# Outputs of the demo in the notebooks that are committed, after `make repro`: five minutes.
+SHOW = python -m infoseg.pipeline show
+notebooks: $(READY)
+	$(SHOW) notebooks/01_prepare.ipynb runs/demo/prepare/outdoor.ipynb
+	$(SHOW) notebooks/02_train.ipynb runs/demo/outdoor/infoseg/train.ipynb
+	$(SHOW) notebooks/03_evaluate.ipynb runs/demo/evaluations/outdoor/evaluate.ipynb
+	$(SHOW) notebooks/04_tables.ipynb runs/demo/tables/tables.ipynb
+	$(SHOW) notebooks/05_figures.ipynb runs/demo/tables/figures.ipynb
+	$(SHOW) notebooks/06_report.ipynb runs/demo/tables/report.ipynb
+	for words in "00_paper profile=demo" "07_your_pictures steps=1000" 08_open_choices \
+	  "09_persons_rule profile=tiny"; do \
+	  set -- $$words; made=build/shown/$$1.ipynb; \
+	  python -m infoseg.pipeline run notebooks/$$1.ipynb $$made $$2 && \
+	  $(SHOW) notebooks/$$1.ipynb $$made || exit 1; done
 
 golden: $(READY)
 	python tests/golden.py $(if $(BASE),compare $(BASE),renew)

@@ -5,16 +5,19 @@
     python -m infoseg.pipeline run IN OUT [KEY=VALUE]   execute with papermill, then scrub
     python -m infoseg.pipeline repro [--jobs N]         `dvc repro`, stages side by side
     python -m infoseg.pipeline page IN OUT              an executed notebook as one HTML page
+    python -m infoseg.pipeline show NOTEBOOK EXECUTED   give a notebook the outputs of an execution
     python -m infoseg.pipeline check|clean FILE...      outputs that do not belong in a notebook;
-                                                        tables of README.md that are not results/'s
+                                                        a table of README.md that is not results/'s
 
-The only module that knows DVC, papermill and nbconvert. Outputs stay in the repository only in
-cells tagged `nbval-check-output`, which the tests compare.
+The only module that knows DVC, papermill and nbconvert. Outputs in the repository are those of
+`show`, and of cells tagged `nbval-check-output`, which the tests compare.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import os
 import queue
@@ -120,32 +123,66 @@ def _compared(cell: Any) -> list[Any]:
     return cell.outputs if CHECKED in cell.metadata.get("tags", []) else []
 
 
+def _digest(notebook: Notebook) -> str:
+    """Of inputs and outputs."""
+    cells = [[cell.source, cell.get("outputs")] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
+
+
+def show(source: Path, executed: Path) -> None:
+    """Give a notebook the outputs of its execution; `check` accepts exactly these.
+
+    Tagged cells keep theirs. Raises InfosegError where the executed notebook is of other code.
+    """
+    import nbformat
+
+    notebook, ran = _read(source), scrub(_read(executed)).cells
+    injected = [cell for cell in ran if "injected-parameters" in cell.metadata.get("tags", [])]
+    ran = [cell for cell in ran if cell not in injected]
+    if [cell.source for cell in ran] != [cell.source for cell in notebook.cells]:
+        raise InfosegError(f"{executed} is of other code than {source}: run it again")
+    for cell, made in zip(notebook.cells, ran, strict=True):
+        if "parameters" in cell.metadata.get("tags", []):
+            text = "".join(f"What is shown below was made with\n{c.source}\n" for c in injected)
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+        elif cell.cell_type == "code" and not _compared(cell):
+            cell.outputs = made.outputs
+    notebook = clean(notebook, lambda cell: cell.outputs)
+    notebook.metadata["outputs"] = _digest(notebook)
+    _write(source, _text(notebook))
+
+
 def tidy(path: Path, write: bool) -> bool:
     """Whether a notebook, or README.md, is as it should be; with `write`, make it so."""
     before = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         after = with_results(path)
     else:
-        after = _text(clean(_read(path), _compared))
+        made = _read(path).metadata.get("outputs")
+        notebook = clean(_read(path), lambda cell: cell.outputs)
+        if made == _digest(notebook):
+            notebook.metadata["outputs"] = made
+        else:
+            notebook = clean(notebook, _compared)
+        after = _text(notebook)
     if write and before != after:
         _write(path, after)
     return before == after
 
 
 def with_results(path: Path) -> str:
-    """README.md with a profile's committed tables (1, 2, content or place) between the marks
-    `<!-- results:<profile> -->` and `<!-- /results -->`. Raises InfosegError without these."""
+    """README.md with a profile's committed Table 1 between the marks `<!-- results:<profile> -->`
+    and `<!-- /results -->`. Raises InfosegError without these."""
     text = path.read_text(encoding="utf-8")
     marks = re.search(r"(<!-- results:(\S+) -->\n).*?(<!-- /results -->)", text, re.DOTALL)
     if not marks:
         raise InfosegError(f"{path} has no place for results")
-    folder = path.parent / "results" / marks[2] / "tables"
-    tables = [folder / "table1.md", folder / "table2.md", *folder.glob("content.md")]
-    for table in tables:
-        if not table.exists():
-            raise InfosegError(f"{table} is not there. Run `make repro` first")
-    section = "\n".join(table.read_text(encoding="utf-8") for table in tables)
-    return text[: marks.end(1)] + f"\n{section}\n" + text[marks.start(3) :]
+    table = path.parent / "results" / marks[2] / "tables/table1.md"
+    if not table.exists():
+        raise InfosegError(f"{table} is not there. Run `make repro` first")
+    return (
+        text[: marks.end(1)] + f"\n{table.read_text(encoding='utf-8')}\n" + text[marks.start(3) :]
+    )
 
 
 def execute(source: Path, parameters: dict[str, Any]) -> Notebook:
@@ -409,6 +446,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_code(Path(folder))
             case ["run", source, target, *pairs] if all("=" in pair for pair in pairs):
                 run(Path(source), Path(target), dict(pair.split("=", 1) for pair in pairs))
+            case ["show", source, executed]:
+                show(Path(source), Path(executed))
             case ["page", source, target]:
                 page(_read(Path(source)), Path(target))
             case ["repro", *options]:

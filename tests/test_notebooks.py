@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from infoseg.files import InfosegError
-from infoseg.pipeline import CHECKED, KERNEL, main, run, scrub, strip, tidy
+from infoseg.pipeline import CHECKED, KERNEL, main, run, scrub, show, strip, tidy
 
 
 def notebook(path, *sources, tags=()):
@@ -98,3 +98,21 @@ def test_a_missing_or_foreign_file_is_named(tmp_path):
 def test_other_words_are_answered_with_those_that_there_are(words, capsys):
     assert main(words) == 2
     assert "python -m infoseg.pipeline repro" in capsys.readouterr().out
+
+
+def test_outputs_of_an_execution_are_accepted_and_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    book = notebook(tmp_path / "a.ipynb", "x = 1", "print(x)")
+    run(book, tmp_path / "executed.ipynb", {"x": "7"})
+    assert main(["show", str(book), "executed.ipynb"]) == 0
+    before = book.read_bytes()
+    shown = [output["text"] for cell in nbformat.read(book, 4).cells for output in cell.outputs]
+    assert "x = 7" in shown[0] and shown[1] == "7\n"
+    assert tidy(book, write=True) and book.read_bytes() == before
+    strip([book], tmp_path / "stripped")
+    displayed(book, "mine")
+    assert not tidy(book, write=True)  # as JupyterLab leaves it: outputs go
+    assert book.read_bytes() == (tmp_path / "stripped/a.ipynb").read_bytes()
+    notebook(tmp_path / "b.ipynb", "x = 2", "print(x)")
+    with pytest.raises(InfosegError, match="other code"):
+        show(tmp_path / "b.ipynb", tmp_path / "executed.ipynb")

@@ -1,8 +1,10 @@
 """What has to stay in step: settings, environments, the pipeline's dependencies, notebooks."""
 
+import ast
 import json
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import distribution
 
 import nbformat
@@ -113,3 +115,29 @@ def test_notebooks_carry_no_outputs_but_compared_ones_and_are_short(path):
     assert tidy(path, write=False), f"python -m infoseg.pipeline clean {path.name}"
     cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     assert max(len(cell.source.splitlines()) for cell in cells) <= 25
+
+
+def imports(path):
+    """Names of the modules that a file imports when it runs, at its top or in functions."""
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]  # for types alone
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+            yield node.module
+
+
+def test_imports_go_down_and_the_methods_know_no_files_pipeline_or_notebooks():
+    files = [path for path in (ROOT / "infoseg").rglob("*.py") if path.name != "__init__.py"]
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+    graph = {name: set(imports(path)) - {name} for name, path in files.items()}
+    TopologicalSorter({name: graph[name] & files.keys() for name in files}).prepare()  # no circle
+    science = [n for n in files if re.match(r"infoseg\.(methods\.|model$|losses$|views$)", n)]
+    assert len(science) > 15
+    known = {*science, "infoseg.settings", "infoseg.files"}  # of files.py the errors
+    for name in science:
+        assert graph[name] & files.keys() <= known, name
+        outside = {module.partition(".")[0] for module in graph[name]}
+        assert not outside & {"dvc", "papermill", "nbformat", "pathlib", "os", "pandas"}, name

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infoseg import diagnostics, machine
 from infoseg.data.batches import DeviceData
-from infoseg.data.project import ProjectData
+from infoseg.data.prepare import ProjectData
 from infoseg.data.store import Meta, sha256_of
 from infoseg.diagnostics import Examples, Stripes
 from infoseg.evaluation import confusions, evaluate

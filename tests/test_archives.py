@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import prepare_raw
 from test_coco import write_stuff
 
 from infoseg.data.archives import files_below, open_archive, places, read_bytes
-from infoseg.data.coco import ARCHIVES, prepare_coco_stuff
-from infoseg.data.store import load_prepared
+from infoseg.data.coco import ARCHIVES
 from infoseg.files import DataError
 
 #: Where a field stands in a member's record in the archive's list, and in the member's header.
@@ -116,8 +116,7 @@ def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
 
 
 def stuff(raw, out, **more):
-    prepare_coco_stuff(raw, out, name="cs", variant="stuff15", **more)
-    return load_prepared(out, verify=True).meta
+    return prepare_raw("coco_stuff", raw, out, variant="stuff15", **more).meta
 
 
 def pack_coco(tree, folder, *, maps=True, lists=True):

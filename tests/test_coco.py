@@ -7,13 +7,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers import prepare_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from infoseg.data import coco
 from infoseg.data.pictures import rescale_iic, rescale_labels
-from infoseg.data.store import load_prepared
 from infoseg.files import DataError
 
 # The coarse class of every fine one by its value, as STEGO's code and IIC's pickle number them.
@@ -90,8 +90,7 @@ def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=
 
 
 def prepare_stuff(tmp_path, raw="raw", variant="stuff3", **more):
-    coco.prepare_coco_stuff(tmp_path / raw, tmp_path / "out", name="cs", variant=variant, **more)
-    return load_prepared(tmp_path / "out", verify=True)
+    return prepare_raw("coco_stuff", tmp_path / raw, tmp_path / "out", variant=variant, **more)
 
 
 @pytest.mark.parametrize("variant", ["stuff15", "stuff3"])
@@ -210,9 +209,8 @@ def write_persons(raw, entries, split="val2017"):
 
 
 def prepare_persons(tmp_path, **more):
-    settings = {"name": "p", "splits": ["val2017"]} | more
-    coco.prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
-    return load_prepared(tmp_path / "out", verify=True)
+    rule = {"shorter_side": None, "min_person_share": 0, "min_side": 0, "splits": ["val2017"]}
+    return prepare_raw("coco_persons", tmp_path / "raw", tmp_path / "out", **(rule | more))
 
 
 def test_persons_only_selected_and_rescaled(tmp_path):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
 from infoseg.files import DataError
+from infoseg.settings import PotsdamParams
 
 ARCHIVES = ("4_Ortho_RGBIR.zip", "5_Labels_for_participants.zip", "5_Labels_all.zip")
 CLASSES = {
@@ -45,14 +46,7 @@ _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNOR
 
 
 def prepare_potsdam(
-    raw: RawFolders,
-    out: Path | str,
-    *,
-    variant: Literal["potsdam6", "potsdam3"],
-    grid: int = 15,
-    crop: int = 200,
-    colour_tolerance: int = 80,
-    **options: Any,
+    raw: RawFolders, out: Path | str, settings: PotsdamParams, **options: Any
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
@@ -62,22 +56,22 @@ def prepare_potsdam(
     without a seed). A tile has 2 * grid * crop pixels a side: 6000 as published. Only
     ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled.
 
-    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127. IIC
-    takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked
-    against the original). The notes count repairs.
+    ``colour_tolerance``: IIC takes exact colours alone, but 6_7 is reported to have cars of
+    (252, 255, 0) (not checked against the original). The notes count repairs.
 
     Raises DataError for a missing folder, a broken archive, no tiles, and, unless ``on_bad_input``
     is "skip", for an unreadable file, another size or band count, a colour that is no class, and a
     labelled tile or its label missing.
     """
-    tiles, side, reading = find_tiles(places(raw, ARCHIVES)), grid * crop, Lock()
+    tiles, reading = find_tiles(places(raw, ARCHIVES)), Lock()
+    grid, crop, tolerance = settings.grid, settings.crop, settings.colour_tolerance
     count = sum("rgbir" in files for files in tiles.values())
     notes = [f"{count} tiles instead of the {N_TILES} of the published data set."]
 
     def prepare(tile: tuple[int, int]) -> list[Sample]:
         with reading:
-            half, labels, note = _read_tile(tile, tiles[tile], side, colour_tolerance)
-        if labels is not None and variant == "potsdam3":
+            half, labels, note = _read_tile(tile, tiles[tile], grid * crop, tolerance)
+        if labels is not None and settings.variant == "potsdam3":
             labels = TO_THREE[labels]
         samples = []
         for i, j in np.ndindex(grid, grid):
@@ -89,13 +83,9 @@ def prepare_potsdam(
 
     options["threads"] = min(options.get("threads", _THREADS), _THREADS)
     ingest(
-        raw, out, sorted(tiles), prepare, channels=4, classes=CLASSES[variant],
-        parameters={
-            "protocol": "potsdam", "variant": variant, "grid": grid, "crop": crop,
-            "colour_tolerance": colour_tolerance,
-        },
-        notes=notes if count != N_TILES else (),
-        **options,
+        raw, out, settings, sorted(tiles), prepare, channels=4, classes=CLASSES[settings.variant],
+        protocol="potsdam", decides=("variant", "grid", "crop", "colour_tolerance"),
+        notes=notes if count != N_TILES else (), **options,
     )  # fmt: skip
 
 

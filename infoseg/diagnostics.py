@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infoseg.data.batches import DeviceData
-from infoseg.data.store import IGNORE, halves
+from infoseg.data.store import IGNORE, Prepared, halves
 from infoseg.evaluation import (
     USED,
     confusions,
@@ -73,6 +73,12 @@ def summarise(
         "quantiles": [{"item": item, "id": str(ids[item]), "pa": pa} for item, pa in items],
         "halves": {name: figures(counts[p], names[p], classes) for name, p in parts.items()},
     }
+
+
+def labelled_names(prepared: Prepared) -> tuple[list[str], list[str]]:
+    """Ids and groups of the labelled images, whose `confusions` are counted."""
+    labelled = prepared.index[prepared.index["labelled"]]
+    return labelled["id"].tolist(), labelled["group"].tolist()
 
 
 def reported_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
@@ -188,9 +194,7 @@ def content_or_place(
     Of the half for reporting. What goes by content keeps its PA when pictures stand on their head
     or show another third; what goes by the place in the picture, as stripes do, does not.
     """
-    index = data.prepared.index
-    names = [index[column][index["labelled"]].tolist() for column in ("id", "group")]
-    part = ~halves(*names)
+    part = ~halves(*labelled_names(data.prepared))
     counts = {
         name: confusions(method, data, batch, precision, change)[0][part].sum(0)
         for name, change in LOOKS.items()

@@ -62,13 +62,11 @@ def places(raw: RawFolders, archives: Collection[str] = ()) -> tuple[Traversable
     for folder in trees:
         for pattern in (at + name for name in archives for at in ("", "*/")):
             files += sorted(folder.glob(pattern))
-    return (*trees, *map(open_archive, dict.fromkeys(files)))
-
-
-def open_archive(file: Path) -> zipfile.Path:
-    """Return the root of a zip archive; DataError where its list of members is not whole."""
-    with naming(file, "is not a whole zip archive", "Download the archive again"):
-        return zipfile.Path(zipfile.ZipFile(file))
+    roots: list[Traversable] = [*trees]
+    for file in dict.fromkeys(files):
+        with naming(file, "is not a whole zip archive", "Download the archive again"):
+            roots.append(zipfile.Path(file))
+    return tuple(roots)
 
 
 def read_bytes(file: Traversable, limit: int) -> bytes:

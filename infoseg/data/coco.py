@@ -200,8 +200,8 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
         return sorted(photos.values(), key=lambda photo: photo.id)
 
 
-def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (height, width) bool masks: separate persons, and crowds.
+def person_masks(photo: Photo, file: Traversable) -> np.ndarray:
+    """Return (2, height, width) bool masks: separate persons, and crowds.
 
     Raises DataError naming the annotation file for a malformed annotation.
     """
@@ -212,7 +212,7 @@ def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarra
         with naming(file, problem, advice):
             mask = mask_of(annotation["segmentation"], photo.height, photo.width)
             masks[1 if annotation.get("iscrowd") else 0] |= mask
-    return masks[0], masks[1]
+    return masks
 
 
 def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
@@ -260,11 +260,9 @@ def prepare_coco_persons(
     An image is taken if it shows a person, min_person_share <= person pixels / all pixels <=
     max_person_share, and its shorter side has ``min_side`` pixels, all before rescaling; where
     ``images`` are aimed at, min_person_share rises to the nearest multiple of 0.0001. Order:
-    ``splits``, then image id.
-
-    ``crowd``: what a region becomes that COCO did not separate into persons: "ignore" makes it 255
-    except where a separate person is drawn over it, "person" counts it as person, "exclude" leaves
-    out images that have one.
+    ``splits``, then image id. ``crowd``: a region that COCO did not separate into persons is 255
+    except where a separate person is drawn over it ("ignore") or a person ("person"), or its image
+    is left out ("exclude").
 
     Raises DataError for a missing or broken annotation file or folder, and, unless ``on_bad_input``
     is "skip", for a broken or missing picture, one of another size, a malformed annotation, and an
@@ -278,9 +276,8 @@ def prepare_coco_persons(
         "and the rule that selected its 15,399 images is unknown."
     ]
     table = scan_coco_persons(raw, splits, settings.on_bad_input, options.get("progress", False))
-    shares = shares_kept(
-        table, settings.min_side, settings.crowd, splits, settings.max_person_share
-    )
+    rule = settings.min_side, settings.crowd, splits, settings.max_person_share
+    shares = shares_kept(table, *rule)
     least, chosen = settings.min_person_share, {"splits": list(splits)}
     if (aim := settings.images) is not None:
         least, kept = nearest_share(shares, aim, at_least=least)

@@ -154,8 +154,9 @@ class Project(ProjectData):
 
     def measured(self, model: Method, data: DeviceData) -> dict[str, Any]:
         """The protocol's figures and their diagnostics on the labelled images."""
-        batch, meta = self.params.training.evaluation_batch, data.prepared.meta
-        counts, entropy = confusions(model, data, batch, self.precision)
+        training, meta = self.params.training, data.prepared.meta
+        precision = machine.choose_precision(training.precision, data.device)
+        counts, entropy = confusions(model, data, training.evaluation_batch, precision)
         ids, groups = diagnostics.labelled_names(data.prepared)
         summary = diagnostics.summarise(counts, ids, meta.classes, groups)
         return summary | {"assignment_entropy": entropy}

@@ -72,12 +72,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 TRAINED = [kind for kind in METHODS if "optimiser" in SETTINGS[kind]]
 
 
-def prepare_raw(kind: str, raw: Path, out: Path, **more: Any) -> Prepared:
+def prepare_raw(kind: str, raw: Path | list[Path], out: Path, **more: Any) -> Prepared:
     """Prepare raw files with settings that nobody checked, so that they may be small."""
     known = KINDS[kind].model_fields
     settings = KINDS[kind].model_construct(**{k: v for k, v in more.items() if k in known})
     options = {key: value for key, value in more.items() if key not in known}
-    readers()[kind](raw, out, settings, **({"name": "set"} | options))
+    readers()[kind](
+        raw if isinstance(raw, list) else [raw], out, settings, **({"name": "set"} | options)
+    )
     return load_prepared(out, verify=True)
 
 

@@ -25,7 +25,7 @@ import yaml
 from pycocotools import mask as cocomask
 from tqdm import tqdm
 
-from infoseg.data.archives import RawFolders, names_in, naming, places, read_bytes
+from infoseg.data.archives import names_in, naming, places, read_bytes
 from infoseg.data.ingest import Sample, ingest, log
 from infoseg.data.pictures import (
     check_classes,
@@ -108,7 +108,7 @@ def read_id_list(file: Traversable) -> list[str]:
 
 
 def prepare_coco_stuff(
-    raw: RawFolders, out: Path | str, settings: CocoStuffParams, **options: Any
+    raw: Sequence[Path], out: Path, settings: CocoStuffParams, **options: Any
 ) -> None:
     """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
 
@@ -247,8 +247,8 @@ CROWDS: tuple[Crowd, ...] = ("ignore", "person", "exclude")
 
 
 def prepare_coco_persons(
-    raw: RawFolders,
-    out: Path | str,
+    raw: Sequence[Path],
+    out: Path,
     settings: CocoPersonsParams,
     *,
     splits: Sequence[str] = SPLITS,
@@ -311,7 +311,7 @@ def prepare_coco_persons(
 
 
 def scan_coco_persons(
-    raw: RawFolders,
+    raw: Sequence[Path],
     splits: Sequence[str] = SPLITS,
     on_bad_input: Literal["error", "skip"] = "error",
     progress: bool = False,

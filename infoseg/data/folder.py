@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import cv2
 
-from infoseg.data.archives import RawFolders, naming, places, read_bytes
+from infoseg.data.archives import naming, places, read_bytes
 from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
@@ -37,15 +37,12 @@ from infoseg.files import DataError
 from infoseg.settings import FolderParams, one_line
 
 
-def prepare_folder(
-    raw: RawFolders, out: Path | str, settings: FolderParams, **options: Any
-) -> None:
+def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **options: Any) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
     A picture without a label map is unlabelled. Classes that ``dataset.json`` does not name are
-    "class 0" to the largest value of the label maps. Areas are averaged to reach the shorter side
-    (labels: nearest neighbour). Pictures are turned upright as their EXIF orientation says; label
-    maps are expected upright.
+    "class 0" to the largest value of the label maps. Pictures, but not label maps, are turned
+    upright as their EXIF orientation says.
 
     Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
     one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for
@@ -124,9 +121,9 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
         return [one_line(name) for name in table]  # they are written into tables, figures and XML
 
 
-def read_about(raw: RawFolders) -> dict[str, str]:
+def read_about(raw: Path) -> dict[str, str]:
     """Return source, licence and attribution, as far as ``dataset.json`` gives them."""
-    description, names = places(raw)[0] / "dataset.json", ("source", "licence", "attribution")
+    description, names = places([raw])[0] / "dataset.json", ("source", "licence", "attribution")
     with _described(description, "is no description", '{"licence": "...", ...}') as content:
         return {name: one_line(content[name]) for name in names if content.get(name)}
 

@@ -15,7 +15,6 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from infoseg.data.archives import RawFolders, raw_folders
 from infoseg.data.store import PreparedWriter
 from infoseg.data.superpixels import superpixels
 from infoseg.files import DataError
@@ -40,8 +39,8 @@ class Sample:
 
 
 def ingest(
-    raw: RawFolders,
-    out: Path | str,
+    raw: Sequence[Path],
+    out: Path,
     settings: DatasetParams,
     items: Sequence[Any],
     prepare: Callable[[Any], list[Sample]],
@@ -90,9 +89,9 @@ def ingest(
             bar.update()
 
 
-def _below(file: Path, raw: RawFolders) -> Path:
+def _below(file: Path, raw: Sequence[Path]) -> Path:
     """Return a file's path below the raw folder that it lies in, or its name."""
-    roots = [folder.parent if folder.is_file() else folder for folder in raw_folders(raw)]
+    roots = [folder.parent if folder.is_file() else folder for folder in raw]
     below = (file.relative_to(root) for root in roots if file.is_relative_to(root))
     return next(below, Path(file.name))
 

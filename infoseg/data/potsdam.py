@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from infoseg.data.archives import RawFolders, files_below, places
+from infoseg.data.archives import files_below, places
 from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
@@ -46,7 +46,7 @@ _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNOR
 
 
 def prepare_potsdam(
-    raw: RawFolders, out: Path | str, settings: PotsdamParams, **options: Any
+    raw: Sequence[Path], out: Path, settings: PotsdamParams, **options: Any
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
@@ -54,10 +54,9 @@ def prepare_potsdam(
     INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images of
     ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
     without a seed). A tile has 2 * grid * crop pixels a side: 6000 as published. Only
-    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled.
-
-    ``colour_tolerance``: IIC takes exact colours alone, but 6_7 is reported to have cars of
-    (252, 255, 0) (not checked against the original). The notes count repairs.
+    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. IIC takes
+    exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked against the
+    original): those within ``colour_tolerance`` are repaired, and the notes count them.
 
     Raises DataError for a missing folder, a broken archive, no tiles, and, unless ``on_bad_input``
     is "skip", for an unreadable file, another size or band count, a colour that is no class, and a

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from infoseg.data.archives import raw_folders
+from infoseg.data.archives import places
 from infoseg.data.store import Prepared, load_prepared, sha256_of
 from infoseg.files import DataError, ParamsError, find_root, write_csv
 from infoseg.settings import (
@@ -128,7 +128,7 @@ class ProjectData:
             raise ParamsError(f"sources: '{source}' is not among {sorted(self.params.sources)}")
         settings, path = self.params.sources[source], self.raw(source)
         if isinstance(settings, LocalSource):
-            raw_folders(path)  # raises where there is none
+            places([path])  # raises where there is none
             rows = list_files(path)
         elif isinstance(settings, OfficialSource):
             rows = [row for _, row in self._official(source, verify=True, fetch=download)]

@@ -14,7 +14,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -164,20 +163,8 @@ MAX_SIDE = 8192
 OVERHANG = 2.0
 
 
-@dataclass(slots=True)
-class Photo:
-    """One image of an instances file, with its annotations of people as the file has them."""
-
-    split: str
-    id: int
-    file_name: str
-    height: int
-    width: int
-    people: list[dict[str, Any]] = field(default_factory=list)
-
-
-def read_photos(file: Traversable, split: str) -> list[Photo]:
-    """Return the images that have person annotations, by image id.
+def read_photos(file: Traversable, split: str) -> pd.DataFrame:
+    """Return the images that have person annotations, by image id; people: their annotations.
 
     instances_train2017.json takes 3 GB of memory while it is read. Raises DataError for a file that
     cannot be read to its end, or is no instances file.
@@ -195,13 +182,14 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
                     raise ValueError(f"image {image['id']} has {size[1]} x {size[0]} pixels")
                 # Never a path: an annotation file does not lead out of the pictures' folder.
                 name = PurePosixPath(image["file_name"].replace("\\", "/")).name
-                photo = photos.setdefault(image["id"], Photo(split, image["id"], name, *size))
-                photo.people.append(annotation)
-        return sorted(photos.values(), key=lambda photo: photo.id)
+                photo = photos.setdefault(image["id"], (split, image["id"], name, *size, []))
+                photo[-1].append(annotation)
+        columns = ["split", "id", "file_name", "height", "width", "people"]
+        return pd.DataFrame(photos.values(), columns=columns).sort_values("id")
 
 
-def person_masks(photo: Photo, file: Traversable) -> np.ndarray:
-    """Return (2, height, width) bool masks: separate persons, and crowds.
+def person_masks(photo: Any, file: Traversable) -> np.ndarray:
+    """Return (2, height, width) bool masks of a row of ``read_photos``: persons, and crowds.
 
     Raises DataError naming the annotation file for a malformed annotation.
     """
@@ -244,6 +232,7 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
 PAPER_IMAGES = 15_399
 Crowd = Literal["ignore", "person", "exclude"]
 CROWDS: tuple[Crowd, ...] = ("ignore", "person", "exclude")
+SHARES = ("person_share", "crowd_share", "either_share")
 
 
 def prepare_coco_persons(
@@ -289,7 +278,7 @@ def prepare_coco_persons(
     # Broken ones stay, to be reported.
     taken = table.index.isin(shares.index[shares >= least]) | table["person_share"].isna()
 
-    def prepare(photo: Photo) -> list[Sample]:
+    def prepare(photo: Any) -> list[Sample]:
         people, crowds = person_masks(photo, files[photo.split])
         file = folders[photo.split] / photo.file_name
         image = read_picture(file, upright=False)
@@ -302,7 +291,7 @@ def prepare_coco_persons(
         return [Sample(PurePosixPath(photo.file_name).stem, *small, photo.split)]
 
     ingest(
-        raw, out, settings, table["photo"][taken].tolist(), prepare, channels=3,
+        raw, out, settings, list(table[taken].itertuples()), prepare, channels=3,
         classes=("non-person", "person"), notes=notes, protocol="coco-persons",
         decides="shorter_side min_person_share max_person_share min_side crowd".split(),
         chosen=chosen, sources={f"annotations/{file.name}": file for file in files.values()},
@@ -318,26 +307,24 @@ def scan_coco_persons(
 ) -> pd.DataFrame:
     """Measure every image that has a person annotation, without opening a picture.
 
-    One row per image: split, id, height, width in pixels, its ``Photo``, and the shares of all
-    pixels, in 0..1, that show a separate person (person_share), a crowd (crowd_share; the two may
-    overlap) or either (either_share). Raises DataError for a malformed annotation; with
-    ``on_bad_input`` "skip" it is logged, and its image has no shares.
+    The rows of ``read_photos`` with the shares of all pixels, in 0..1, that show a separate person
+    (person_share), a crowd (crowd_share; the two may overlap) or either (either_share). Raises
+    DataError for a malformed annotation; with ``on_bad_input`` "skip" it is logged, and its image
+    has no shares.
     """
-    roots, rows = places(raw, (_JSON,)), []
+    roots = places(raw, (_JSON,))
     files = {split: find(roots, "annotations", split) for split in splits}
-    photos = [photo for split in splits for photo in read_photos(files[split], split)]
-    for photo in tqdm(photos, desc="measuring people", mininterval=1.0, disable=not progress):
+    table = pd.concat([read_photos(files[split], split) for split in splits], ignore_index=True)
+    shares = np.full((len(table), 3), np.nan)
+    for photo in tqdm(table.itertuples(), "measuring people", len(table), disable=not progress):
         try:
             people, crowds = person_masks(photo, files[photo.split])
-            shares = [mask.mean() for mask in (people, crowds, people | crowds)]
+            shares[photo.Index] = [mask.mean() for mask in (people, crowds, people | crowds)]
         except DataError as error:
             if on_bad_input != "skip":
                 raise
             log.warning("not measured: %s", error)
-            shares = [np.nan] * 3
-        rows.append((photo.split, photo.id, photo.height, photo.width, *shares, photo))
-    columns = "split id height width person_share crowd_share either_share photo"
-    return pd.DataFrame(rows, columns=columns.split())
+    return table.assign(**dict(zip(SHARES, shares.T, strict=True)))
 
 
 def shares_kept(

@@ -230,8 +230,7 @@ class Project(ProjectData):
         pa: dict[str, list[float]] = {}
         for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
-                reported = self.params.profile.reported
-                part = diagnostics.reported_part(evaluation["last"], reported)
+                part = diagnostics.reported_part(evaluation["last"], self.params.profile.reported)
                 pa.setdefault(evaluation["method"], []).append(part["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
@@ -268,9 +267,8 @@ class Project(ProjectData):
         """A file of `write_beside`; made where that is allowed and it is missing, or older than the
         data."""
         path, data = self.beside(dataset, file), self.prepared(dataset) / "meta.json"
-        if self.make_missing and not (
-            path.exists() and data.exists() and path.stat().st_mtime >= data.stat().st_mtime
-        ):
+        there = path.exists() and data.exists()
+        if self.make_missing and not (there and path.stat().st_mtime >= data.stat().st_mtime):
             self.write_beside(dataset)
         return path
 
@@ -292,26 +290,22 @@ class Project(ProjectData):
         left_out: PA on the half for reporting of the variant that was trained on the other half.
         """
         profile, batch, rows = self.params.profile, self.params.training.evaluation_batch, []
-        runs = [
-            (run, run.model_copy(update={"method": half}))
-            for method, half in profile.ablations.content.items()
-            if method in profile.methods and half in profile.ablations.variants
-            for run in self.params.seeds(dataset, method)
-        ]
 
-        def row(method: str, model: Method, **left_out: Any) -> dict[str, Any]:
+        def look(method: str, model: Method, **left_out: Any) -> None:
             data = self.crops(dataset, model)
             looks = diagnostics.content_or_place(model, data, batch, self.precision)
-            return {"method": method} | looks | left_out
+            rows.append({"method": method} | looks | left_out)
 
         with machine.reproducible(self.params.training) as device:
-            for run, half in runs:
-                whole, part = self.evaluation(run), self.evaluation(half)
-                if not whole["diverged"] and not part["diverged"]:
-                    left_out = part["last"]["halves"]["reported"]["pa"]
-                    model = self.trained(run, device)[0]
-                    rows.append(row(run.method, model, seed=run.seed, left_out=left_out))
-            rows.append(row("equal stripes", Stripes(len(self.load(dataset).meta.classes))))
+            for method, half in profile.ablations.content.items():
+                known = method in profile.methods and half in profile.ablations.variants
+                for run in self.params.seeds(dataset, method) if known else ():
+                    whole = self.evaluation(run)
+                    part = self.evaluation(run.model_copy(update={"method": half}))
+                    if not whole["diverged"] and not part["diverged"]:
+                        left_out = part["last"]["halves"]["reported"]["pa"]
+                        look(method, self.trained(run, device)[0], seed=run.seed, left_out=left_out)
+            look("equal stripes", Stripes(len(self.load(dataset).meta.classes)))
         return rows
 
     def _made_with(self, run: Run) -> dict[str, Any]:
@@ -363,12 +357,9 @@ class Project(ProjectData):
 
 
 class Cell:
-    """A method on a data set, all its seeds; device, data: where training runs, and the data set
-    there."""
+    """A method on a data set, all its seeds. device, data: where training runs, the data there."""
 
-    def __init__(
-        self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None = None
-    ):
+    def __init__(self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None):
         self.project, self.dataset, self.method = project, dataset, method
         self.settings = project.params.method(method, dataset)
         self.training = project.params.training

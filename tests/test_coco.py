@@ -55,7 +55,7 @@ def test_rescaling_is_cv2_on_floats_bit_by_bit(size, scale, flat):
     image = np.random.default_rng(0).integers(0, 256, (1, 1, size[2]) if flat else size)
     image = np.broadcast_to(image, size).astype(np.uint8)
     rows, columns = (
-        np.minimum(np.floor(np.arange(round(side * scale)) / scale).astype(int), side - 1)
+        np.minimum(np.floor(np.arange(round(side * scale)) * (1 / scale)).astype(int), side - 1)
         for side in size[:2]
     )
     labels = rescale_labels(image[..., 0], scale)

@@ -94,14 +94,14 @@ def find_tiles(roots: Sequence[Traversable]) -> dict[tuple[int, int], dict[str, 
     The participants' labels go before those of 5_Labels_all, then one root before the next. Raises
     DataError where there is no tile.
     """
-    matches = [(_NAME.fullmatch(file.name), file) for root in roots for file in files_below(root)]
+    files = [file for root in roots for file in files_below(root) if _NAME.fullmatch(file.name)]
     # The release by the folder's name, or the archive's.
-    matches.sort(key=lambda pair: "participants" not in Path(str(pair[1])).parent.name.lower())
+    files.sort(key=lambda file: "participants" not in Path(str(file)).parent.name.lower())
     tiles = defaultdict(dict)
-    for match, file in matches:
-        if match:
-            tiles[int(match[1]), int(match[2])].setdefault(match[3].lower(), file)
-    if not any("rgbir" in files for files in tiles.values()):
+    for file in files:
+        row, column, kind = _NAME.fullmatch(file.name).groups()
+        tiles[int(row), int(column)].setdefault(kind.lower(), file)
+    if not any("rgbir" in kinds for kinds in tiles.values()):
         advice = f"Put {ARCHIVES[0]} and {ARCHIVES[1]} there"
         problem = "no file named like top_potsdam_2_10_RGBIR.tif"
         raise DataError(problem, file=roots[0], advice=advice)

@@ -200,17 +200,16 @@ class ProjectData:
     def load(self, dataset: str) -> Prepared:
         """Open the prepared data set. Raises DataError naming the stage to run if it is missing."""
         settings, path = self._dataset(dataset), self.prepared(dataset)
-        problem, prepared = "not found", None
+        problem = "not found"
         if (path / "meta.json").exists():
             prepared = load_prepared(path)
-            changed = changed_since_prepared(settings, prepared)
-            problem = f"was prepared with another {changed}" if changed else ""
-        if problem and self.make_missing:
+            if not (changed := changed_since_prepared(settings, prepared)):
+                check_against_data(settings, prepared, dataset)
+                return prepared
+            problem = f"was prepared with another {changed}"
+        if self.make_missing:
             return self.prepare(dataset)
-        if problem:
-            raise DataError(problem, file=path, advice=f"Run stage prepare@{dataset}")
-        check_against_data(settings, prepared, dataset)
-        return prepared
+        raise DataError(problem, file=path, advice=f"Run stage prepare@{dataset}")
 
     def _dataset(self, dataset: str) -> Dataset:
         if dataset not in self.params.datasets:

@@ -225,7 +225,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100), end="")
         return 0
     if command in ("data", "prepare"):  # without torch
-        from infoseg.data.project import ProjectData as Project
+        from infoseg.data.prepare import ProjectData as Project
     else:
         from infoseg.runs import Project
     project = Project(root, params, root, make_missing=True, overrides=options.overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from infoseg.data.batches import DeviceData
-from infoseg.data.store import IGNORE, halves
+from infoseg.data.store import IGNORE, Prepared, halves
 from infoseg.evaluation import (
     USED,
     confusions,
@@ -75,6 +77,12 @@ def summarise(
     }
 
 
+def labelled_names(prepared: Prepared) -> tuple[list[str], list[str]]:
+    """Ids and groups of the labelled images, whose `confusions` are counted."""
+    labelled = prepared.index[prepared.index["labelled"]]
+    return labelled["id"].tolist(), labelled["group"].tolist()
+
+
 def reported_part(last: dict[str, Any], reported: str) -> dict[str, Any]:
     """What is reported of an evaluation: `all` pictures, or the `half` for reporting."""
     return last if reported == "all" else last["halves"]["reported"]
@@ -102,13 +110,11 @@ def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> lis
     names: a group for every image; where there are more groups than `BUCKETS`, several make one.
     For resampling: pictures of one group are alike, so that groups are drawn, and not pictures.
     """
-    hashes = [zlib.crc32(str(name).encode()) for name in names]
-    if len(set(hashes)) > BUCKETS:
-        hashes = [value % BUCKETS for value in hashes]
-    _, group = np.unique(np.array(hashes, dtype=np.int64), return_inverse=True)
-    table = np.zeros((int(group.max(initial=-1)) + 1, 2), np.int64)
-    np.add.at(table, group, np.stack([right_pixels(counts, match), counts.sum((1, 2))], 1))
-    return table.tolist()
+    hashes = np.array([zlib.crc32(str(name).encode()) for name in names], dtype=np.int64)
+    if len(np.unique(hashes)) > BUCKETS:
+        hashes %= BUCKETS
+    pixels = pd.DataFrame({"right": right_pixels(counts, match), "all": counts.sum((1, 2))})
+    return pixels.groupby(hashes).sum().to_numpy().tolist()
 
 
 def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tuple[int, float]]:
@@ -188,9 +194,7 @@ def content_or_place(
     Of the half for reporting. What goes by content keeps its PA when pictures stand on their head
     or show another third; what goes by the place in the picture, as stripes do, does not.
     """
-    index = data.prepared.index
-    names = [index[column][index["labelled"]].tolist() for column in ("id", "group")]
-    part = ~halves(*names)
+    part = ~halves(*labelled_names(data.prepared))
     counts = {
         name: confusions(method, data, batch, precision, change)[0][part].sum(0)
         for name, change in LOOKS.items()
@@ -202,43 +206,36 @@ def content_or_place(
 # ---- signs of failure ----------------------------------------------------------------------------
 
 
-def signs(
-    part: dict[str, Any], clusters_wanted: int | None = None, stripes_pa: float = 0
-) -> list[str]:
+def signs(part: dict[str, Any], stripes_pa: float = 0) -> list[str]:
     """The failure signs of one evaluation, gravest first; an empty list where there is none.
 
     part: `last` of an evaluation or a half of it (percent, and the entropy of V in units of log K
-    under `assignment_entropy`, None or absent where a method has no probabilities).
-    clusters_wanted: how many clusters should be in use; as many as the method has, unless given.
-    Classes that hold next to no pixel cost no cluster. stripes_pa: PA of `Stripes`.
+    under `assignment_entropy`, None or absent where a method has no probabilities). Classes that
+    hold next to no pixel cost no cluster. stripes_pa: PA of `Stripes`.
     """
     if not part["pixels"]:
         return ["no pixel is annotated, so nothing was measured"]
-    sentences = []
     pa, constant, used = part["pa"], part["constant_pa"], part["clusters_used"]
-    wanted = clusters_wanted or len(part["cluster_usage"])
-    classes = np.sum(part["confusion"], axis=0)
-    rare = int((classes <= USED * classes.sum()).sum())
-    if used < wanted - rare:
-        sentences.append(f"uses {used} of {wanted} clusters")
-    # A single cluster has no labels to permute; its match per image follows the commonest class.
-    if used > 1 and labels_permute(part):
-        within = f"within-image PA {pa + part['permutation_gap']:.0f}, data-set PA {pa:.0f}"
-        sentences.append(f"labels permute between images ({within})")
+    clusters, classes = len(part["cluster_usage"]), np.sum(part["confusion"], axis=0)
+    rare = (classes <= USED * classes.sum()).sum()
+    entropy = part.get("assignment_entropy") or 0.0
     # With a single class annotated everywhere, the constant answer is right.
-    if pa <= constant < 100:
-        answer = f"(PA {pa:.0f}, constant answer {constant:.0f})"
-        sentences.append(f"no better than one class everywhere {answer}")
-    elif pa - constant < WORTH * (100 - constant):
-        answer = f"(PA {pa:.1f}, constant answer {constant:.1f})"
-        sentences.append(f"hardly better than one class everywhere {answer}")
-    if constant < pa <= stripes_pa:
-        answer = f"(PA {pa:.1f}, stripes {stripes_pa:.1f})"
-        sentences.append(f"no better than horizontal stripes {answer}")
-    entropy = part.get("assignment_entropy")
-    if entropy is not None and entropy >= UNIFORM:
-        sentences.append(f"V is still uniform (entropy {entropy:.2f} of log K)")
-    return sentences
+    useless = pa <= constant < 100
+    hardly = not useless and pa - constant < WORTH * (100 - constant)
+    # A single cluster has no labels to permute; its match per image follows the commonest class.
+    permute = used > 1 and labels_permute(part)
+    within = f"within-image PA {pa + part['permutation_gap']:.0f}, data-set PA {pa:.0f}"
+    answer = f"PA {pa:.1f}, constant answer {constant:.1f}"
+    stripes = f"PA {pa:.1f}, stripes {stripes_pa:.1f}"
+    checks = [
+        (used < clusters - rare, f"uses {used} of {clusters} clusters"),
+        (permute, f"labels permute between images ({within})"),
+        (useless, f"no better than one class everywhere ({answer})"),
+        (hardly, f"hardly better than one class everywhere ({answer})"),
+        (constant < pa <= stripes_pa, f"no better than horizontal stripes ({stripes})"),
+        (entropy >= UNIFORM, f"V is still uniform (entropy {entropy:.2f} of log K)"),
+    ]
+    return [sentence for holds, sentence in checks if holds]
 
 
 def labels_permute(part: dict[str, Any]) -> bool:
@@ -323,12 +320,9 @@ def make_examples(
 
 def write_examples(path: Path, examples: Examples) -> None:
     """Write an .npz file that `read_examples` reads."""
-
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:  # given a name, NumPy would append .npz to it
-            np.savez(stream, **examples._asdict())
-
-    write_whole(path, write)
+    with io.BytesIO() as content:  # given a name, NumPy would append .npz to it
+        np.savez(content, **examples._asdict())
+        write_whole(path, lambda file: file.write_bytes(content.getbuffer()))
 
 
 def read_examples(path: Path, stage: str) -> Examples:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 import re
@@ -146,18 +147,13 @@ def storing(path: Path) -> Iterator[None]:
         number, file = getattr(error, "errno", None), getattr(error, "filename", None)
         if reason := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, from Rust
             number = int(reason[1])
-        elif type(error) is OSError and number is None and _is_full(path):  # Pillow gives no reason
-            number = errno.ENOSPC
+        elif type(error) is OSError and number is None:  # Pillow gives no reason
+            number = None if shutil.disk_usage(path.parent).free else errno.ENOSPC
         place = path if file is None else Path(os.fsdecode(file))
         concerned = place.is_relative_to(path.parent) or path.is_relative_to(place)
         if number in ONLY_WRITING or (number in STORAGE_ADVICE and concerned):
             raise StorageError(number, os.strerror(number), str(path)) from None
         raise
-
-
-def _is_full(path: Path) -> bool:
-    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
-    return shutil.disk_usage(folder).free == 0
 
 
 def make_folder(path: Path) -> None:
@@ -211,12 +207,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of possibly different columns; missing and None values are left empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    def write(file: Path) -> None:
-        with file.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_whole(path, write)
+    text, columns = io.StringIO(), list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, lambda file: file.write_text(text.getvalue(), "utf-8", newline=""))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infoseg import diagnostics, machine
 from infoseg.data.batches import DeviceData
-from infoseg.data.project import ProjectData
+from infoseg.data.prepare import ProjectData
 from infoseg.data.store import Meta, sha256_of
 from infoseg.diagnostics import Examples, Stripes
 from infoseg.evaluation import confusions, evaluate
@@ -105,8 +105,8 @@ class Project(ProjectData):
         settings or data than those of today; TrainingError where the training diverged."""
         path = self.weights_path(run)
         card = read_card(path)
-        data = {"data": data_hashes(self.load(run.dataset).meta)}
-        _refuse(path, card.model_dump(), self.decides(run) | data)
+        data = data_hashes(self.load(run.dataset).meta)
+        _refuse(path, card.model_dump(), self.decides(run) | {"data": data})
         if card.diverged:
             raise TrainingError(card.diverged)
         return load_weights(path, device)
@@ -145,21 +145,20 @@ class Project(ProjectData):
         if not path.exists() and self.make_missing:
             self.train(run.dataset, run.method)
         if not path.exists():
-            stage = f"train@{run.dataset}-{run.method}"
-            raise DataError("not found", file=path, advice=f"Run {stage}")
+            advice = f"Run train@{run.dataset}-{run.method}"
+            raise DataError("not found", file=path, advice=advice)
         rows = pd.read_csv(path)
         return rows[rows["seed"] == run.seed].drop(columns="seed").reset_index(drop=True)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
     def measured(self, model: Method, data: DeviceData) -> dict[str, Any]:
-        """The protocol's figures and their diagnostics on the labelled images of prepared data."""
-        training, index = self.params.training, data.prepared.index
-        labelled = index[index["labelled"]]
+        """The protocol's figures and their diagnostics on the labelled images."""
+        training, meta = self.params.training, data.prepared.meta
         precision = machine.choose_precision(training.precision, data.device)
         counts, entropy = confusions(model, data, training.evaluation_batch, precision)
-        ids, groups = labelled["id"].tolist(), labelled["group"].tolist()
-        summary = diagnostics.summarise(counts, ids, data.prepared.meta.classes, groups)
+        ids, groups = diagnostics.labelled_names(data.prepared)
+        summary = diagnostics.summarise(counts, ids, meta.classes, groups)
         return summary | {"assignment_entropy": entropy}
 
     def trivial(self, dataset: str) -> dict[str, dict[str, Any]]:
@@ -185,18 +184,13 @@ class Project(ProjectData):
             advice = "Use `infoseg segment` to look at what was learnt"
             raise DataError("has no labels to evaluate with", file=prepared.path, advice=advice)
         settings = self.params.method(method, dataset)
-        made_with = {
-            **self.decides(run),
-            "data": data_hashes(prepared.meta),
-            "weights": sha256_of(self.weights_path(run)),
-        }
         result: dict[str, Any] = {
             "format": diagnostics.FORMAT,
             **run.model_dump(),
             "dataset_title": self._dataset(dataset).title,
             "method_title": settings.title,
             "paper_row": settings.paper_row,
-            "made_with": made_with,
+            "made_with": self._made_with(run),
             "diverged": "",
             "notes": list(prepared.meta.notes),
         }
@@ -236,8 +230,7 @@ class Project(ProjectData):
         pa: dict[str, list[float]] = {}
         for evaluation in evaluations:
             if not evaluation["diverged"] and evaluation["method"] not in ablations:
-                reported = self.params.profile.reported
-                part = diagnostics.reported_part(evaluation["last"], reported)
+                part = diagnostics.reported_part(evaluation["last"], self.params.profile.reported)
                 pa.setdefault(evaluation["method"], []).append(part["pa"])
         means = {method: round(sum(values) / len(values), 2) for method, values in pa.items()}
         # Below a key of their own: a metric `infoseg` would share a column with DVC's dependency
@@ -274,9 +267,8 @@ class Project(ProjectData):
         """A file of `write_beside`; made where that is allowed and it is missing, or older than the
         data."""
         path, data = self.beside(dataset, file), self.prepared(dataset) / "meta.json"
-        if self.make_missing and not (
-            path.exists() and data.exists() and path.stat().st_mtime >= data.stat().st_mtime
-        ):
+        there = path.exists() and data.exists()
+        if self.make_missing and not (there and path.stat().st_mtime >= data.stat().st_mtime):
             self.write_beside(dataset)
         return path
 
@@ -298,29 +290,25 @@ class Project(ProjectData):
         left_out: PA on the half for reporting of the variant that was trained on the other half.
         """
         profile, batch, rows = self.params.profile, self.params.training.evaluation_batch, []
-        runs = [
-            (run, run.model_copy(update={"method": half}))
-            for method, half in profile.ablations.content.items()
-            if method in profile.methods and half in profile.ablations.variants
-            for run in self.params.seeds(dataset, method)
-        ]
 
-        def row(method: str, model: Method, **left_out: Any) -> dict[str, Any]:
+        def look(method: str, model: Method, **left_out: Any) -> None:
             data = self.crops(dataset, model)
             looks = diagnostics.content_or_place(model, data, batch, self.precision)
-            return {"method": method} | looks | left_out
+            rows.append({"method": method} | looks | left_out)
 
         with machine.reproducible(self.params.training) as device:
-            for run, half in runs:
-                whole, part = self.evaluation(run), self.evaluation(half)
-                if not whole["diverged"] and not part["diverged"]:
-                    left_out = part["last"]["halves"]["reported"]["pa"]
-                    model = self.trained(run, device)[0]
-                    rows.append(row(run.method, model, seed=run.seed, left_out=left_out))
-            rows.append(row("equal stripes", Stripes(len(self.load(dataset).meta.classes))))
+            for method, half in profile.ablations.content.items():
+                known = method in profile.methods and half in profile.ablations.variants
+                for run in self.params.seeds(dataset, method) if known else ():
+                    whole = self.evaluation(run)
+                    part = self.evaluation(run.model_copy(update={"method": half}))
+                    if not whole["diverged"] and not part["diverged"]:
+                        left_out = part["last"]["halves"]["reported"]["pa"]
+                        look(method, self.trained(run, device)[0], seed=run.seed, left_out=left_out)
+            look("equal stripes", Stripes(len(self.load(dataset).meta.classes)))
         return rows
 
-    def _stated_now(self, run: Run) -> dict[str, Any]:
+    def _made_with(self, run: Run) -> dict[str, Any]:
         """What the run's evaluation has to state, as far as its data and weights are here."""
         now, weights = self.decides(run), self.weights_path(run)
         if (self.prepared(run.dataset) / "meta.json").exists():
@@ -349,9 +337,8 @@ class Project(ProjectData):
 
     def _read_evaluation(self, run: Run) -> dict[str, Any]:
         path = self.evaluation_path(run)
-        stages = f"train@{run.dataset}-{run.method}, evaluate@{run.dataset}"
-        evaluation = read_json(path, stages)
-        _refuse(path, evaluation.get("made_with", {}), self._stated_now(run))
+        evaluation = read_json(path, f"train@{run.dataset}-{run.method}, evaluate@{run.dataset}")
+        _refuse(path, evaluation.get("made_with", {}), self._made_with(run))
         return evaluation
 
     def examples(self, run: Run) -> Examples:
@@ -370,17 +357,12 @@ class Project(ProjectData):
 
 
 class Cell:
-    """A method on a data set, all its seeds; device, data: where training runs, and the data set
-    there."""
+    """A method on a data set, all its seeds. device, data: where training runs, the data there."""
 
-    def __init__(
-        self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None = None
-    ):
+    def __init__(self, project: Project, dataset: str, method: str, seeds: Sequence[int] | None):
         self.project, self.dataset, self.method = project, dataset, method
-        self.settings, self.training = (
-            project.params.method(method, dataset),
-            project.params.training,
-        )
+        self.settings = project.params.method(method, dataset)
+        self.training = project.params.training
         self.seeds = list(seeds if seeds is not None else self.settings.seeds)
         self.folder, self.device = project.cell_folder(dataset, method), project.device
         self.prepared = project.load(dataset)
@@ -449,21 +431,13 @@ class Cell:
     def train(self, model: Method, seed: int) -> Trained:
         """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
         histories = {s: read_card(path).history for s, path in self._finished_files().items()}
-        return train(
-            model,
-            self.data,
-            self.training,
-            seed,
-            lambda: self.evaluate(model),
-            self.run(seed).key,
-            self.checkpoint(seed),
-            lambda history: self._write_history(histories | {seed: history}),
-        )
-
-    def evaluate(self, model: Method) -> dict[str, Any]:
-        """The protocol's figures of a model on the labelled images, as it is."""
         classes, batch = self.prepared.meta.classes, self.training.evaluation_batch
-        return evaluate(model, self.data, batch, classes, self.project.precision)
+        return train(
+            model, self.data, self.training, seed,
+            lambda: evaluate(model, self.data, batch, classes, self.project.precision),
+            self.run(seed).key, self.checkpoint(seed),
+            lambda history: self._write_history(histories | {seed: history}),
+        )  # fmt: skip
 
     def keep(self, seed: int, model: Method, trained: Trained) -> None:
         """Keep a finished seed in scratch, with its history, and note how long it took."""
@@ -541,12 +515,11 @@ def _refuse(path: Path, stated: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise DataError naming the first thing in which a file states another than holds now."""
     for key, value in now.items():
         if difference := _difference(key, stated.get(key), value):
-            raise DataError(
-                f"was made with other settings or data: {difference}",
-                file=path,
-                advice="Train and evaluate it again, or name the profile and the -S settings it "
-                "was made with",
+            problem = f"was made with other settings or data: {difference}"
+            again = (
+                "Train and evaluate it again, or name the profile and -S settings it was made with"
             )
+            raise DataError(problem, file=path, advice=again)
 
 
 def _difference(key: str, stated: Any, now: Any) -> str:

@@ -14,11 +14,13 @@ import pandas as pd
 import torch
 
 from infoseg.data.batches import DeviceData
+from infoseg.data.prepare import readers
 from infoseg.data.store import Prepared, PreparedWriter, load_prepared
 from infoseg.data.superpixels import superpixels as make_superpixels
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import (
+    KINDS,
     METHOD_SETTINGS,
     NetworkSettings,
     ObjectiveSettings,
@@ -68,6 +70,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 # fmt: on
 TRAINED = [kind for kind in METHODS if "optimiser" in SETTINGS[kind]]
+
+
+def prepare_raw(kind: str, raw: Path | list[Path], out: Path, **more: Any) -> Prepared:
+    """Prepare raw files with settings that nobody checked, so that they may be small."""
+    known = KINDS[kind].model_fields
+    settings = KINDS[kind].model_construct(**{k: v for k, v in more.items() if k in known})
+    options = {key: value for key, value in more.items() if key not in known}
+    readers()[kind](
+        raw if isinstance(raw, list) else [raw], out, settings, **({"name": "set"} | options)
+    )
+    return load_prepared(out, verify=True)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import prepare_raw
 from test_coco import write_stuff
 
-from infoseg.data.archives import files_below, open_archive, places, read_bytes
-from infoseg.data.coco import ARCHIVES, prepare_coco_stuff
-from infoseg.data.store import load_prepared
+from infoseg.data.archives import files_below, places, read_bytes
+from infoseg.data.coco import ARCHIVES
 from infoseg.files import DataError
 
 #: Where a field stands in a member's record in the archive's list, and in the member's header.
@@ -61,7 +61,7 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
     assert roots[:3] == (first, second, second / "zips")
     archives = [str(place).rstrip("/") for place in roots[3:]]  # each opened once
     assert archives == [str(first / "val2017.zip"), str(second / "zips/train2017.zip")]
-    [place] = places(pack(tmp_path / "any name.ZIP", member))  # named itself
+    [place] = places([pack(tmp_path / "any name.ZIP", member)])  # named itself
     assert (place / "train2017" / "1.jpg").read_bytes() == b"x"
     for missing in ("no", "no.zip"):
         with pytest.raises(DataError, match=f"{missing}: raw folder not found"):
@@ -70,7 +70,7 @@ def test_folders_come_first_then_archives_at_the_top_and_one_folder_down(tmp_pat
 
 def test_names_that_lead_out_of_an_archive_are_never_followed(tmp_path):
     names = ["../evil.tif", "a/../../evil.tif", "/etc/evil.tif", "a\\..\\evil.tif", "a/good.tif"]
-    place = open_archive(pack(tmp_path / "x/a.zip", [(name, b"inside") for name in names]))
+    [place] = places([pack(tmp_path / "x/a.zip", [(name, b"inside") for name in names])])
     for file in ("x/evil.tif", "evil.tif"):
         (tmp_path / file).write_bytes(b"outside")
     assert [file.name for file in files_below(place)] == ["good.tif"]
@@ -105,7 +105,7 @@ def flip(archive):
 def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
     archive = pack(tmp_path / "train2017.zip", [(MEMBER, b"abc" * 1000), ("other", b"intact")])
     damage(archive) if callable(damage) else set_field(archive, MEMBER, *damage)
-    [place] = places(archive)
+    [place] = places([archive])
     with pytest.raises(DataError) as caught:
         read_bytes(place / "train2017" / "1.jpg", 2**20)
     assert str(caught.value).startswith(f"{archive}/{MEMBER}: {message}")
@@ -116,8 +116,7 @@ def test_a_damaged_member_is_named_with_its_archive(tmp_path, damage, message):
 
 
 def stuff(raw, out, **more):
-    prepare_coco_stuff(raw, out, name="cs", variant="stuff15", **more)
-    return load_prepared(out, verify=True).meta
+    return prepare_raw("coco_stuff", raw, out, variant="stuff15", **more).meta
 
 
 def pack_coco(tree, folder, *, maps=True, lists=True):
@@ -139,7 +138,7 @@ def test_archives_folders_and_mixtures_give_the_same_bytes(tmp_path):
     assert stuff(pack_coco(tree, tmp_path / "packed"), out) == expected
     # One folder down, and the lists in a folder of their own.
     pack_coco(tree, tmp_path / "top/downloads", lists=False)
-    assert stuff([tmp_path / "top", str(tree / "curated")], out) == expected
+    assert stuff([tmp_path / "top", tree / "curated"], out) == expected
     # One split packed and one not; an empty folder hides no archive.
     pack_coco(tree, tree, maps=False, lists=False)
     shutil.rmtree(tree / "images/val2017")

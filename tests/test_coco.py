@@ -7,13 +7,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers import prepare_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from infoseg.data import coco
 from infoseg.data.pictures import rescale_iic, rescale_labels
-from infoseg.data.store import load_prepared
 from infoseg.files import DataError
 
 # The coarse class of every fine one by its value, as STEGO's code and IIC's pickle number them.
@@ -55,7 +55,7 @@ def test_rescaling_is_cv2_on_floats_bit_by_bit(size, scale, flat):
     image = np.random.default_rng(0).integers(0, 256, (1, 1, size[2]) if flat else size)
     image = np.broadcast_to(image, size).astype(np.uint8)
     rows, columns = (
-        np.minimum(np.floor(np.arange(round(side * scale)) / scale).astype(int), side - 1)
+        np.minimum(np.floor(np.arange(round(side * scale)) * (1 / scale)).astype(int), side - 1)
         for side in size[:2]
     )
     labels = rescale_labels(image[..., 0], scale)
@@ -90,8 +90,7 @@ def write_stuff(raw, *, images="images/{}", maps="stuffthingmaps/{}", n=3, size=
 
 
 def prepare_stuff(tmp_path, raw="raw", variant="stuff3", **more):
-    coco.prepare_coco_stuff(tmp_path / raw, tmp_path / "out", name="cs", variant=variant, **more)
-    return load_prepared(tmp_path / "out", verify=True)
+    return prepare_raw("coco_stuff", tmp_path / raw, tmp_path / "out", variant=variant, **more)
 
 
 @pytest.mark.parametrize("variant", ["stuff15", "stuff3"])
@@ -210,9 +209,8 @@ def write_persons(raw, entries, split="val2017"):
 
 
 def prepare_persons(tmp_path, **more):
-    settings = {"name": "p", "splits": ["val2017"]} | more
-    coco.prepare_coco_persons(tmp_path / "raw", tmp_path / "out", **settings)
-    return load_prepared(tmp_path / "out", verify=True)
+    rule = {"shorter_side": None, "min_person_share": 0, "min_side": 0, "splits": ["val2017"]}
+    return prepare_raw("coco_persons", tmp_path / "raw", tmp_path / "out", **(rule | more))
 
 
 def test_persons_only_selected_and_rescaled(tmp_path):

@@ -15,14 +15,13 @@ from functools import partial
 import numpy as np
 import pytest
 import tifffile
+from helpers import prepare_raw
 from PIL import Image
 from test_coco import box, crowd_rle, write_persons, write_stuff
 from test_folder import write_folder
 from test_potsdam import write_tile
 
-from infoseg.data.coco import LISTS, prepare_coco_persons, prepare_coco_stuff
-from infoseg.data.folder import prepare_folder
-from infoseg.data.potsdam import prepare_potsdam
+from infoseg.data.coco import LISTS
 from infoseg.data.store import load_prepared
 from infoseg.files import DataError, visible
 
@@ -55,13 +54,16 @@ def write_tiles(raw):
 
 
 SETS = {
-    "COCO-Stuff": (write_stuff, partial(prepare_coco_stuff, name="d", variant="stuff15")),
-    "COCO-Persons": (write_people, partial(prepare_coco_persons, name="d", splits=["val2017"])),
+    "COCO-Stuff": (write_stuff, partial(prepare_raw, "coco_stuff", variant="stuff15")),
+    "COCO-Persons": (
+        write_people,
+        partial(prepare_raw, "coco_persons", splits=["val2017"], min_person_share=0, min_side=0),
+    ),
     "Potsdam": (
         write_tiles,
-        partial(prepare_potsdam, name="d", variant="potsdam6", grid=2, crop=2),
+        partial(prepare_raw, "potsdam", variant="potsdam6", grid=2, crop=2),
     ),
-    "folder": (write_folder, partial(prepare_folder, name="d", labels="labels")),
+    "folder": (write_folder, partial(prepare_raw, "folder", labels="labels")),
 }
 
 # --- Ways to damage a file -----------------------------------------------------------------------

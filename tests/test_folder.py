@@ -11,14 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
-from helpers import CPU, ROOT, Columns, training
+from helpers import CPU, ROOT, Columns, prepare_raw, training
 from PIL import Image
 from test_archives import pack_folder
 
 from infoseg.data.batches import DeviceData
-from infoseg.data.folder import prepare_folder
-from infoseg.data.project import list_files
-from infoseg.data.store import load_prepared
+from infoseg.data.prepare import list_files
 from infoseg.diagnostics import halves
 from infoseg.files import DataError
 from infoseg.runs import Project
@@ -58,9 +56,7 @@ def raw(tmp_path):
 
 
 def prepare(raw, **more):
-    out = raw.parent / "out"
-    prepare_folder(raw, out, **({"name": "f", "labels": "labels"} | more))
-    return load_prepared(out, verify=True)
+    return prepare_raw("folder", raw, raw.parent / "out", **({"labels": "labels"} | more))
 
 
 def test_mixed_sizes_with_and_without_labels(raw):
@@ -172,9 +168,8 @@ def test_groups_that_do_not_name_every_picture_once(raw):
     ],
 )
 def test_the_photographs_of_the_repository(tmp_path, name, classes, pictures, groups):
-    out = tmp_path / "out"
-    prepare_folder(ROOT / f"data/photographs/{name}.zip", out, name=name, labels="labels")
-    prepared = load_prepared(out)
+    archive = ROOT / f"data/photographs/{name}.zip"
+    prepared = prepare_raw("folder", archive, tmp_path / "out", labels="labels")
     index = prepared.index
     assert prepared.meta.classes == classes and len(index) == pictures
     assert set(index[["height", "width"]].min(axis=1)) == {96}

@@ -147,7 +147,7 @@ MEMBERS = {"a/1.jpg": b"abc" * 50, "a/2.jpg": bytes(range(256)), "b": b""}
 
 def read_archive(content):
     with file_of(content, "a.zip") as file:
-        [place] = places(file)
+        [place] = places([file])
         for member in files_below(place):
             with contextlib.suppress(InfosegError):
                 member_content = read_bytes(member, 2**20)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from helpers import prepare_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_archives import pack_folder
 
-from infoseg.data.potsdam import colours_to_classes, prepare_potsdam
-from infoseg.data.store import load_prepared
+from infoseg.data.potsdam import colours_to_classes
 from infoseg.files import DataError
 
 #: White, blue, cyan, green, yellow, red: classes 0-5.
@@ -38,9 +38,8 @@ def write_tile(raw, row, column, *, images=IMAGES, labels=LABELS):
 
 
 def prepare(tmp_path, raw="raw", **more):
-    settings = {"name": "p", "variant": "potsdam6", "grid": 1, "crop": 4} | more
-    prepare_potsdam(tmp_path / raw, tmp_path / "out", **settings)
-    return load_prepared(tmp_path / "out", verify=True)
+    settings = {"variant": "potsdam6", "grid": 1, "crop": 4} | more
+    return prepare_raw("potsdam", tmp_path / raw, tmp_path / "out", **settings)
 
 
 def test_tiles_are_halved_and_cut_row_by_row_and_24_have_labels(tmp_path):

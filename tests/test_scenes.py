@@ -7,14 +7,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from helpers import prepare_raw
 from PIL import Image
 from test_archives import pack_folder
 
 from infoseg.data import scenes
-from infoseg.data.coco import prepare_coco_persons, prepare_coco_stuff
-from infoseg.data.potsdam import COLOURS, prepare_potsdam
+from infoseg.data.potsdam import COLOURS
 from infoseg.data.scenes import write_coco, write_potsdam
-from infoseg.data.store import load_prepared
 from infoseg.files import DataError
 from infoseg.settings import CocoScenesSource, PotsdamScenesSource
 
@@ -24,9 +23,9 @@ COCO = CocoScenesSource(
 )  # fmt: skip
 TILES = PotsdamScenesSource(kind="potsdam_scenes", tiles=2, unlabelled=1, tile_size=256)
 READERS = [
-    (write_coco, COCO, prepare_coco_stuff, {"variant": "stuff15"}),
-    (write_coco, COCO, prepare_coco_persons, {}),
-    (write_potsdam, TILES, prepare_potsdam, {"variant": "potsdam6", "grid": 2, "crop": 64}),
+    (write_coco, COCO, "coco_stuff", {"variant": "stuff15"}),
+    (write_coco, COCO, "coco_persons", {"min_side": 0}),
+    (write_potsdam, TILES, "potsdam", {"variant": "potsdam6", "grid": 2, "crop": 64}),
 ]
 
 #: Official archive of every folder, and the folder's name in it. Id lists are published unpacked.
@@ -72,17 +71,16 @@ def test_a_picture_does_not_depend_on_the_count(coco, tmp_path):
     assert all(few[name] == more[name] for name in pictures)
 
 
-@pytest.mark.parametrize(("write", "counts", "prepare", "settings"), READERS)
-def test_the_readers_take_folders_and_zips_alike(tmp_path, write, counts, prepare, settings):
+@pytest.mark.parametrize(("write", "counts", "kind", "settings"), READERS)
+def test_the_readers_take_folders_and_zips_alike(tmp_path, write, counts, kind, settings):
     raw = tmp_path / "raw"
     write(raw, counts)
-    prepare(raw, tmp_path / "folders", name="set", **settings)
+    folders = prepare_raw(kind, raw, tmp_path / "folders", **settings)
     for folder, (name, inside) in ZIPS.items():
         if (raw / folder).exists():
             pack_folder(raw / name, raw / folder, inside)
             shutil.rmtree(raw / folder)
-    prepare(raw, tmp_path / "zips", name="set", **settings)
-    folders, zips = (load_prepared(tmp_path / name) for name in ("folders", "zips"))
+    zips = prepare_raw(kind, raw, tmp_path / "zips", **settings)
     assert zips.index.equals(folders.index)
     for name in ("images", "labels"):
         assert np.array_equal(getattr(zips, name), getattr(folders, name))
@@ -95,8 +93,7 @@ def test_persons_are_annotated_as_the_maps_have_them(coco, tmp_path):
         content = json.loads((coco / f"annotations/instances_{split}.json").read_text())
         crowds += sum(entry["iscrowd"] for entry in content["annotations"])
     assert crowds
-    prepare_coco_persons(coco, tmp_path / "out", name="set", crowd="person")
-    prepared = load_prepared(tmp_path / "out")
+    prepared = prepare_raw("coco_persons", coco, tmp_path / "out", min_side=0, crowd="person")
     for i, row in enumerate(prepared.index.itertuples()):
         assert int(row.id) >= scenes.PERSON_ID
         drawn = np.asarray(Image.open(coco / f"stuffthingmaps/{row.split}/{row.id}.png")) == 0

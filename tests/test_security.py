@@ -23,12 +23,11 @@ import pytest
 import tifffile
 import torch
 import yaml
-from helpers import ROOT, one_data_set, write_prepared
+from helpers import ROOT, one_data_set, prepare_raw, write_prepared
 from PIL import Image
 from safetensors.torch import save_file
 from test_segmentation import weights
 
-from infoseg.data.folder import prepare_folder
 from infoseg.data.pictures import MOST_PIXELS, read_picture
 from infoseg.data.store import load_prepared
 from infoseg.diagnostics import read_examples
@@ -284,7 +283,7 @@ def test_a_dataset_json_that_is_no_description_is_named(tmp_path, content):
         Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(DataError, match=r"dataset\.json: (does not describe|has \d+ bytes)"):
-        prepare_folder(tmp_path, tmp_path / "out", name="own", labels="labels")
+        prepare_raw("folder", tmp_path, tmp_path / "out", labels="labels")
     assert not (tmp_path / "out").exists()
 
 

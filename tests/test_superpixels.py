@@ -12,7 +12,7 @@ from infoseg.data.ingest import Sample, ingest
 from infoseg.data.store import load_prepared
 from infoseg.data.superpixels import region_count, superpixels
 from infoseg.files import DataError
-from infoseg.settings import SuperpixelSettings
+from infoseg.settings import FolderParams, SuperpixelSettings
 
 SETTINGS = SuperpixelSettings(pixels_per_region=40, compactness=10.0, smoothing=0.5)
 
@@ -70,15 +70,16 @@ def test_infrared_plays_no_part_and_too_few_pixels_are_one_region():
     assert superpixels(smooth_image(5, 30), SETTINGS).any()
 
 
-def ingested(path, **more):
+def ingested(path, threads=2, **changes):
     """Nine inputs of two images each."""
     images = [smooth_image(40 + 7 * i, 60 - 5 * i, seed=i) for i in range(9)]
 
     def prepare(i):
         return [Sample(f"{i}_{k}", images[i] + np.uint8(k), None) for k in range(2)]
 
-    how = {"name": "toy", "channels": 3, "classes": (), "parameters": {}, "superpixels": SETTINGS}
-    ingest(path.parent, path, range(9), prepare, **how | more)
+    how = {"name": "toy", "channels": 3, "classes": (), "protocol": "toy", "decides": ()}
+    of_set = FolderParams.model_construct(**{"superpixels": SETTINGS} | changes)
+    ingest([path.parent], path, of_set, range(9), prepare, threads=threads, **how)
     return load_prepared(path, verify=True)
 
 

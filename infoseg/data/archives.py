@@ -7,6 +7,7 @@ becomes a file's path and 118,000 pictures need no second copy on the disk.
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from infoseg.files import DataError
-
-RawFolders = Path | str | Sequence[Path | str]
-"""One raw folder or several; an archive's own path also counts as a folder."""
 
 
 @contextmanager
@@ -40,35 +38,25 @@ def naming(file: Traversable, problem: str, advice: str) -> Iterator[None]:
         raise DataError(problem, file=file, advice=advice) from None
 
 
-def raw_folders(raw: RawFolders) -> tuple[Path, ...]:
-    """Return the raw folders as paths; DataError for one that does not exist."""
-    folders = tuple(Path(f) for f in ([raw] if isinstance(raw, Path | str) else raw))
-    for folder in folders:
-        if not folder.is_dir() and not (folder.suffix.lower() == ".zip" and folder.is_file()):
-            advice = "Check the path of the raw data"
-            raise DataError("raw folder not found", file=folder, advice=advice)
-    return folders
+def places(raw: Sequence[Path], archives: Collection[str] = ()) -> tuple[Traversable, ...]:
+    """Return where raw files may lie: the raw folders in their order, then the archives' roots.
 
-
-def places(raw: RawFolders, archives: Collection[str] = ()) -> tuple[Traversable, ...]:
-    """Return where raw files may lie: the folders in their order, then the archives' roots.
-
-    archives: names to look for in every folder and one folder down; what is unpacked goes before
-    what is not. Raises DataError for a missing folder and for an archive that cannot be opened.
+    raw: folders; an archive also counts as one. archives: names to look for in every folder and one
+    folder down; what is unpacked goes before what is not. Raises DataError for a missing folder and
+    for an archive that cannot be opened.
     """
-    folders = raw_folders(raw)
-    trees = [folder for folder in folders if folder.is_dir()]
-    files = [file for file in folders if file not in trees]
-    for folder in trees:
-        for pattern in (at + name for name in archives for at in ("", "*/")):
-            files += sorted(folder.glob(pattern))
-    return (*trees, *map(open_archive, dict.fromkeys(files)))
-
-
-def open_archive(file: Path) -> zipfile.Path:
-    """Return the root of a zip archive; DataError where its list of members is not whole."""
-    with naming(file, "is not a whole zip archive", "Download the archive again"):
-        return zipfile.Path(zipfile.ZipFile(file))
+    roots: list[Traversable] = [folder for folder in raw if folder.is_dir()]
+    files = [file for file in raw if file not in roots]
+    for file in files:
+        if not (file.suffix.lower() == ".zip" and file.is_file()):
+            advice = "Check the path of the raw data"
+            raise DataError("raw folder not found", file=file, advice=advice)
+    for folder, name, at in itertools.product(list(roots), archives, ("", "*/")):
+        files += sorted(folder.glob(at + name))
+    for file in dict.fromkeys(files):
+        with naming(file, "is not a whole zip archive", "Download the archive again"):
+            roots.append(zipfile.Path(file))
+    return tuple(roots)
 
 
 def read_bytes(file: Traversable, limit: int) -> bytes:

@@ -11,9 +11,9 @@ coarse order (``fine_to_coarse_dict.pickle``, the same mapping as STEGO's).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -24,7 +24,7 @@ import yaml
 from pycocotools import mask as cocomask
 from tqdm import tqdm
 
-from infoseg.data.archives import RawFolders, names_in, naming, places, read_bytes
+from infoseg.data.archives import names_in, naming, places, read_bytes
 from infoseg.data.ingest import Sample, ingest, log
 from infoseg.data.pictures import (
     check_classes,
@@ -36,6 +36,7 @@ from infoseg.data.pictures import (
 )  # fmt: skip
 from infoseg.data.store import IGNORE, sha256_of
 from infoseg.files import DataError
+from infoseg.settings import CocoPersonsParams, CocoStuffParams
 
 SPLITS = ("train2017", "val2017")
 ARCHIVES = ("train2017.zip", "val2017.zip", "stuffthingmaps_trainval2017.zip")
@@ -106,26 +107,20 @@ def read_id_list(file: Traversable) -> list[str]:
 
 
 def prepare_coco_stuff(
-    raw: RawFolders,
-    out: Path | str,
-    *,
-    variant: Literal["stuff15", "stuff3"],
-    scale: float = 0.33,
-    unlabelled: Literal["ignore", "sky"] = "ignore",
-    **options: Any,
+    raw: Sequence[Path], out: Path, settings: CocoStuffParams, **options: Any
 ) -> None:
     """Prepare COCO-Stuff-15 or COCO-Stuff-3 into the directory ``out``.
 
     The images are those of IIC's lists, train2017 then val2017, in list order: 51,804 for 15
     classes, 36,660 for 3 (both splits are trained and evaluated on, as IIC does). Pictures are RGB;
-    IIC's BGR changes only its grey weights before Sobel. scale: of image and labels, see
-    ``rescale_iic``. unlabelled: "ignore" leaves out pixels that nobody annotated. "sky", for 3
-    classes, repeats IIC's code: its remapping starts from zeros, so they count as sky.
+    IIC's BGR changes only its grey weights before Sobel. ``unlabelled`` "sky", for 3 classes,
+    repeats IIC's code: its remapping starts from zeros, so pixels that nobody annotated are sky.
 
     Raises DataError for a missing folder or list, a broken list or archive, and, unless
     ``on_bad_input`` is "skip", for a broken or missing picture or map, an id in both lists.
     """
-    if unlabelled == "sky" and variant != "stuff3":
+    variant, scale, sky = settings.variant, settings.scale, settings.unlabelled == "sky"
+    if sky and variant != "stuff3":
         raise ValueError("unlabelled may be 'sky' with variant 'stuff3' alone")
     table = stuff_lookup(variant)
     roots = places(raw, ARCHIVES)
@@ -138,7 +133,7 @@ def prepare_coco_stuff(
     if not IIC_LISTS.issuperset(map(sha256_of, lists.values())):
         problem = "The id lists are not IIC's published ones"
         notes = [f"{problem}: scores are not comparable to the paper's."]
-    if unlabelled == "sky":
+    if sky:
         table[IGNORE] = CLASSES["stuff3"].index("sky")
         notes += ["Unlabelled pixels count as sky, as in IIC's code for 3 classes."]
 
@@ -153,10 +148,8 @@ def prepare_coco_stuff(
         return [Sample(image_id, rescale_iic(image, scale), labels, split)]
 
     ingest(
-        raw, out, items, prepare, channels=3, classes=CLASSES[variant], notes=notes,
-        parameters={
-            "protocol": "coco-stuff", "variant": variant, "scale": scale, "unlabelled": unlabelled
-        },
+        raw, out, settings, items, prepare, channels=3, classes=CLASSES[variant], notes=notes,
+        protocol="coco-stuff", decides=("variant", "scale", "unlabelled"),
         sources={f"curated/{split}/{file.name}": file for split, file in lists.items()},
         **options,
     )  # fmt: skip
@@ -170,20 +163,8 @@ MAX_SIDE = 8192
 OVERHANG = 2.0
 
 
-@dataclass(slots=True)
-class Photo:
-    """One image of an instances file, with its annotations of people as the file has them."""
-
-    split: str
-    id: int
-    file_name: str
-    height: int
-    width: int
-    people: list[dict[str, Any]] = field(default_factory=list)
-
-
-def read_photos(file: Traversable, split: str) -> list[Photo]:
-    """Return the images that have person annotations, by image id.
+def read_photos(file: Traversable, split: str) -> pd.DataFrame:
+    """Return the images that have person annotations, by image id; people: their annotations.
 
     instances_train2017.json takes 3 GB of memory while it is read. Raises DataError for a file that
     cannot be read to its end, or is no instances file.
@@ -201,13 +182,14 @@ def read_photos(file: Traversable, split: str) -> list[Photo]:
                     raise ValueError(f"image {image['id']} has {size[1]} x {size[0]} pixels")
                 # Never a path: an annotation file does not lead out of the pictures' folder.
                 name = PurePosixPath(image["file_name"].replace("\\", "/")).name
-                photo = photos.setdefault(image["id"], Photo(split, image["id"], name, *size))
-                photo.people.append(annotation)
-        return sorted(photos.values(), key=lambda photo: photo.id)
+                photo = photos.setdefault(image["id"], (split, image["id"], name, *size, []))
+                photo[-1].append(annotation)
+        columns = ["split", "id", "file_name", "height", "width", "people"]
+        return pd.DataFrame(photos.values(), columns=columns).sort_values("id")
 
 
-def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (height, width) bool masks: separate persons, and crowds.
+def person_masks(photo: Any, file: Traversable) -> np.ndarray:
+    """Return (2, height, width) bool masks of a row of ``read_photos``: persons, and crowds.
 
     Raises DataError naming the annotation file for a malformed annotation.
     """
@@ -218,7 +200,7 @@ def person_masks(photo: Photo, file: Traversable) -> tuple[np.ndarray, np.ndarra
         with naming(file, problem, advice):
             mask = mask_of(annotation["segmentation"], photo.height, photo.width)
             masks[1 if annotation.get("iscrowd") else 0] |= mask
-    return masks[0], masks[1]
+    return masks
 
 
 def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
@@ -250,18 +232,14 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
 PAPER_IMAGES = 15_399
 Crowd = Literal["ignore", "person", "exclude"]
 CROWDS: tuple[Crowd, ...] = ("ignore", "person", "exclude")
+SHARES = ("person_share", "crowd_share", "either_share")
 
 
 def prepare_coco_persons(
-    raw: RawFolders,
-    out: Path | str,
+    raw: Sequence[Path],
+    out: Path,
+    settings: CocoPersonsParams,
     *,
-    shorter_side: int | None = None,
-    images: int | None = None,
-    min_person_share: float = 0.0,
-    max_person_share: float = 1.0,
-    min_side: int = 0,
-    crowd: Crowd = "ignore",
     splits: Sequence[str] = SPLITS,
     **options: Any,
 ) -> None:
@@ -269,13 +247,11 @@ def prepare_coco_persons(
 
     A *reconstruction*: the paper's 15,399 images of 128 x 128 px and its rule were not published.
     An image is taken if it shows a person, min_person_share <= person pixels / all pixels <=
-    max_person_share, and its shorter side has ``min_side`` pixels, all before rescaling. Order:
-    ``splits``, then image id.
-
-    shorter_side: bring the shorter side down to so many pixels. images: how many to aim at, by
-    raising ``min_person_share`` to the nearest multiple of 0.0001. crowd: what a region becomes
-    that COCO did not separate into persons: "ignore" makes it 255 except where a separate person is
-    drawn over it, "person" counts it as person, "exclude" leaves out images that have one.
+    max_person_share, and its shorter side has ``min_side`` pixels, all before rescaling; where
+    ``images`` are aimed at, min_person_share rises to the nearest multiple of 0.0001. Order:
+    ``splits``, then image id. ``crowd``: a region that COCO did not separate into persons is 255
+    except where a separate person is drawn over it ("ignore") or a person ("person"), or its image
+    is left out ("exclude").
 
     Raises DataError for a missing or broken annotation file or folder, and, unless ``on_bad_input``
     is "skip", for a broken or missing picture, one of another size, a malformed annotation, and an
@@ -284,75 +260,71 @@ def prepare_coco_persons(
     roots = places(raw, (_JSON, *(f"{split}.zip" for split in splits)))
     files = {split: find(roots, "annotations", split) for split in splits}
     folders = {split: find(roots, "pictures", split) for split in splits}
-    parameters = {
-        "protocol": "coco-persons", "shorter_side": shorter_side,
-        "min_person_share": min_person_share, "max_person_share": max_person_share,
-        "min_side": min_side, "crowd": crowd, "splits": list(splits),
-    }  # fmt: skip
     notes = [
         "A reconstruction: the paper's COCO-Persons was not published, "
         "and the rule that selected its 15,399 images is unknown."
     ]
-    table = scan_coco_persons(raw, splits, **options)
-    shares = shares_kept(table, min_side, crowd, splits, max_person_share)
-    if images is not None:
-        min_person_share, kept = nearest_share(shares, images, at_least=min_person_share)
-        chosen = {"min_person_share": min_person_share, "images": kept}
-        parameters |= {"images": images, "chosen": chosen}
+    table = scan_coco_persons(raw, splits, settings.on_bad_input, options.get("progress", False))
+    rule = settings.min_side, settings.crowd, splits, settings.max_person_share
+    shares = shares_kept(table, *rule)
+    least, chosen = settings.min_person_share, {"splits": list(splits)}
+    if (aim := settings.images) is not None:
+        least, kept = nearest_share(shares, aim, at_least=least)
+        chosen |= {"images": aim, "chosen": {"min_person_share": least, "images": kept}}
         notes.append(
-            f"min_person_share {min_person_share:g} was chosen because {kept:,} images then "
-            f"satisfy the rule; {images:,} were aimed at."
+            f"min_person_share {least:g} was chosen because {kept:,} images then satisfy the rule; "
+            f"{aim:,} were aimed at."
         )
     # Broken ones stay, to be reported.
-    taken = (
-        table.index.isin(shares.index[shares >= min_person_share]) | table["person_share"].isna()
-    )
+    taken = table.index.isin(shares.index[shares >= least]) | table["person_share"].isna()
 
-    def prepare(photo: Photo) -> list[Sample]:
+    def prepare(photo: Any) -> list[Sample]:
         people, crowds = person_masks(photo, files[photo.split])
         file = folders[photo.split] / photo.file_name
         image = read_picture(file, upright=False)
         check_size(image, people.shape, file)
         labels = np.zeros(people.shape, np.uint8)
-        labels[crowds] = 1 if crowd == "person" else IGNORE
+        labels[crowds] = 1 if settings.crowd == "person" else IGNORE
         labels[people] = 1
-        scale = min(1.0, shorter_side / min(people.shape)) if shorter_side else 1.0
+        scale = min(1.0, (settings.shorter_side or math.inf) / min(people.shape))
         small = rescale_iic(image, scale), rescale_labels(labels, scale)
         return [Sample(PurePosixPath(photo.file_name).stem, *small, photo.split)]
 
     ingest(
-        raw, out, table["photo"][taken].tolist(), prepare, channels=3,
-        classes=("non-person", "person"), parameters=parameters, notes=notes,
-        sources={f"annotations/{file.name}": file for file in files.values()}, **options,
+        raw, out, settings, list(table[taken].itertuples()), prepare, channels=3,
+        classes=("non-person", "person"), notes=notes, protocol="coco-persons",
+        decides="shorter_side min_person_share max_person_share min_side crowd".split(),
+        chosen=chosen, sources={f"annotations/{file.name}": file for file in files.values()},
+        **options,
     )  # fmt: skip
 
 
 def scan_coco_persons(
-    raw: RawFolders, splits: Sequence[str] = SPLITS, **options: Any
+    raw: Sequence[Path],
+    splits: Sequence[str] = SPLITS,
+    on_bad_input: Literal["error", "skip"] = "error",
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Measure every image that has a person annotation, without opening a picture.
 
-    One row per image: split, id, height, width in pixels, its ``Photo``, and the shares of all
-    pixels, in 0..1, that show a separate person (person_share), a crowd (crowd_share; the two may
-    overlap) or either (either_share). Raises DataError for a malformed annotation; with
-    ``on_bad_input`` "skip" it is logged, and its image has no shares.
+    The rows of ``read_photos`` with the shares of all pixels, in 0..1, that show a separate person
+    (person_share), a crowd (crowd_share; the two may overlap) or either (either_share). Raises
+    DataError for a malformed annotation; with ``on_bad_input`` "skip" it is logged, and its image
+    has no shares.
     """
-    roots, rows = places(raw, (_JSON,)), []
+    roots = places(raw, (_JSON,))
     files = {split: find(roots, "annotations", split) for split in splits}
-    photos = [photo for split in splits for photo in read_photos(files[split], split)]
-    silent = not options.get("progress")
-    for photo in tqdm(photos, desc="measuring people", mininterval=1.0, disable=silent):
+    table = pd.concat([read_photos(files[split], split) for split in splits], ignore_index=True)
+    shares = np.full((len(table), 3), np.nan)
+    for photo in tqdm(table.itertuples(), "measuring people", len(table), disable=not progress):
         try:
             people, crowds = person_masks(photo, files[photo.split])
-            shares = [mask.mean() for mask in (people, crowds, people | crowds)]
+            shares[photo.Index] = [mask.mean() for mask in (people, crowds, people | crowds)]
         except DataError as error:
-            if options.get("on_bad_input") != "skip":
+            if on_bad_input != "skip":
                 raise
             log.warning("not measured: %s", error)
-            shares = [np.nan] * 3
-        rows.append((photo.split, photo.id, photo.height, photo.width, *shares, photo))
-    columns = "split id height width person_share crowd_share either_share photo"
-    return pd.DataFrame(rows, columns=columns.split())
+    return table.assign(**dict(zip(SHARES, shares.T, strict=True)))
 
 
 def shares_kept(

@@ -12,7 +12,8 @@ folder and holds, under its name, ``{"classes": {"0": "sky", ...}}``. It may hol
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import cv2
 
-from infoseg.data.archives import RawFolders, naming, places, read_bytes
+from infoseg.data.archives import naming, places, read_bytes
 from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import (
     ENDINGS,
@@ -33,26 +34,15 @@ from infoseg.data.pictures import (
 )  # fmt: skip
 from infoseg.data.store import IGNORE
 from infoseg.files import DataError
-from infoseg.settings import one_line
+from infoseg.settings import FolderParams, one_line
 
 
-def prepare_folder(
-    raw: RawFolders,
-    out: Path | str,
-    *,
-    labels: str | None = None,
-    shorter_side: int | None = None,
-    channels: int = 3,
-    **options: Any,
-) -> None:
+def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **options: Any) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
-    labels: name or path of the label folder, None for none. A picture without a label map is
-    unlabelled. Classes that ``dataset.json`` does not name are "class 0" to the largest value of
-    the label maps. shorter_side: bring the shorter side down to so many pixels, averaging areas
-    (labels: nearest neighbour); smaller pictures stay as they are. channels: 3 for RGB, 4 for TIFFs
-    of four bands. Pictures are turned upright as their EXIF orientation says; label maps are
-    expected upright.
+    A picture without a label map is unlabelled. Classes that ``dataset.json`` does not name are
+    "class 0" to the largest value of the label maps. Pictures, but not label maps, are turned
+    upright as their EXIF orientation says.
 
     Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
     one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for
@@ -63,11 +53,12 @@ def prepare_folder(
     images = root / "images"
     pictures = files_by_stem(images if images.is_dir() else root, ENDINGS)
     maps, classes, sources = {}, [], {}
-    if labels is not None:
-        maps = files_by_stem(root / labels, (".png",))
-        description = (root / labels).parent / "dataset.json"
+    if settings.labels is not None:
+        folder = root / settings.labels
+        maps = files_by_stem(folder, (".png",))
+        description = folder.parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
-        classes = read_classes(description, (root / labels).name) or _numbered(maps)
+        classes = read_classes(description, folder.name) or _numbered(maps)
     groups = read_groups(root / "dataset.json", pictures)
 
     def prepare(key: str) -> list[Sample]:
@@ -76,9 +67,9 @@ def prepare_folder(
             raise DataError("there is no picture for this label map", file=maps[key], advice=advice)
         if key.encode("utf-8", "replace").decode() != key:
             raise DataError("has a name that is not UTF-8", file=pictures[key], advice="Rename it")
-        image, label = read_picture(pictures[key], channels), None
+        image, label = read_picture(pictures[key], settings.channels), None
         height, width = image.shape[:2]
-        scale = min(1.0, shorter_side / min(height, width)) if shorter_side else 1.0
+        scale = min(1.0, (settings.shorter_side or math.inf) / min(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
         if key in maps:
             label = read_labels(maps[key])
@@ -88,15 +79,9 @@ def prepare_folder(
         return [Sample(key, resized(image, size), label, group=groups.get(key, ""))]
 
     ingest(
-        raw, out, list(pictures | maps), prepare,
-        channels=channels,
-        classes=classes,
-        parameters={
-            "protocol": "folder", "labels": labels, "shorter_side": shorter_side,
-            "channels": channels,
-        },
-        sources=sources,
-        **options,
+        raw, out, settings, list(pictures | maps), prepare, channels=settings.channels,
+        classes=classes, sources=sources,
+        protocol="folder", decides=("labels", "shorter_side", "channels"), **options,
     )  # fmt: skip
 
 
@@ -136,9 +121,9 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
         return [one_line(name) for name in table]  # they are written into tables, figures and XML
 
 
-def read_about(raw: RawFolders) -> dict[str, str]:
+def read_about(raw: Path) -> dict[str, str]:
     """Return source, licence and attribution, as far as ``dataset.json`` gives them."""
-    description, names = places(raw)[0] / "dataset.json", ("source", "licence", "attribution")
+    description, names = places([raw])[0] / "dataset.json", ("source", "licence", "attribution")
     with _described(description, "is no description", '{"licence": "...", ...}') as content:
         return {name: one_line(content[name]) for name in names if content.get(name)}
 

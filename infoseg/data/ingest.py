@@ -9,17 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from infoseg.data.archives import RawFolders, raw_folders
 from infoseg.data.store import PreparedWriter
-from infoseg.data.superpixels import superpixels as make_superpixels
+from infoseg.data.superpixels import superpixels
 from infoseg.files import DataError
-from infoseg.settings import SuperpixelSettings
+from infoseg.settings import DatasetParams
 
 log = logging.getLogger(__name__)
 
@@ -40,61 +39,61 @@ class Sample:
 
 
 def ingest(
-    raw: RawFolders,
-    out: Path | str,
+    raw: Sequence[Path],
+    out: Path,
+    settings: DatasetParams,
     items: Sequence[Any],
     prepare: Callable[[Any], list[Sample]],
     *,
     name: str,
-    superpixels: SuperpixelSettings | None = None,
-    on_bad_input: Literal["error", "skip"] = "error",
+    protocol: str,
+    decides: Sequence[str],
+    chosen: Mapping[str, Any] | None = None,
     progress: bool = False,
     threads: int = 2,
-    parameters: Mapping[str, Any],
     **description: Any,
 ) -> None:
     """Prepare a data set into the directory ``out``: ``prepare(item)`` of every item, in order.
 
     An item is one raw input and gives any number of images, also none. Items are prepared, and
     their superpixels made, in ``threads`` threads (decoders and SLIC release the GIL); the bytes
-    written do not depend on their number. superpixels: None stores none. on_bad_input: "error" lets
-    a DataError through; "skip" logs a warning, records the file with its path below the raw folder,
-    and leaves the whole item out. description: the rest that ``PreparedWriter`` takes.
+    written do not depend on their number. ``settings.on_bad_input``: "error" lets a DataError
+    through; "skip" logs a warning, records the file with its path below the raw folder, and leaves
+    the whole item out. ``meta.json`` states protocol, the settings ``decides``, and ``chosen``.
+    description: the rest that ``PreparedWriter`` takes.
     """
 
     def work(item: Any) -> list[tuple[Sample, np.ndarray | None]]:
-        samples = prepare(item)
-        return [(s, superpixels and make_superpixels(s.image, superpixels)) for s in samples]
+        kind = settings.superpixels
+        return [(s, kind and superpixels(s.image, kind)) for s in prepare(item)]
 
-    description |= {"name": name, "superpixels": superpixels}
-    description["parameters"] = {**parameters, "on_bad_input": on_bad_input}
+    parameters = {"protocol": protocol} | {key: getattr(settings, key) for key in decides}
+    parameters |= {**(chosen or {}), "on_bad_input": settings.on_bad_input}
+    description |= {"superpixels": settings.superpixels, "parameters": parameters}
     with (
-        PreparedWriter(out, **description) as writer,
+        PreparedWriter(out, name=name, **description) as writer,
         logging_redirect_tqdm(),
         tqdm(total=len(items), desc=name, mininterval=1.0, disable=not progress) as bar,
         closing(ordered_map(work, items, threads)) as results,
     ):
         for result in results:
             try:
-                for sample, regions in result():
-                    writer.add(
-                        sample.id, sample.image, sample.labels, sample.split, regions, sample.group
-                    )
-                    writer.notes += [sample.note] if sample.note else []
+                for s, regions in result():
+                    writer.add(s.id, s.image, s.labels, s.split, regions, s.group)
+                    writer.notes += [s.note] if s.note else []
             except DataError as error:
-                if on_bad_input != "skip":
+                if settings.on_bad_input != "skip":
                     raise
                 log.warning("left out: %s", error)
                 writer.skip(_below(error.file or Path("."), raw), error.problem)
             bar.update()
 
 
-def _below(file: Path, raw: RawFolders) -> Path:
+def _below(file: Path, raw: Sequence[Path]) -> Path:
     """Return a file's path below the raw folder that it lies in, or its name."""
-    for folder in raw_folders(raw):
-        if file.is_relative_to(folder):
-            return file.relative_to(folder.parent if folder.is_file() else folder)
-    return Path(file.name)
+    roots = [folder.parent if folder.is_file() else folder for folder in raw]
+    below = (file.relative_to(root) for root in roots if file.is_relative_to(root))
+    return next(below, Path(file.name))
 
 
 def ordered_map(

@@ -243,11 +243,9 @@ def rescale_iic(image: np.ndarray, scale: float) -> np.ndarray:
     Bilinear without antialiasing (cv2 INTER_LINEAR with fx = fy = scale), so below one half some
     source pixels have no weight at all: another resize gives other pictures. In float32, then
     *truncated* to uint8 as IIC does before colour jitter; IIC's test path keeps the fraction, a
-    difference below one grey level. The result is round(H * scale) x round(W * scale), ties to
-    even.
+    difference below one grey level. Returns round(H * scale) x round(W * scale), ties to even.
     """
-    small = cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale)
-    return small.astype(np.uint8)
+    return cv2.resize(image.astype(np.float32), None, fx=scale, fy=scale).astype(np.uint8)
 
 
 def rescale_labels(labels: np.ndarray, scale: float) -> np.ndarray:

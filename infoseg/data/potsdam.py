@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 
-from infoseg.data.archives import RawFolders, files_below, places
+from infoseg.data.archives import files_below, places
 from infoseg.data.ingest import Sample, ingest
 from infoseg.data.pictures import check_size, read_picture, rescale_labels
 from infoseg.data.store import IGNORE
 from infoseg.files import DataError
+from infoseg.settings import PotsdamParams
 
 ARCHIVES = ("4_Ortho_RGBIR.zip", "5_Labels_for_participants.zip", "5_Labels_all.zip")
 CLASSES = {
@@ -45,14 +46,7 @@ _NAME = re.compile(r"top_potsdam_0*(\d+)_0*(\d+)_(rgbir|label)\.tiff?", re.IGNOR
 
 
 def prepare_potsdam(
-    raw: RawFolders,
-    out: Path | str,
-    *,
-    variant: Literal["potsdam6", "potsdam3"],
-    grid: int = 15,
-    crop: int = 200,
-    colour_tolerance: int = 80,
-    **options: Any,
+    raw: Sequence[Path], out: Path, settings: PotsdamParams, **options: Any
 ) -> None:
     """Prepare Potsdam-6 or Potsdam-3 (RGBIR, 4 channels) into the directory ``out``.
 
@@ -60,24 +54,23 @@ def prepare_potsdam(
     INTER_NEAREST, i.e. the upper left of the four) and cut into ``grid`` x ``grid`` images of
     ``crop`` x ``crop`` pixels, by tile row, tile column, crop row, crop column (IIC shuffles
     without a seed). A tile has 2 * grid * crop pixels a side: 6000 as published. Only
-    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled.
-
-    colour_tolerance: how far, per channel, a label's colour may be from 0 or 255; at most 127. IIC
-    takes exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked
-    against the original). The notes count repairs.
+    ``LABELLED_TILES`` get labels; all 38 tiles give 8550 images, 5400 of them labelled. IIC takes
+    exact colours alone, but 6_7 is reported to have cars of (252, 255, 0) (not checked against the
+    original): those within ``colour_tolerance`` are repaired, and the notes count them.
 
     Raises DataError for a missing folder, a broken archive, no tiles, and, unless ``on_bad_input``
     is "skip", for an unreadable file, another size or band count, a colour that is no class, and a
     labelled tile or its label missing.
     """
-    tiles, side, reading = find_tiles(places(raw, ARCHIVES)), grid * crop, Lock()
+    tiles, reading = find_tiles(places(raw, ARCHIVES)), Lock()
+    grid, crop, tolerance = settings.grid, settings.crop, settings.colour_tolerance
     count = sum("rgbir" in files for files in tiles.values())
     notes = [f"{count} tiles instead of the {N_TILES} of the published data set."]
 
     def prepare(tile: tuple[int, int]) -> list[Sample]:
         with reading:
-            half, labels, note = _read_tile(tile, tiles[tile], side, colour_tolerance)
-        if labels is not None and variant == "potsdam3":
+            half, labels, note = _read_tile(tile, tiles[tile], grid * crop, tolerance)
+        if labels is not None and settings.variant == "potsdam3":
             labels = TO_THREE[labels]
         samples = []
         for i, j in np.ndindex(grid, grid):
@@ -89,13 +82,9 @@ def prepare_potsdam(
 
     options["threads"] = min(options.get("threads", _THREADS), _THREADS)
     ingest(
-        raw, out, sorted(tiles), prepare, channels=4, classes=CLASSES[variant],
-        parameters={
-            "protocol": "potsdam", "variant": variant, "grid": grid, "crop": crop,
-            "colour_tolerance": colour_tolerance,
-        },
-        notes=notes if count != N_TILES else (),
-        **options,
+        raw, out, settings, sorted(tiles), prepare, channels=4, classes=CLASSES[settings.variant],
+        protocol="potsdam", decides=("variant", "grid", "crop", "colour_tolerance"),
+        notes=notes if count != N_TILES else (), **options,
     )  # fmt: skip
 
 
@@ -105,14 +94,14 @@ def find_tiles(roots: Sequence[Traversable]) -> dict[tuple[int, int], dict[str, 
     The participants' labels go before those of 5_Labels_all, then one root before the next. Raises
     DataError where there is no tile.
     """
-    matches = [(_NAME.fullmatch(file.name), file) for root in roots for file in files_below(root)]
+    files = [file for root in roots for file in files_below(root) if _NAME.fullmatch(file.name)]
     # The release by the folder's name, or the archive's.
-    matches.sort(key=lambda pair: "participants" not in Path(str(pair[1])).parent.name.lower())
+    files.sort(key=lambda file: "participants" not in Path(str(file)).parent.name.lower())
     tiles = defaultdict(dict)
-    for match, file in matches:
-        if match:
-            tiles[int(match[1]), int(match[2])].setdefault(match[3].lower(), file)
-    if not any("rgbir" in files for files in tiles.values()):
+    for file in files:
+        row, column, kind = _NAME.fullmatch(file.name).groups()
+        tiles[int(row), int(column)].setdefault(kind.lower(), file)
+    if not any("rgbir" in kinds for kinds in tiles.values()):
         advice = f"Put {ARCHIVES[0]} and {ARCHIVES[1]} there"
         problem = "no file named like top_potsdam_2_10_RGBIR.tif"
         raise DataError(problem, file=roots[0], advice=advice)

@@ -172,11 +172,15 @@ def read_photos(file: Traversable, split: str) -> pd.DataFrame:
     content, photos = read_bytes(file, 2**32), {}
     with naming(file, "is not a COCO instances file", "Download it again"):
         tree = json.loads(content)
-        [person] = (c["id"] for c in tree["categories"] if c["name"] == "person")
+        people = {c["id"] for c in tree["categories"] if c["name"] == "person"}
+        if not people:
+            raise ValueError("no category named person")
         images = {image["id"]: image for image in tree["images"]}
         for annotation in tree["annotations"]:
-            if annotation["category_id"] == person:
-                image = images[annotation["image_id"]]
+            if annotation["category_id"] in people:
+                if (number := annotation["image_id"]) not in images:
+                    raise ValueError(f"it annotates image {number}, which it does not list")
+                image = images[number]
                 size = image["height"], image["width"]
                 if not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
                     raise ValueError(f"image {image['id']} has {size[1]} x {size[0]} pixels")
@@ -198,7 +202,7 @@ def person_masks(photo: Any, file: Traversable) -> np.ndarray:
         problem = f"annotation {annotation.get('id')} of {photo.file_name} is malformed"
         advice = "Correct the annotation, or leave the image out with on_bad_input=skip"
         with naming(file, problem, advice):
-            mask = mask_of(annotation["segmentation"], photo.height, photo.width)
+            mask = mask_of(annotation.get("segmentation"), photo.height, photo.width)
             masks[1 if annotation.get("iscrowd") else 0] |= mask
     return masks
 
@@ -215,13 +219,13 @@ def mask_of(segmentation: Any, height: int, width: int) -> np.ndarray:
         if segmentation["size"] != [height, width] or sum(runs) != height * width:
             raise ValueError(f"run lengths do not add up to its {width} x {height} pixels")
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    if not segmentation or not isinstance(segmentation[0], list):
+        raise ValueError("neither polygons nor run lengths")
     polygons = [np.asarray(points, float).reshape(-1, 2) for points in segmentation]
     for corners in polygons:
         inside = (corners >= -OVERHANG) & (corners <= (width + OVERHANG, height + OVERHANG))
         if len(corners) < 3 or not inside.all():  # NaN is not
             raise ValueError(f"a polygon has two corners, or leaves its {width} x {height} pixels")
-    if not polygons:
-        raise ValueError("no polygon")
     code = cocomask.frPyObjects([c.ravel().tolist() for c in polygons], height, width)
     return cocomask.decode(cocomask.merge(code)).astype(bool)
 

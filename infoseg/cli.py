@@ -256,7 +256,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from infoseg.segmentation import segment_files
+    from infoseg.own import segment_files
 
     result = segment_files(
         options.input,

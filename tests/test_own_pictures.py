@@ -29,8 +29,7 @@ from infoseg.data.store import load_prepared
 from infoseg.files import DataError
 from infoseg.methods.base import Method
 from infoseg.methods.tiling import device_of, segment_tiled, tile_maps
-from infoseg.own import train_on_folder
-from infoseg.segmentation import segment_files, segment_picture, working_size
+from infoseg.own import Segmenter, segment_files, segment_picture, train_on_folder, working_size
 from infoseg.verdict import agreement, look
 from infoseg.views import Views
 from infoseg.weights import Weights, load_weights, read_weights
@@ -357,7 +356,8 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     resolved = r"11 pictures, 3 classes: 5 starts of 4 steps .*--steps 4\), 11 crops of 32 px"
     assert re.search(resolved + r".*about \d+ s", said)
     assert "11 pictures are few" in said
-    assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
+    shorter_side = Segmenter(tmp_path / "out/weights.safetensors").shorter_side
+    assert (read.method.clusters, shorter_side, read.card.step) == (3, 96, 4)
     assert "Not measured" in read.text
     assert f"\n# InfoSeg, re-matched negatives on mixed, seed {read.card.seed}\n" in read.text
     # What the card says of the pictures is what the page says of the same pictures.
@@ -415,10 +415,10 @@ def test_of_several_starts_the_one_that_colours_alter_least_is_kept(tmp_path):
         path = tmp_path / f"out/runs/folder/pictures/infoseg/{seed}.safetensors"
         method, _ = load_weights(path, CPU)
         looks[seed] = look(partial(segment_picture, method, shorter_side=None), shown, 2)
-    best = max(looks, key=lambda seed: looks[seed].signals.jitter)
+    best = max(looks, key=lambda seed: looks[seed][0].jitter)
     assert read.card.seed == best
-    chosen = looks.pop(best).labels
-    others = [agreement(chosen, each.labels, 2, match=True) for each in looks.values()]
+    chosen = looks.pop(best)[1]
+    others = [agreement(chosen, labels, 2, match=True) for _, labels, _ in looks.values()]
     assert read.export.start_agreement == pytest.approx(np.mean(others))
 
 

@@ -14,7 +14,7 @@ from infoseg.files import write_whole
 from infoseg.results.palette import class_colours
 
 if TYPE_CHECKING:
-    from infoseg.segmentation import Segmented, Segmenter
+    from infoseg.own import Segmented, Segmenter
 
 # Colours are pairs of a light and a dark value; text on its ground has a contrast of at least 4.5.
 CSS = """

@@ -69,23 +69,21 @@ class Difference(NamedTuple):
         return self.higher.mean - self.factor * self.lower.mean
 
     @property
-    def over_seeds(self) -> float:
-        """Standard deviation of the difference of two single runs; NaN where a side is one seed."""
-        return math.hypot(self.higher.std, self.factor * self.lower.std)
+    def spreads(self) -> dict[str, float]:
+        """Standard deviations of the difference.
 
-    @property
-    def over_groups(self) -> float:
-        """Standard deviation of the difference when groups of pictures are drawn anew, with
-        replacement; NaN where they are not known, or are one."""
+        seeds: of two single runs; NaN where a side is one seed. pictures: when groups of pictures
+        are drawn anew, with replacement; NaN where they are not known, or are one.
+        """
+        spreads = {"seeds": math.hypot(self.higher.std, self.factor * self.lower.std)}
         sides = [self.higher.groups, self.lower.groups]
-        sizes = {0 if side is None else len(side) for side in sides}
-        n = min(sizes)
-        if len(sizes) > 1 or n < 2:
-            return math.nan
+        n, most = (f(0 if side is None else len(side) for side in sides) for f in (min, max))
+        if n < max(2, most):
+            return spreads | {"pictures": math.nan}
         draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLED)
         right, annotated = (draws @ np.stack(sides)).transpose(2, 0, 1)
         pa = 100 * right / np.maximum(annotated, 1)
-        return float((pa[0] - self.factor * pa[1]).std(ddof=1))
+        return spreads | {"pictures": float((pa[0] - self.factor * pa[1]).std(ddof=1))}
 
     @property
     def verdict(self) -> str:
@@ -95,17 +93,17 @@ class Difference(NamedTuple):
         With three seeds each, a difference as large as its spread has t = 1.7 with four degrees of
         freedom: chance alone exceeds it, in the direction claimed, about one time in twelve.
         """
-        spread = np.fmax(self.over_seeds, 2 * self.over_groups)  # of one that is NaN, the other
-        if math.isnan(self.over_seeds) or abs(self.value) <= spread:
+        seeds, pictures = self.spreads.values()
+        spread = np.fmax(seeds, 2 * pictures)  # of one that is NaN, the other
+        if math.isnan(seeds) or abs(self.value) <= spread:
             return OPEN
         return HOLDS if self.value > 0 else FAILS
 
     def __str__(self) -> str:
-        spreads = {"seeds": self.over_seeds, "pictures": self.over_groups}
-        known = [f"± {number(v)} over {name}" for name, v in spreads.items() if not math.isnan(v)]
+        known = {name: spread for name, spread in self.spreads.items() if not math.isnan(spread)}
         factor = "" if self.factor == 1 else f" times {self.factor:.2f}"
-        text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f}"
-        return " ".join([text, ", ".join(known)]).strip()
+        text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f} "
+        return (text + ", ".join(f"± {number(v)} over {name}" for name, v in known.items())).strip()
 
 
 def claims(

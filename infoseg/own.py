@@ -57,17 +57,10 @@ from infoseg.files import (
 )
 from infoseg.losses import class_probabilities
 from infoseg.machine import choose_device, keep_freed_memory, reproducible
+from infoseg.methods import tiling
 from infoseg.methods.base import Method
 from infoseg.methods.infoseg import InfoSeg
 from infoseg.methods.kmeans import KMeans
-from infoseg.methods.tiling import (
-    as_tensor,
-    device_of,
-    enlarged,
-    infoseg_scores,
-    repeated,
-    segment_tiled,
-)
 from infoseg.results.page import write_contact_sheet, write_page
 from infoseg.results.palette import MAX_CLASSES, png_palette
 from infoseg.runs import Project
@@ -82,8 +75,6 @@ from infoseg.weights import (
     read_weights,
     write_weights,
 )
-
-LOG = logging.getLogger(__name__)
 
 #: Block A quarters a picture and block B halves that three times; smaller ones cannot pass.
 SMALLEST = 32
@@ -157,9 +148,9 @@ class Segmenter:
             raise InfosegError(problem)
         pixels = pixels_of(picture, self.channels)
         small = resized(pixels, working_size(*pixels.shape[:2], self.shorter_side))
-        scores = infoseg_scores(method, as_tensor(small))
+        scores = tiling.infoseg_scores(method, tiling.as_tensor(small))
         v = class_probabilities(scores.flatten(1), method.objective.tau).view_as(scores)
-        return enlarged(v, pixels.shape[:2]).numpy()
+        return tiling.enlarged(v, pixels.shape[:2]).numpy()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the weights to a .safetensors file, and its model card beside it."""
@@ -221,16 +212,18 @@ def segment_picture(
     """
     size = picture.shape[:2]
     small = resized(picture, working_size(*size, shorter_side))
-    pixels = as_tensor(small)
+    pixels = tiling.as_tensor(small)
     if method.sees.regions:
-        ids, device = superpixels(small, regions), device_of(method)
+        ids, device = superpixels(small, regions), tiling.device_of(method)
         on_device = torch.from_numpy(ids.astype(np.int64))[None].to(device)
         image = pixels[None].to(device).float() / 255
         views = Views(image, regions=on_device, region_count=region_count(ids))
         labels = method.segment(views)[0].byte().cpu().numpy()
     else:
-        labels = segment_tiled(method, pixels)
-    return labels if labels.shape == size else repeated(torch.from_numpy(labels), size).numpy()
+        labels = tiling.segment_tiled(method, pixels)
+    return (
+        labels if labels.shape == size else tiling.repeated(torch.from_numpy(labels), size).numpy()
+    )
 
 
 # ---- folders of pictures -------------------------------------------------------------------------
@@ -260,7 +253,6 @@ class Segmented:
 
     def facts(self) -> dict[str, Any]:
         """Return what signals.json holds."""
-        accuracy = {name: {"pa": pa, "miou": miou} for name, (pa, miou) in self.accuracy.items()}
         return {
             "pictures": len(self.done),
             "left_out": self.left_out,
@@ -268,7 +260,7 @@ class Segmented:
             "verdict": self.verdict.word if self.verdict else None,
             "signals": self.signals.as_dict() if self.signals else None,
             "labelled": len(self.labelled),
-            "accuracy": accuracy,
+            "accuracy": {k: {"pa": pa, "miou": miou} for k, (pa, miou) in self.accuracy.items()},
             "match": self.match,
         }
 
@@ -420,8 +412,9 @@ def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
             problem = "is named as what is written here for another picture or for all of them"
             advice = "Rename it, or name the folder of the pictures rather than one of results"
             raise DataError(problem, file=file, advice=advice)
-    listing = out / LISTING
-    listed = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    listed = []
+    with suppress(FileNotFoundError):
+        listed = (out / LISTING).read_text(errors="replace").splitlines()
     for file in sorted(out.iterdir()) if out.is_dir() else ():
         ours = file.name.startswith(".") or (listed and file.name in PAGES)
         if file.is_file() and not ours and f"{sha256_of(file)}  {file.name}" not in listed:
@@ -518,15 +511,14 @@ def train_on_folder(
 ) -> Path:
     """Train InfoSeg on a folder of pictures and segment them; returns the weights' file.
 
-    classes: K, 2 to 27. out: for weights.safetensors, its model card, signals.json, segmented/ and
-    everything in between; default runs/own/<name> in the repository, infoseg-runs/<name> elsewhere.
-    labels: folder of label maps named like the pictures, to measure with; training never sees them.
-    minutes: of training, all starts together, which is resolved to a number of steps; default 3.
-    steps: of every start, in place of minutes; on one machine, the same weights every time. seeds:
-    one for each start, of which one is kept without labels, see `_choose`. start: weights
-    to start from, a file or "shipped"; None for a random start, as the paper. overrides: of the
-    profile's settings, Hydra's syntax. segment: write segmented/, label maps and a page. tell: is
-    given what is going on.
+    classes: K, 2 to 27. out: for weights, model card, signals.json, segmented/ and everything in
+    between; default runs/own/<name> in the repository, infoseg-runs/<name> elsewhere. labels:
+    folder of label maps named like the pictures, to measure with; training never sees them.
+    minutes: of training, all starts together, resolved to a number of steps; default 3. steps: of
+    every start, in place of minutes; on one machine, the same weights every time. seeds: one for
+    each start, of which `_choose` keeps one. start: weights to start from, a file or "shipped";
+    None for a random start, as the paper. overrides: of the profile's settings, Hydra's syntax.
+    segment: write segmented/, label maps and a page. tell: is given what is going on.
 
     Raises ParamsError for settings that make no sense, DataError for pictures that cannot be used.
     """
@@ -649,7 +641,7 @@ def fit(
             minutes=minutes,
             start=start,
             segment=False,
-            tell=LOG.info,
+            tell=logging.getLogger(__name__).info,
         )
         return Segmenter(weights)
 

@@ -302,7 +302,8 @@ def model_card(export: Export, card: Card, method: Method) -> str:
     names more than one of the known licences, or none.
     """
     known = [hub for name, hub in _HUB_LICENCES.items() if export.licence.startswith(name)]
-    several = ";" in re.sub(r"\(.*\)", "", export.licence)  # without credits
+    if ";" in re.sub(r"\(.*\)", "", export.licence):  # several; credits may hold one, too
+        known = []
     images = "" if export.images is None else f", {export.images:,} images"
     if export.labelled is not None:
         images += f" ({export.labelled:,} labelled; training sees no label)"
@@ -310,11 +311,11 @@ def model_card(export: Export, card: Card, method: Method) -> str:
     started = f"\nTraining started from other weights: {export.started_from}."
     left_out = ("per_dataset", "paper_row", "start")  # the last is a path of one machine
     settings = {k: v for k, v in card.settings.items() if k not in left_out}
-    accuracy = "\n".join(f"- {sentence}" for sentence in _accuracy(export, card.seed))
-    limits = "\n".join(f"- {limit}" for limit in export.limits)
+    accuracy = "\n- ".join(_accuracy(export, card.seed))
+    limits = "\n- ".join(export.limits)
     return f"""\
 ---
-license: {known[0] if known and not several else "other"}
+license: {[*known, "other"][0]}
 library_name: infoseg
 pipeline_tag: image-segmentation
 tags: [unsupervised, semantic-segmentation, mutual-information, {card.settings["kind"]}]
@@ -335,11 +336,11 @@ Unsupervised semantic segmentation into {card.clusters} clusters, trained withou
 
 ## Accuracy
 
-{accuracy}
+- {accuracy}
 
 ## Limits
 
-{limits}
+- {limits}
 
 ## Settings
 

@@ -35,26 +35,19 @@ MEASURES = (
     "pa_start within_image_pa within_image_chance many_to_one assignment_entropy"
 ).split()
 _NAMES = "dataset method seed dataset_title method_title paper_row measure assignment notes".split()
+_SHARED = "pa_mean pa_std miou_mean miou_std n_seeds iou"
 #: Columns of the CSV files.
 COLUMNS = {
-    "table1": (
-        "dataset method pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa seeds "
-        "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_all_mean pa_chosen_mean "
-        "pa_reported_mean pa_best_mean pa_start_mean difference within_image_pa_mean "
-        "within_image_chance_mean many_to_one_mean diverged dataset_title method_title paper_row "
-        "notes"
-    ).split(),
-    "table2": (
-        "measure assignment pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa pa_best_mean "
-        "pa_all_mean pa_reported_mean permutation_gap_mean within_image_pa_mean "
-        "within_image_chance_mean clusters_used_mean difference diverged"
-    ).split(),
-    "table2b": (
-        "question choice variant is_default pa_mean pa_std miou_mean miou_std n_seeds iou "
-        "pa_best_mean pa_all_mean pa_reported_mean many_to_one_mean permutation_gap_mean "
-        "within_image_pa_mean within_image_chance_mean assignment_entropy_mean clusters_used_mean "
-        "diverged"
-    ).split(),
+    "table1": f"dataset method {_SHARED} paper_pa seeds permutation_gap_mean constant_pa "
+    "clusters_used_mean uses_mask pa_all_mean pa_chosen_mean pa_reported_mean pa_best_mean "
+    "pa_start_mean difference within_image_pa_mean within_image_chance_mean many_to_one_mean "
+    "diverged dataset_title method_title paper_row notes",
+    "table2": f"measure assignment {_SHARED} paper_pa pa_best_mean pa_all_mean pa_reported_mean "
+    "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
+    "difference diverged",
+    "table2b": f"question choice variant is_default {_SHARED} pa_best_mean pa_all_mean "
+    "pa_reported_mean many_to_one_mean permutation_gap_mean within_image_pa_mean "
+    "within_image_chance_mean assignment_entropy_mean clusters_used_mean diverged",
 }
 #: What pdflatex does not set, or sets only with further packages.
 _LATEX = str.maketrans(
@@ -258,7 +251,7 @@ def write(
     The same bytes for the same numbers. caption: says what data the numbers come from. Returns the
     Markdown.
     """
-    rows = frame[COLUMNS.get(name, list(frame))].round(4)
+    rows = (frame[COLUMNS[name].split()] if name in COLUMNS else frame).round(4)
     csv = rows.to_csv(index=False, lineterminator="\n")
     titles = [re.sub(r"([\\|*_`<>\[\]])", r"\\\1", str(title)) for title in shown.index]
     italic = [f"*{title}*" if title in TRIVIAL.values() else title for title in titles]

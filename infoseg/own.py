@@ -32,6 +32,7 @@ from infoseg.data.folder import read_classes
 from infoseg.data.pictures import (
     check_classes,
     check_size,
+    files_by_stem,
     find_pictures,
     has_infrared,
     picture_size,
@@ -450,7 +451,8 @@ class Labels:
     """
 
     def __init__(self, folder: Path, pictures: Sequence[Path]):
-        self.maps = {p.stem: file for p in pictures if (file := folder / f"{p.stem}.png").is_file()}
+        maps, stems = files_by_stem(folder, (".png",)), {picture.stem for picture in pictures}
+        self.maps = {stem: file for stem, file in maps.items() if stem in stems}
         if not self.maps:
             problem = "holds a label map for none of the pictures"
             advice = "Check the path; name label maps after the pictures, with the ending .png"

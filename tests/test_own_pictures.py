@@ -296,6 +296,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
         truth = np.array([2, 0, 1], np.uint8)[clusters]  # renamed: the match has to find it
         truth[:5] = 255
         Image.fromarray(truth).save(labels / f"{name}.png")
+    (labels / "b.png").rename(labels / "b.PNG")
     Image.fromarray(scene(60, 80, 3)).save(pictures / "c.png")  # without a label map
     (pictures / "d.png").write_text("no picture, but with a label map")
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(labels / "d.png")
@@ -304,7 +305,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
     assert done.labelled == ["a", "b"]
     assert done.match == {"0": "class 2", "1": "class 0", "2": "class 1"}
     # The trivial answers, counted here once more.
-    maps = [np.asarray(Image.open(labels / f"{name}.png")) for name in "ab"]
+    maps = [np.asarray(Image.open(labels / name)) for name in ("a.png", "b.PNG")]
     known = np.concatenate([labels[labels < 255] for labels in maps])
     shares = np.bincount(known) / len(known)
     assert done.accuracy["one class"] == pytest.approx((100 * shares.max(), 100 * shares.max() / 3))
@@ -319,6 +320,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "a.png")
     with pytest.raises(DataError, match=r"labels/a\.png: is 4 x 4 pixels, its image is 80 x 60"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
+    (labels / "a.png").rename(tmp_path / "of another.png")
     with pytest.raises(DataError, match="for none of the pictures"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=tmp_path)
 

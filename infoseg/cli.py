@@ -44,16 +44,15 @@ Settings come from params.yaml (the demo), or with --profile from infoseg/conf; 
 
 
 def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="infoseg",
         description="Unsupervised semantic segmentation by mutual-information maximisation.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"infoseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    raw = argparse.RawDescriptionHelpFormatter
 
     def add(name: str, text: str, settings: bool = True) -> argparse.ArgumentParser:
         help = text.partition("\n")[0]
@@ -73,12 +72,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("method", help=keys.format("methods", "infoseg"), **count)
         command.add_argument("--seed", type=int, help="one seed; default: those of the settings")
 
+    def add_options(
+        group: argparse._ActionsContainer, *options: tuple[str, type, str, str]
+    ) -> None:
+        for flag, kind, metavar, text in options:
+            group.add_argument(flag, type=kind, metavar=metavar, help=text)
+
     data = add(
         "data",
         "say what is there of the data sets, and whether it is whole; fetch raw files\n\n"
-        "One line for every source and data set of the profile: there; missing, and what to do;\n"
-        "damaged, and which file; prepared, with counts, class shares and size. Reads every\n"
-        "prepared byte. The exit status is 0 if all data sets are prepared.\n\n"
+        "One line for every source and data set of the profile; reads every prepared byte. The\n"
+        "exit status is 0 if all data sets are prepared.\n\n"
         "With `fetch`, as the stages data@… do: find the raw files in the folder that INFOSEG_RAW\n"
         "names, download what is missing and may be downloaded (resumed after an interruption,\n"
         "verified), or render the demo's. The other sources go on when one fails.",
@@ -104,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         "say whether that came out well.",
     )
     add_run(train, nargs="?")
-    own = train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD")
-    for flag, kind, metavar, text in (
+    add_options(
+        train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD"),
         ("--images", Path, "FOLDER", "JPEG, PNG and TIFF pictures"),
         ("--classes", int, "K", "how many classes to find, 2 or more"),
         ("--labels", Path, "FOLDER", "label maps to measure with afterwards"),
@@ -114,9 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--steps", int, "N", "of every start in place of minutes: the same again"),
         ("--restarts", int, "N", "starts, with seeds from --seed on; default: 5"),
         ("--from", str, "FILE", "weights to start from, or `shipped`; default: a random start"),
-    ):
-        own.add_argument(flag, type=kind, metavar=metavar, help=text)
-
+    )
     evaluate = add(
         "evaluate",
         "match clusters to classes and measure one run\n\n"
@@ -140,13 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
     segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
-    for flag, kind, metavar, text in (
+    add_options(
+        segment,
         ("--weights", Path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
         ("--shorter-side", int, "PIXELS", "to segment at; 0: as is; default: as in training"),
         ("--labels", Path, "FOLDER", "measure with 8-bit PNGs of class numbers, 255 where unknown"),
         ("--device", str, "NAME", "auto, cpu, cuda or cuda:N"),
-    ):
-        segment.add_argument(flag, type=kind, metavar=metavar, help=text)
+    )
     rle = "write coco.json, too: clusters as COCO's run lengths"
     segment.add_argument("--json", action="store_true", help=rle)
 
@@ -203,9 +205,18 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if command == "segment":
         return _segment(options)
     if command == "train":
-        _check_train(options)
         if options.images:
             return _train_own(options)
+        own = ("classes", "labels", "out", "minutes", "steps", "restarts", "from")
+        if options.method is None:
+            raise ParamsError(
+                "train what? Name a data set and a method (infoseg train outdoor infoseg), or your "
+                "own pictures (infoseg train --images FOLDER --classes K)"
+            )
+        if given := [name for name in own if getattr(options, name) is not None]:
+            raise ParamsError(
+                f"--{given[0]} goes with --images; other settings are changed with -S"
+            )
     from infoseg.settings import compose, load_params
 
     try:
@@ -245,10 +256,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         written = export_run(project, options.run, options.to)
         print(written, card_path(written), sep="\n")
-    elif command == "tables":
-        _write_results(project, options, RESULTS[:1])
     else:
-        _write_results(project, options, RESULTS)
+        _write_results(project, options, RESULTS[:1] if command == "tables" else RESULTS)
     return 0
 
 
@@ -256,7 +265,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from infoseg.segmentation import segment_files
+    from infoseg.own import segment_files
 
     result = segment_files(
         options.input,
@@ -271,30 +280,17 @@ def _segment(options: argparse.Namespace) -> int:
     return 1 if result.left_out else 0
 
 
-def _check_train(options: argparse.Namespace) -> None:
-    """Raise ParamsError unless `train` says what to train, and on what."""
-    own = ("classes", "labels", "out", "minutes", "steps", "restarts", "from")
-    if options.images:
-        if options.dataset:
-            raise ParamsError(f"--images and the data set '{options.dataset}': choose one of them")
-        if options.profile not in (None, "folder"):
-            raise ParamsError("--images is for the profile 'folder': leave --profile out")
-        if options.steps is not None and options.minutes is not None:
-            raise ParamsError("--steps and --minutes: choose one of them")
-        if options.classes is None:
-            raise ParamsError("--classes is missing: say how many classes to find, 2 or more")
-    elif options.method is None:
-        raise ParamsError(
-            "train what? Name a data set and a method (infoseg train outdoor infoseg), or your "
-            "own pictures (infoseg train --images FOLDER --classes K)"
-        )
-    elif given := [name for name in own if getattr(options, name) is not None]:
-        raise ParamsError(f"--{given[0]} goes with --images; other settings are changed with -S")
-
-
 def _train_own(options: argparse.Namespace) -> int:
     from infoseg.own import STARTS, train_on_folder
 
+    if options.dataset:
+        raise ParamsError(f"--images and the data set '{options.dataset}': choose one of them")
+    if options.profile not in (None, "folder"):
+        raise ParamsError("--images is for the profile 'folder': leave --profile out")
+    if options.steps is not None and options.minutes is not None:
+        raise ParamsError("--steps and --minutes: choose one of them")
+    if options.classes is None:
+        raise ParamsError("--classes is missing: say how many classes to find, 2 or more")
     first, starts = options.seed or 0, STARTS if options.restarts is None else options.restarts
     train_on_folder(
         options.images,
@@ -399,10 +395,10 @@ def data_status(project: Project) -> int:
     profile = project.params.profile
     for source in profile.sources:
         print(visible(f"{source}: {_source_status(project, source)}"))
-    texts = {name: _dataset_status(project, name) for name in profile.datasets}
-    for name, text in texts.items():
+    texts = [_dataset_status(project, name) for name in profile.datasets]
+    for name, text in zip(profile.datasets, texts, strict=True):
         print(visible(f"{name}: {text}"))
-    return 0 if all(text.startswith("prepared, ") for text in texts.values()) else 1
+    return 0 if all(text.startswith("prepared, ") for text in texts) else 1
 
 
 def _source_status(project: Project, source: str) -> str:
@@ -418,10 +414,7 @@ def _source_status(project: Project, source: str) -> str:
 
 
 def _dataset_status(project: Project, name: str) -> str:
-    """Say how a data set stands.
-
-    Reads every prepared byte to compare the hashes: seconds per gigabyte.
-    """
+    """Say how a data set stands. Compares the hash of every prepared byte: seconds per gigabyte."""
     from infoseg.data.prepare import changed_since_prepared, check_against_data
     from infoseg.data.store import load_prepared
 
@@ -452,11 +445,10 @@ def _contents(prepared: Prepared) -> str:
     size = sum(file.stat().st_size for file in prepared.path.iterdir()) / 1e6
     parts = [f"{meta.n_images:,} images ({splits}), {labelled:,} labelled, {size:,.1f} MB"]
     if labelled:
-        pixels = list(zip(meta.classes, meta.class_pixels, strict=True))
-        total = sum(meta.class_pixels) or 1
-        shares = ", ".join(f"{name} {100 * count / total:.1f}" for name, count in pixels)
+        total = max(1, sum(meta.class_pixels))
+        pairs = zip(meta.classes, meta.class_pixels, strict=True)
+        shares = ", ".join(f"{name} {100 * count / total:.1f}" for name, count in pairs)
         parts += [f"% of pixels: {shares}, ignored {100 * meta.ignored_share:.1f}"]
-    if meta.skipped:
-        first = meta.skipped[0]
-        parts.append(f"{meta.n_skipped:,} left out ({first.file}: {first.reason}, …)")
+    for first in meta.skipped[:1]:
+        parts += [f"{meta.n_skipped:,} left out ({first.file}: {first.reason}, …)"]
     return "; ".join([*parts, *meta.notes])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from infoseg.diagnostics import Stripes
+from infoseg.evaluation import match_clusters
 from infoseg.methods.base import DataInfo
 from infoseg.methods.kmeans import KMeans
 from infoseg.methods.tiling import as_tensor, segment_tiled
@@ -36,45 +37,33 @@ class Signals(NamedTuple):
     """What can be measured without labels. Agreements are Cohen's kappa: 0 chance, 1 equal.
 
     largest: share of the pixels in the largest cluster. used: clusters with over 1 % of them.
-    flip: agreement with the labels of mirrored pictures. jitter: after changes of colour. colour:
-    with K-Means on colour, clusters matched. place: with K equal horizontal stripes, clusters
-    matched. colour_place: of K-Means with the stripes. starts: of the chosen start with the others,
-    clusters matched; None for one start.
+    jitter: agreement with the labels after changes of colour. colour: with K-Means on colour.
+    colour_place: of K-Means with K equal horizontal stripes. starts: of the chosen start with the
+    others; None for one start. Clusters of different segmentations are matched.
     """
 
     clusters: int
     largest: float
     used: int
-    flip: float
     jitter: float
     colour: float
-    place: float
     colour_place: float
     starts: float | None = None
 
     def as_dict(self) -> dict[str, int | float | None]:
         """Return what signals.json holds."""
-        rounded = (round(v, 4) if isinstance(v, float) else v for v in self)
-        return dict(zip(self._fields, rounded, strict=True))
-
-
-class Look(NamedTuple):
-    """Signals of a segmentation, the labels of all pixels that they are of, and K-Means of the same
-    pictures, numbered as the segmentation's clusters that it shares most pixels with."""
-
-    signals: Signals
-    labels: np.ndarray
-    colours: KMeans
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in self._asdict().items()}
 
 
 def look(
     segment: Callable[[np.ndarray], np.ndarray],
     pictures: Sequence[np.ndarray],
     clusters: int,
-) -> Look:
+) -> tuple[Signals, np.ndarray, KMeans]:
     """Measure a segmentation of pictures (H, W, C) uint8 at the size they are segmented at.
 
-    segment: (H, W, C) uint8 → clusters (H, W) uint8.
+    segment: (H, W, C) uint8 → clusters (H, W) uint8. Returns the signals, the labels of all pixels,
+    and K-Means of the same pictures, numbered as the clusters that it shares most pixels with.
     """
     generator = torch.Generator().manual_seed(0)
     colours, layers = colour_clusters(pictures, clusters), Stripes(clusters)
@@ -85,27 +74,24 @@ def look(
         jittered = colour_jitter(image, JITTER, generator)[0].movedim(0, -1)
         answers = (
             segment(picture),
-            segment(np.ascontiguousarray(picture[:, ::-1]))[:, ::-1],
             segment(jittered.mul(255).round().byte().contiguous().numpy()),
             segment_tiled(colours, pixels),
             layers.segment(Views(image))[0].numpy(),
         )
         views.append([labels.ravel() for labels in answers])
-    plain, flip, jitter, colour, place = map(np.concatenate, zip(*views, strict=True))
-    order = _matching(_joint(plain, colour, clusters))
+    plain, jitter, colour, place = map(np.concatenate, zip(*views, strict=True))
+    order = match_clusters(_joint(plain, colour, clusters))
     colours.nearest.centroids.copy_(colours.nearest.centroids[order])
     shares = np.bincount(plain, minlength=clusters) / plain.size
     signals = Signals(
         clusters=clusters,
         largest=float(shares.max()),
         used=int((shares > 0.01).sum()),
-        flip=agreement(plain, flip, clusters),
         jitter=agreement(plain, jitter, clusters),
         colour=agreement(plain, colour, clusters, match=True),
-        place=agreement(plain, place, clusters, match=True),
         colour_place=agreement(colour, place, clusters, match=True),
     )
-    return Look(signals, plain, colours)
+    return signals, plain, colours
 
 
 def colour_clusters(pictures: Sequence[np.ndarray], clusters: int) -> KMeans:
@@ -125,7 +111,7 @@ def agreement(first: np.ndarray, second: np.ndarray, clusters: int, match: bool 
     """
     joint = _joint(first, second, clusters)
     if match:
-        joint = joint[:, _matching(joint)]
+        joint = joint[:, match_clusters(joint)]
     total = joint.sum()
     equal = joint.trace() / total
     chance = (joint.sum(0) / total) @ (joint.sum(1) / total)
@@ -136,13 +122,6 @@ def _joint(first: np.ndarray, second: np.ndarray, clusters: int) -> np.ndarray:
     """Pixels of every pair of labels, (K, K)."""
     pairs = first.ravel().astype(np.int64) * clusters + second.ravel()
     return np.bincount(pairs, minlength=clusters**2).reshape(clusters, clusters)
-
-
-def _matching(joint: np.ndarray) -> np.ndarray:
-    """The column that each row of (K, K) counts is matched with."""
-    from scipy.optimize import linear_sum_assignment  # deferred: 0.35 s
-
-    return linear_sum_assignment(joint, maximize=True)[1]
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -165,13 +144,13 @@ def verdict(signals: Signals) -> Verdict:
     errs.
     """
     s = signals
-    relation = "repeats" if s.colour > REPEATED else "has nothing in common with"
     refusals = {
         f"one cluster holds {100 * s.largest:.0f} % of the pixels": s.largest > LARGEST,
         f"only {s.used} of {s.clusters} clusters are used": s.used < s.clusters,
         f"labels change with the colours (agreement {s.jitter:.2f})": s.jitter < CHANGED,
-        f"it {relation} K-Means on colour (agreement {s.colour:.2f})": not (
-            UNRELATED <= s.colour <= REPEATED
+        f"it repeats K-Means on colour (agreement {s.colour:.2f})": s.colour > REPEATED,
+        f"it has nothing in common with K-Means on colour (agreement {s.colour:.2f})": (
+            s.colour < UNRELATED
         ),
     }
     doubts = {
@@ -181,11 +160,11 @@ def verdict(signals: Signals) -> Verdict:
         f"some labels change with the colours ({s.jitter:.2f})": s.jitter < STABLE,
     }
     advice = "Compare with K-Means on colour: on new pictures this verdict was often wrong."
-    if any(refusals.values()):
-        word, reasons = "not useful", [text for text, holds in refusals.items() if holds]
+    if reasons := [text for text, holds in refusals.items() if holds]:
+        word = "not useful"
         advice = "Try more minutes, another number of classes, more pictures, or K-Means itself."
-    elif any(doubts.values()):
-        word, reasons = "doubtful", [text for text, holds in doubts.items() if holds]
+    elif reasons := [text for text, holds in doubts.items() if holds]:
+        word = "doubtful"
     else:
         word = "useful"
         reasons = [

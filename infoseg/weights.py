@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import yaml
 from pydantic import BaseModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from infoseg import __version__
+from infoseg.data.archives import naming
 from infoseg.data.folder import read_about
 from infoseg.data.store import load_prepared, sha256_of
 from infoseg.files import DataError, in_clone, read_json, write_whole
@@ -51,8 +52,6 @@ EXPORT_FORMAT = 1
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
 #: Statistics of a data set's colours among a network's tensors.
 _COLOURS = ("network.mean", "network.std")
-#: What to do about a damaged file.
-_AGAIN = "Copy or download it again, or train or export the run again"
 
 
 class Card(BaseModel):
@@ -128,55 +127,50 @@ class Weights(NamedTuple):
     export: Export | None = None
     text: str = ""
 
-    @property
-    def title(self) -> str:
-        """What to call the weights."""
-        run = f"{self.card.method} on {self.card.dataset}, seed {self.card.seed}"
-        return self.export.title if self.export else run
-
-    @property
-    def shorter_side(self) -> int:
-        """Pixels that the shorter side of a new picture is brought down to."""
-        return (self.export and self.export.shorter_side) or self.card.crop
-
-    def cluster_names(self) -> list[str]:
-        """What to call the clusters: after their class, where labels said which."""
-        classes = (self.export and self.export.cluster_names) or [None] * self.method.clusters
-        return [f"cluster {k}" + (f" ({name})" if name else "") for k, name in enumerate(classes)]
-
 
 # ---- reading -------------------------------------------------------------------------------------
 
 
 def read_card(path: Path) -> Card:
-    """Return what a weights file says of itself. Raises DataError as `load_weights`."""
+    """Return what a weights file says of itself. Raises DataError as `read_weights`."""
     with _reading(path), safe_open(path, "pt") as file:
-        return Card.model_validate(_header(path, file.metadata()))
+        return Card.model_validate(_header(file.metadata()))
 
 
 def load_weights(path: Path, device: torch.device) -> tuple[Method, Card]:
-    """Rebuild a method from its weights file, in evaluation mode on `device`.
-
-    Raises DataError for a missing, damaged or foreign file, or one of another format version.
-    """
-    return _load(path, device)[:2]
+    """Return `read_weights`'s method and card."""
+    return read_weights(path, device)[:2]
 
 
 def read_weights(path: Path | None, device: torch.device) -> Weights:
-    """Read exported weights, or a run's. None: the ones that come with infoseg.
+    """Rebuild a method from its weights, exported or a run's, in evaluation mode on `device`.
 
-    Raises DataError as `load_weights`.
+    path: None for the ones that come with infoseg. Raises DataError for a missing, damaged or
+    foreign file, or one of another format version.
     """
-    file = path or DEFAULT_WEIGHTS
-    method, card, header = _load(file, device)
-    if "export" not in header:
-        return Weights(method, card)
-    with _reading(file):
-        _check_format(file, "export", header["export"]["format"], EXPORT_FORMAT)
+    path = path or DEFAULT_WEIGHTS
+    with _reading(path):
+        with safe_open(path, "pt", device=str(device)) as file:
+            header = _header(file.metadata())
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        card = Card.model_validate(header)
+        if card.diverged:
+            raise DataError(f"holds no weights: {card.diverged}", advice="Name another seed")
+        # Before any memory is taken: a few bytes can claim a network of any size.
+        with torch.device("meta"):
+            claimed = card.build().state_dict()
+        if {n: t.shape for n, t in claimed.items()} != {n: t.shape for n, t in state.items()}:
+            raise ValueError("they are not of the network that they describe")
+        method = card.build()
+        method.load_state_dict(state)
+        method = method.to(device).eval()
+        if "export" not in header:
+            return Weights(method, card)
+        _check_format("export", header["export"]["format"], EXPORT_FORMAT)
         export = Export.model_validate(header["export"])
         if export.cluster_names and len(export.cluster_names) != method.clusters:
             raise ValueError(f"{len(export.cluster_names)} names for {method.clusters} clusters")
-        if _digest(method.state_dict()) != header["sha256"]:
+        if _digest(state) != header["sha256"]:
             raise ValueError("they are not those that were exported")
         return Weights(method, card, export, str(header["model_card"]))
 
@@ -201,55 +195,29 @@ def start_from(method: Method, path: Path) -> None:
     method.load_state_dict(state | fitting)
 
 
-def _load(path: Path, device: torch.device) -> tuple[Method, Card, dict[str, Any]]:
-    """A file's method, card and whole header."""
-    with _reading(path):
-        with safe_open(path, "pt", device=str(device)) as file:
-            header = _header(path, file.metadata())
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        card = Card.model_validate(header)
-        if card.diverged:
-            raise DataError(f"holds no weights: {card.diverged}", file=path)
-        # Before any memory is taken: a few bytes can claim a network of any size.
-        with torch.device("meta"):
-            claimed = card.build().state_dict()
-        if {n: t.shape for n, t in claimed.items()} != {n: t.shape for n, t in state.items()}:
-            raise ValueError("they are not of the network that they describe")
-        method = card.build()
-        method.load_state_dict(state)
-    return method.to(device).eval(), card, header
-
-
-def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+def _header(metadata: dict[str, str] | None) -> dict[str, Any]:
     if not metadata or "infoseg" not in metadata:
         advice = "Name a file that `infoseg export` or a training of infoseg wrote"
-        raise DataError("holds weights of another program", file=path, advice=advice)
+        raise DataError("holds weights of another program", advice=advice)
     header = json.loads(metadata["infoseg"])
-    _check_format(path, "weights", header["format"], WEIGHTS_FORMAT)
+    _check_format("weights", header["format"], WEIGHTS_FORMAT)
     return header
 
 
-def _check_format(path: Path, what: str, stated: int, known: int) -> None:
+def _check_format(what: str, stated: int, known: int) -> None:
     if stated != known:
         problem = f"has {what} format {stated}, this version reads {known}"
         advice = "Use the version of infoseg that wrote it, or train or export the run again"
-        raise DataError(problem, file=path, advice=advice)
+        raise DataError(problem, advice=advice)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> AbstractContextManager[None]:
     """Whatever is wrong with a weights file becomes a DataError that names it."""
-    try:
-        yield
-    except FileNotFoundError:
+    if not path.exists():
         advice = "Check the path; `infoseg train` and `infoseg export RUN` write such files"
-        raise DataError("not found", file=path, advice=advice) from None
-    except (
-        SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError,
-        ArithmeticError, AssertionError,
-    ) as error:  # fmt: skip
-        problem = f"cannot be read as weights ({' '.join(str(error).split())})"
-        raise DataError(problem, file=path, advice=_AGAIN) from None
+        raise DataError("not found", file=path, advice=advice)
+    advice = "Copy or download it again, or train or export the run again"
+    return naming(path, "cannot be read as weights", advice)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -334,7 +302,8 @@ def model_card(export: Export, card: Card, method: Method) -> str:
     names more than one of the known licences, or none.
     """
     known = [hub for name, hub in _HUB_LICENCES.items() if export.licence.startswith(name)]
-    several = ";" in re.sub(r"\(.*\)", "", export.licence)  # without credits
+    if ";" in re.sub(r"\(.*\)", "", export.licence):  # several; credits may hold one, too
+        known = []
     images = "" if export.images is None else f", {export.images:,} images"
     if export.labelled is not None:
         images += f" ({export.labelled:,} labelled; training sees no label)"
@@ -342,11 +311,11 @@ def model_card(export: Export, card: Card, method: Method) -> str:
     started = f"\nTraining started from other weights: {export.started_from}."
     left_out = ("per_dataset", "paper_row", "start")  # the last is a path of one machine
     settings = {k: v for k, v in card.settings.items() if k not in left_out}
-    accuracy = "\n".join(f"- {sentence}" for sentence in _accuracy(export, card.seed))
-    limits = "\n".join(f"- {limit}" for limit in export.limits)
+    accuracy = "\n- ".join(_accuracy(export, card.seed))
+    limits = "\n- ".join(export.limits)
     return f"""\
 ---
-license: {known[0] if known and not several else "other"}
+license: {[*known, "other"][0]}
 library_name: infoseg
 pipeline_tag: image-segmentation
 tags: [unsupervised, semantic-segmentation, mutual-information, {card.settings["kind"]}]
@@ -367,11 +336,11 @@ Unsupervised semantic segmentation into {card.clusters} clusters, trained withou
 
 ## Accuracy
 
-{accuracy}
+- {accuracy}
 
 ## Limits
 
-{limits}
+- {limits}
 
 ## Settings
 
@@ -384,10 +353,7 @@ Trained by commit {export.commit or "unknown (no git checkout)"}; exported by in
 
 
 def _accuracy(export: Export, seed: int) -> Iterator[str]:
-    if not export.pa:
-        yield "Not measured: there are no labels, or the run was not evaluated."
-    else:
-        pa = export.pa
+    if pa := export.pa:
         yield (
             f"Pixel accuracy of these weights: {pa[str(seed)]:.1f} %, after one match of clusters "
             "with classes for the data set, which looks at labels."
@@ -399,6 +365,8 @@ def _accuracy(export: Export, seed: int) -> Iterator[str]:
             yield f"mIoU of these weights: {export.miou:.1f} %."
         if export.constant_pa is not None:
             yield f"One constant answer would get {export.constant_pa:.1f} %."
+    else:
+        yield "Not measured: there are no labels, or the run was not evaluated."
     if export.cluster_names:
         names = (f"{k}: {name or 'no class'}" for k, name in enumerate(export.cluster_names))
         yield f"Clusters by their matched class: {', '.join(names)}."
@@ -416,35 +384,30 @@ def export_run(project: Project, name: str, to: Path | None = None) -> Path:
     name: <data set>-<method>-<seed>. to: default <name>.safetensors in the present folder. Raises
     DataError for a run that is not there, listing those that are.
     """
-    runs = {}
-    for path in sorted(project.runs.glob("*/*/*.safetensors")):
-        dataset, method = path.parts[-3:-1]
-        run = Run(dataset=dataset, method=method, seed=int(path.stem))
-        runs[run.key] = run
-    if name not in runs:
-        advice = f"There are: {', '.join(runs)}" if runs else "There is no run here yet"
+    paths = sorted(project.runs.glob("*/*/*.safetensors"))
+    files = {"-".join(path.with_suffix("").parts[-3:]): path for path in paths}
+    if name not in files:
+        advice = f"There are: {', '.join(files)}" if files else "There is no run here yet"
         raise DataError("there is no such run", file=project.runs / name, advice=advice)
-    run = runs[name]
-    target = to or Path(f"{name}.safetensors")
-    return export_weights(project.weights_path(run), target, describe_run(project, run))
+    dataset, method, seed = files[name].with_suffix("").parts[-3:]
+    facts = describe_run(project, Run(dataset=dataset, method=method, seed=int(seed)))
+    return export_weights(files[name], to or Path(f"{name}.safetensors"), facts)
 
 
 def describe_run(project: Project, run: Run) -> Export:
     """Return the facts of a run: data, licence, accuracy by seed, what it is not good for."""
     weights = project.weights_path(run)
-    card = read_card(weights)
-    dataset = project.params.datasets[run.dataset]
+    card, dataset = read_card(weights), project.params.datasets[run.dataset]
     evaluations = _evaluations(project, run, card)
     own = evaluations.get(str(card.seed))
-    if own and own["made_with"].get("weights") != sha256_of(weights):
-        own = None
-    # Those of the other seeds say nothing where this run was not evaluated itself.
-    pa = {seed: round(float(e["last"]["pa"]), 2) for seed, e in evaluations.items() if own}
+    if not own or own["made_with"].get("weights") != sha256_of(weights):
+        # Those of the other seeds say nothing where this run was not evaluated itself.
+        own, evaluations = None, {}
     last = own["last"] if own else {}
     folder = project.prepared(run.dataset)
     prepared = load_prepared(folder) if (folder / "meta.json").is_file() else None
-    source = project.params.sources[dataset.source]
     drawn = "Trained on drawn scenes, to show that everything works: expect little on photographs."
+    rendered = isinstance(project.params.sources[dataset.source], _RENDERED)
     data, licence = _source(project, dataset)
     return Export(
         title=f"{card.settings['title']} on {dataset.title}, seed {card.seed}",
@@ -454,22 +417,21 @@ def describe_run(project: Project, run: Run) -> Export:
         labelled=int(prepared.index["labelled"].sum()) if prepared else None,
         shorter_side=getattr(dataset, "shorter_side", None),
         cluster_names=[last["match"][str(k)] for k in range(card.clusters)] if own else None,
-        pa=pa,
+        pa={seed: round(float(e["last"]["pa"]), 2) for seed, e in evaluations.items()},
         miou=last.get("miou"),
         constant_pa=last.get("constant_pa"),
         # Outside a clone of this repository a commit would be another project's.
         commit=git_commit(project.root) if in_clone(project.root) else None,
         signals=[],
-        limits=[drawn, *LIMITS] if isinstance(source, _RENDERED) else LIMITS,
+        limits=[drawn, *LIMITS] if rendered else LIMITS,
     )
 
 
 def _evaluations(project: Project, run: Run, card: Card) -> dict[str, dict[str, Any]]:
     """Evaluations by seed of weights made like these, that did not diverge."""
     parts = ("settings", "training", "prepared", "data")
-    weights = project.weights_path(run).parent.glob("*.safetensors")
     evaluations = {}
-    for seed in sorted(int(path.stem) for path in weights):
+    for seed in sorted(int(p.stem) for p in project.weights_path(run).parent.glob("*.safetensors")):
         path = project.evaluation_path(run.model_copy(update={"seed": seed}))
         with suppress(DataError):  # it is not evaluated
             evaluation = read_json(path, "evaluate")

@@ -24,7 +24,7 @@ import infoseg as api
 from infoseg.cli import main
 from infoseg.files import DataError, InfosegError
 from infoseg.methods.tiling import infoseg_scores
-from infoseg.segmentation import segment_files
+from infoseg.own import segment_files
 from infoseg.weights import card_path
 
 

@@ -104,12 +104,12 @@ def test_a_difference_is_decided_beyond_twice_its_spread_over_groups_drawn_anew(
     for drawn in rng.integers(30, size=(3000, 30)):
         (a, n), (b, m) = one[drawn].sum(0), other[drawn].sum(0)
         values.append(100 * a / n - 130 * b / m)
-    spread = compared(0).over_groups
+    spread = compared(0).spreads["pictures"]
     assert spread == pytest.approx(np.std(values), rel=0.08)
     verdicts = [compared(n * spread).verdict for n in (2.1, 1.9, -1.9, -2.1)]
     assert verdicts == [HOLDS, OPEN, OPEN, FAILS]
     assert compared(2.1 * spread, 2.2 * spread).verdict == OPEN
-    assert math.isnan(compared(0, 0, other[:9]).over_groups)
+    assert math.isnan(compared(0, 0, other[:9]).spreads["pictures"])
     words = "a 70.0 ± 2.0 (n = 3) against b 50.0 ± 0.0 (n = 3) times 1.30: +5.0 ± 2.0 over seeds"
     assert str(compared(5, 2, None)) == words
 

@@ -29,8 +29,7 @@ from infoseg.data.store import load_prepared
 from infoseg.files import DataError
 from infoseg.methods.base import Method
 from infoseg.methods.tiling import device_of, segment_tiled, tile_maps
-from infoseg.own import train_on_folder
-from infoseg.segmentation import segment_files, segment_picture, working_size
+from infoseg.own import Segmenter, segment_files, segment_picture, train_on_folder, working_size
 from infoseg.verdict import agreement, look
 from infoseg.views import Views
 from infoseg.weights import Weights, load_weights, read_weights
@@ -297,6 +296,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
         truth = np.array([2, 0, 1], np.uint8)[clusters]  # renamed: the match has to find it
         truth[:5] = 255
         Image.fromarray(truth).save(labels / f"{name}.png")
+    (labels / "b.png").rename(labels / "b.PNG")
     Image.fromarray(scene(60, 80, 3)).save(pictures / "c.png")  # without a label map
     (pictures / "d.png").write_text("no picture, but with a label map")
     Image.fromarray(np.zeros((60, 80), np.uint8)).save(labels / "d.png")
@@ -305,7 +305,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
     assert done.labelled == ["a", "b"]
     assert done.match == {"0": "class 2", "1": "class 0", "2": "class 1"}
     # The trivial answers, counted here once more.
-    maps = [np.asarray(Image.open(labels / f"{name}.png")) for name in "ab"]
+    maps = [np.asarray(Image.open(labels / name)) for name in ("a.png", "b.PNG")]
     known = np.concatenate([labels[labels < 255] for labels in maps])
     shares = np.bincount(known) / len(known)
     assert done.accuracy["one class"] == pytest.approx((100 * shares.max(), 100 * shares.max() / 3))
@@ -320,6 +320,7 @@ def test_labels_measure_what_was_segmented(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(labels / "a.png")
     with pytest.raises(DataError, match=r"labels/a\.png: is 4 x 4 pixels, its image is 80 x 60"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=labels)
+    (labels / "a.png").rename(tmp_path / "of another.png")
     with pytest.raises(DataError, match="for none of the pictures"):
         segment_files(pictures, tmp_path / "out", path, device="cpu", labels=tmp_path)
 
@@ -357,7 +358,8 @@ def test_a_folder_of_pictures_becomes_weights(tmp_path, mixed, capsys):
     resolved = r"11 pictures, 3 classes: 5 starts of 4 steps .*--steps 4\), 11 crops of 32 px"
     assert re.search(resolved + r".*about \d+ s", said)
     assert "11 pictures are few" in said
-    assert (read.method.clusters, read.shorter_side, read.card.step) == (3, 96, 4)
+    shorter_side = Segmenter(tmp_path / "out/weights.safetensors").shorter_side
+    assert (read.method.clusters, shorter_side, read.card.step) == (3, 96, 4)
     assert "Not measured" in read.text
     assert f"\n# InfoSeg, re-matched negatives on mixed, seed {read.card.seed}\n" in read.text
     # What the card says of the pictures is what the page says of the same pictures.
@@ -415,10 +417,10 @@ def test_of_several_starts_the_one_that_colours_alter_least_is_kept(tmp_path):
         path = tmp_path / f"out/runs/folder/pictures/infoseg/{seed}.safetensors"
         method, _ = load_weights(path, CPU)
         looks[seed] = look(partial(segment_picture, method, shorter_side=None), shown, 2)
-    best = max(looks, key=lambda seed: looks[seed].signals.jitter)
+    best = max(looks, key=lambda seed: looks[seed][0].jitter)
     assert read.card.seed == best
-    chosen = looks.pop(best).labels
-    others = [agreement(chosen, each.labels, 2, match=True) for each in looks.values()]
+    chosen = looks.pop(best)[1]
+    others = [agreement(chosen, labels, 2, match=True) for _, labels, _ in looks.values()]
     assert read.export.start_agreement == pytest.approx(np.mean(others))
 
 

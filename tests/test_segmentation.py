@@ -11,7 +11,7 @@ from PIL import Image
 from infoseg.data.superpixels import superpixels
 from infoseg.files import DataError
 from infoseg.methods.registry import METHODS
-from infoseg.segmentation import segment_files, segment_picture
+from infoseg.own import segment_files, segment_picture
 from infoseg.settings import SuperpixelSettings
 from infoseg.views import Views
 from infoseg.weights import save_weights

@@ -19,8 +19,8 @@ import infoseg.weights
 from infoseg.cli import main
 from infoseg.data.store import sha256_of
 from infoseg.files import DataError, write_json
+from infoseg.own import Segmenter, segment_files
 from infoseg.runs import Project
-from infoseg.segmentation import segment_files
 from infoseg.settings import Run, compose, parse_params
 from infoseg.weights import (
     EXPORT_FORMAT,
@@ -61,10 +61,10 @@ def exported(tmp_path):
 
 
 def test_what_is_exported_is_read_back(tmp_path, exported):
-    read = read_weights(exported, CPU)
+    read, model = read_weights(exported, CPU), Segmenter(exported, "cpu")
     assert read.export == FACTS
-    assert read.shorter_side == 64
-    assert read.cluster_names() == ["cluster 0 (sky)", "cluster 1", "cluster 2 (ground)"]
+    assert (model.title, model.shorter_side, model.card) == ("Trial", 64, read.text)
+    assert model.names == ["cluster 0 (sky)", "cluster 1", "cluster 2 (ground)"]
     assert read.text == card_path(exported).read_text()
     for text in (
         "61.2 %, after one match",
@@ -90,8 +90,9 @@ def test_a_runs_own_weights_go_on_being_read(tmp_path):
     path, _ = weights(tmp_path, "infoseg")
     read = read_weights(path, CPU)
     assert read.export is None
-    assert read.shorter_side == 48  # its crop
-    assert read.cluster_names() == ["cluster 0", "cluster 1", "cluster 2"]
+    model = Segmenter(path, "cpu")
+    assert model.shorter_side == 48  # its crop
+    assert model.names == ["cluster 0", "cluster 1", "cluster 2"]
     # And what is exported is a run's weights to whoever knows nothing of exporting.
     exported = export_weights(path, tmp_path / "e.safetensors", FACTS)
     assert load_weights(exported, CPU)[1] == read.card

@@ -20,10 +20,8 @@ from infoseg.results.tables import TRIVIAL, mean_std, number
 #: The verdicts.
 HOLDS, FAILS, OPEN, NOT_RUN = "holds here", "does not hold here", "not decided", "not run"
 
-#: The column of Table 1 that the abstract's gain is about.
-COLUMN = "COCO-Stuff"
-#: The gain over AC that the abstract claims there.
-GAIN = 1.26
+#: The column of Table 1 that the abstract's gain over AC is about, and that gain.
+COLUMN, GAIN = "COCO-Stuff", 1.26
 #: Draws of groups of pictures.
 RESAMPLED = 2000
 #: Below the 64 that the paper trains with.
@@ -71,23 +69,21 @@ class Difference(NamedTuple):
         return self.higher.mean - self.factor * self.lower.mean
 
     @property
-    def over_seeds(self) -> float:
-        """Standard deviation of the difference of two single runs; NaN where a side is one seed."""
-        return math.hypot(self.higher.std, self.factor * self.lower.std)
+    def spreads(self) -> dict[str, float]:
+        """Standard deviations of the difference.
 
-    @property
-    def over_groups(self) -> float:
-        """Standard deviation of the difference when groups of pictures are drawn anew, with
-        replacement; NaN where they are not known, or are one."""
+        seeds: of two single runs; NaN where a side is one seed. pictures: when groups of pictures
+        are drawn anew, with replacement; NaN where they are not known, or are one.
+        """
+        spreads = {"seeds": math.hypot(self.higher.std, self.factor * self.lower.std)}
         sides = [self.higher.groups, self.lower.groups]
-        sizes = {0 if side is None else len(side) for side in sides}
-        n = min(sizes)
-        if len(sizes) > 1 or n < 2:
-            return math.nan
+        n, most = (f(0 if side is None else len(side) for side in sides) for f in (min, max))
+        if n < max(2, most):
+            return spreads | {"pictures": math.nan}
         draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLED)
         right, annotated = (draws @ np.stack(sides)).transpose(2, 0, 1)
         pa = 100 * right / np.maximum(annotated, 1)
-        return float((pa[0] - self.factor * pa[1]).std(ddof=1))
+        return spreads | {"pictures": float((pa[0] - self.factor * pa[1]).std(ddof=1))}
 
     @property
     def verdict(self) -> str:
@@ -97,17 +93,17 @@ class Difference(NamedTuple):
         With three seeds each, a difference as large as its spread has t = 1.7 with four degrees of
         freedom: chance alone exceeds it, in the direction claimed, about one time in twelve.
         """
-        spread = np.fmax(self.over_seeds, 2 * self.over_groups)  # of one that is NaN, the other
-        if math.isnan(self.over_seeds) or abs(self.value) <= spread:
+        seeds, pictures = self.spreads.values()
+        spread = np.fmax(seeds, 2 * pictures)  # of one that is NaN, the other
+        if math.isnan(seeds) or abs(self.value) <= spread:
             return OPEN
         return HOLDS if self.value > 0 else FAILS
 
     def __str__(self) -> str:
-        spreads = {"seeds": self.over_seeds, "pictures": self.over_groups}
-        known = [f"± {number(v)} over {name}" for name, v in spreads.items() if not math.isnan(v)]
+        known = {name: spread for name, spread in self.spreads.items() if not math.isnan(spread)}
         factor = "" if self.factor == 1 else f" times {self.factor:.2f}"
-        text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f}"
-        return " ".join([text, ", ".join(known)]).strip()
+        text = f"{self.higher} against {self.lower}{factor}: {self.value:+.1f} "
+        return (text + ", ".join(f"± {number(v)} over {name}" for name, v in known.items())).strip()
 
 
 def claims(
@@ -124,31 +120,28 @@ def claims(
     """
     leads = _leads(table1)
     best = " ".join(f"{title}: {difference}." for title, difference in leads.items())
-    gain = leads.get(COLUMN)
-
-    def row2(measure: str, kind: str) -> Measured | None:
-        value = f"{kind.capitalize()} Assignment"
-        return _measured(table2, f"{measure}, {kind}", measure=measure, assignment=value)
-
-    def variant(key: str, name: str) -> Measured | None:
-        return _measured(table2b, name, variant=key)
-
-    jsd_soft, jsd_hard = row2("JSD", "soft"), row2("JSD", "hard")
-    dv_soft, dv_hard = row2("DV", "soft"), row2("DV", "hard")
+    gain = [leads[COLUMN][:2]] if COLUMN in leads else []
+    jsd_soft, jsd_hard, dv_soft, dv_hard = (
+        _measured(table2, f"{m}, {kind.lower()}", measure=m, assignment=f"{kind} Assignment")
+        for m in ("JSD", "DV")
+        for kind in ("Soft", "Hard")
+    )
+    iic = _measured(table2, "IIC-MI", measure="IIC-MI")
+    measures = ("jsd", "dv")
     batches = [
-        (variant(f"batch_{n}_jsd", f"batch {n}, JSD"), variant(f"batch_{n}_dv", f"batch {n}, DV"))
+        [_measured(table2b, f"batch {n}, {m.upper()}", variant=f"batch_{n}_{m}") for m in measures]
         for n in SMALL_BATCHES
     ]
-    with_c, without_c = (
-        variant(key, f"{word} block C")
-        for key, word in (("infoseg", "with"), ("without_block_c", "without"))
-    )
+    with_c = _measured(table2b, "with block C", variant="infoseg")
+    without_c = _measured(table2b, "without block C", variant="without_block_c")
+    share = shares.get(COLUMN, {})
+    both = share.get("water", math.nan) + share.get("plant", math.nan)
     return [
         _judged(
             "InfoSeg outperforms the state of the art by 26 percent (relative) on COCO-Stuff: 38.8 "
             "against AC's 30.8. Over the best compared row, InMARS's 31.0, it is 25.2 percent.",
             "Abstract",
-            [(gain.higher, gain.lower)] if gain else [],
+            gain,
             GAIN,
         ),
         Claim(
@@ -178,14 +171,19 @@ def claims(
         _judged(
             "IIC's objective in place of the mutual-information step is worse (73.8 against 60.2).",
             "Table 2, 5.5",
-            [(jsd_soft, _measured(table2, "IIC-MI", measure="IIC-MI"))],
+            [(jsd_soft, iic)],
         ),
         _judged(
             "Block C makes the local features better than block A's output (without numbers).",
             "4.2",
             [(with_c, without_c)],
         ),
-        _common_classes(shares.get(COLUMN, {})),
+        Claim(
+            "Water and plant make up more than half of COCO-Stuff's pixels.",
+            "5.2",
+            NOTHING if math.isnan(both) else f"{number(both)} percent.",
+            NOT_RUN if math.isnan(both) else HOLDS if both > 50 else FAILS,
+        ),
     ]
 
 
@@ -231,11 +229,3 @@ def _leads(table1: pd.DataFrame) -> dict[str, Difference]:
             rivals = rivals.sort_values("pa_mean", ascending=False)
             leads[str(title)] = Difference(ours, _measured(rivals, rivals.iloc[0]["method_title"]))
     return leads
-
-
-def _common_classes(shares: Mapping[str, float]) -> Claim:
-    text = "Water and plant make up more than half of COCO-Stuff's pixels."
-    if not {"water", "plant"} <= shares.keys():
-        return Claim(text, "5.2", NOTHING, NOT_RUN)
-    both = shares["water"] + shares["plant"]
-    return Claim(text, "5.2", f"{number(both)} percent.", HOLDS if both > 50 else FAILS)

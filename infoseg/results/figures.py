@@ -95,17 +95,13 @@ class Pictures(NamedTuple):
 
         Raises ValueError when maps and pictures differ in size, or an id has no name.
         """
-        rows = {**self.predictions, "Annotation": self.annotations}
-        for title, labels in rows.items():
+        rows, hidden = {"Image": self.images[..., :3]}, self.annotations == IGNORED
+        for title, labels in {**self.predictions, "Annotation": self.annotations}.items():
             unnamed = (labels >= len(self.classes)) & (labels < UNMATCHED)
-            if labels.shape != self.images.shape[:3] or unnamed.any():
+            if {labels.shape, hidden.shape} != {self.images.shape[:3]} or unnamed.any():
                 raise ValueError(f"{self.title}, {title}: another size, or an id without a name")
-        hidden = self.annotations == IGNORED
-        painted = {
-            title: np.stack([*map(colourise, np.where(hidden, IGNORED, labels))])
-            for title, labels in rows.items()
-        }
-        return {"Image": self.images[..., :3], **painted}
+            rows[title] = colourise(np.where(hidden, IGNORED, labels))
+        return rows
 
 
 @mpl.rc_context(STYLE)

@@ -30,6 +30,11 @@ GREY = (96, 96, 96)
 BLACK = (0, 0, 0)
 
 
+#: Of every label: colours of classes, grey for 254, black for 255.
+_TABLE = np.zeros((256, 3), np.uint8)
+_TABLE[:MAX_CLASSES], _TABLE[UNMATCHED] = _COLOURS, GREY
+
+
 def class_colours(n: int) -> np.ndarray:
     """The colours of classes 0..n-1: (n, 3) uint8. Raises ValueError for more than 27."""
     if not 0 <= n <= MAX_CLASSES:
@@ -37,23 +42,15 @@ def class_colours(n: int) -> np.ndarray:
     return _COLOURS[:n].copy()
 
 
-#: Of every label: colours of classes, grey for 254, black for 255.
-_TABLE = np.zeros((256, 3), np.uint8)
-_TABLE[:MAX_CLASSES], _TABLE[UNMATCHED] = _COLOURS, GREY
-
-
 def colourise(labels: np.ndarray) -> np.ndarray:
-    """Paint a label map: (H, W) of any integer type → (H, W, 3) uint8.
+    """Paint label maps: (..., H, W) of any integer type → (..., H, W, 3) uint8.
 
     254 (no class) becomes grey, 255 (not annotated) black. Raises ValueError for other values
     that are no class, because painting them at all would hide a mistake.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise ValueError(f"expected an integer (H, W) map, got {labels.dtype} {labels.shape}")
-    known = ((labels >= 0) & (labels < MAX_CLASSES)) | (labels == UNMATCHED) | (labels == IGNORED)
+    known = np.isin(labels, [*range(MAX_CLASSES), UNMATCHED, IGNORED])
     if not known.all():
-        value = labels[~known].flat[0]
+        value = labels[~known][0]
         raise ValueError(f"label {value} is neither a class (0-{MAX_CLASSES - 1}) nor 254 nor 255")
     return _TABLE[labels]
 
@@ -72,9 +69,8 @@ def legend_handles(
     """
     from matplotlib.patches import Patch
 
-    entries = list(zip(classes, class_colours(len(classes)).tolist(), strict=True))
-    entries += [("no class", list(GREY))] * unmatched + [("not annotated", list(BLACK))] * ignored
-    return [
-        Patch(facecolor=[channel / 255 for channel in colour], edgecolor="0.3", lw=0.4, label=name)
-        for name, colour in entries
-    ]
+    colours = class_colours(len(classes)) / 255
+    entries = [*zip(classes, colours, strict=True)]
+    entries += [("no class", np.divide(GREY, 255))] * unmatched
+    entries += [("not annotated", BLACK)] * ignored
+    return [Patch(facecolor=c, edgecolor="0.3", lw=0.4, label=name) for name, c in entries]

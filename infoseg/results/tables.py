@@ -19,7 +19,7 @@ import pandas as pd
 
 from infoseg.diagnostics import FORMAT, reported_part
 from infoseg.files import DataError, read_json, write_whole
-from infoseg.settings import TABLE2, Run
+from infoseg.settings import TABLE2
 
 if TYPE_CHECKING:
     from infoseg.runs import Project
@@ -35,26 +35,19 @@ MEASURES = (
     "pa_start within_image_pa within_image_chance many_to_one assignment_entropy"
 ).split()
 _NAMES = "dataset method seed dataset_title method_title paper_row measure assignment notes".split()
+_SHARED = "pa_mean pa_std miou_mean miou_std n_seeds iou"
 #: Columns of the CSV files.
 COLUMNS = {
-    "table1": (
-        "dataset method pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa seeds "
-        "permutation_gap_mean constant_pa clusters_used_mean uses_mask pa_all_mean pa_chosen_mean "
-        "pa_reported_mean pa_best_mean pa_start_mean difference within_image_pa_mean "
-        "within_image_chance_mean many_to_one_mean diverged dataset_title method_title paper_row "
-        "notes"
-    ).split(),
-    "table2": (
-        "measure assignment pa_mean pa_std miou_mean miou_std n_seeds iou paper_pa pa_best_mean "
-        "pa_all_mean pa_reported_mean permutation_gap_mean within_image_pa_mean "
-        "within_image_chance_mean clusters_used_mean difference diverged"
-    ).split(),
-    "table2b": (
-        "question choice variant is_default pa_mean pa_std miou_mean miou_std n_seeds iou "
-        "pa_best_mean pa_all_mean pa_reported_mean many_to_one_mean permutation_gap_mean "
-        "within_image_pa_mean within_image_chance_mean assignment_entropy_mean clusters_used_mean "
-        "diverged"
-    ).split(),
+    "table1": f"dataset method {_SHARED} paper_pa seeds permutation_gap_mean constant_pa "
+    "clusters_used_mean uses_mask pa_all_mean pa_chosen_mean pa_reported_mean pa_best_mean "
+    "pa_start_mean difference within_image_pa_mean within_image_chance_mean many_to_one_mean "
+    "diverged dataset_title method_title paper_row notes",
+    "table2": f"measure assignment {_SHARED} paper_pa pa_best_mean pa_all_mean pa_reported_mean "
+    "permutation_gap_mean within_image_pa_mean within_image_chance_mean clusters_used_mean "
+    "difference diverged",
+    "table2b": f"question choice variant is_default {_SHARED} pa_best_mean pa_all_mean "
+    "pa_reported_mean many_to_one_mean permutation_gap_mean within_image_pa_mean "
+    "within_image_chance_mean assignment_entropy_mean clusters_used_mean diverged",
 }
 #: What pdflatex does not set, or sets only with further packages.
 _LATEX = str.maketrans(
@@ -79,11 +72,9 @@ def read_runs(project: Project) -> pd.DataFrame:
     by group of pictures, (G, 2). Raises DataError naming the stage of a run that is missing.
     """
     params, profile = project.params, project.params.profile
-    where = profile.ablations.dataset
     runs = [*params.runs(), *params.ablations()]
     if profile.ablations.variants:  # what they are compared with
-        seeds = params.method("infoseg", where).seeds
-        runs += [Run(dataset=where, method="infoseg", seed=seed) for seed in seeds]
+        runs += params.seeds(profile.ablations.dataset, "infoseg")
     runs = list({run.key: run for run in runs}.values())
     rows = [_row(project.evaluation(run), profile.reported) for run in runs]
     for name in profile.datasets:
@@ -92,7 +83,7 @@ def read_runs(project: Project) -> pd.DataFrame:
         common |= {"dataset_title": params.datasets[name].title, "diverged": "", "start": None}
         for method, last in read_json(path, f"evaluate@{name}").items():
             answer = {"method": method, "method_title": TRIVIAL[method], "last": last, "best": last}
-            rows.append(_row(common | answer | {"uses_mask": False}, profile.reported))
+            rows.append(_row(common | answer, profile.reported))
     columns = [*_NAMES, "diverged", "uses_mask", *MEASURES, "iou", "groups"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(MEASURES, float))
 
@@ -100,18 +91,20 @@ def read_runs(project: Project) -> pd.DataFrame:
 def _row(evaluation: Mapping[str, Any], reported: str) -> dict[str, Any]:
     """A run's row. Raises DataError for an evaluation of another version, or for a `paper_row` that
     the paper does not have."""
-    key = f"{evaluation['dataset']}-{evaluation['method']}-{evaluation['seed']}"
-    if evaluation.get("format") != FORMAT:
-        problem = f"the evaluation of {key} has format {evaluation.get('format')}, not {FORMAT}"
-        raise DataError(problem, advice=f"Run `dvc repro evaluate@{evaluation['dataset']}`")
+    dataset, method, seed = (evaluation[name] for name in ("dataset", "method", "seed"))
+    if (version := evaluation.get("format")) != FORMAT:
+        problem = f"the evaluation of {dataset}-{method}-{seed} has format {version}, not {FORMAT}"
+        raise DataError(problem, advice=f"Run `dvc repro evaluate@{dataset}`")
     rows = published(1).index.unique("row")
     if (paper_row := evaluation["paper_row"]) not in (None, *rows):
         problem = f"the paper's Table 1 has no row '{paper_row}'"
         raise DataError(problem, advice=f"Set paper_row to null or one of: {', '.join(rows)}")
-    row = {name: evaluation.get(name) for name in _NAMES}
-    row |= {"paper_row": paper_row or "", "notes": " | ".join(row["notes"])}
-    row["diverged"] = bool(evaluation["diverged"])
-    row["uses_mask"] = evaluation.get("uses_mask", False)
+    row = {name: evaluation.get(name) for name in _NAMES} | {
+        "paper_row": paper_row or "",
+        "notes": " | ".join(evaluation["notes"]),
+        "diverged": bool(evaluation["diverged"]),
+        "uses_mask": evaluation.get("uses_mask", False),
+    }
     settings = evaluation.get("made_with", {}).get("settings", {})
     if settings.get("kind") == "iic_mi":
         row |= {"measure": "IIC-MI", "assignment": "-"}
@@ -161,13 +154,15 @@ def open_choices(project: Project) -> pd.DataFrame:
     questions |= {v: params.variants[v].question for v in ablations.variants if v not in others}
     rows, default = [], params.method("infoseg", ablations.dataset).numbers()
     for question in dict.fromkeys(questions.values()):
-        names = [name for name, text in questions.items() if text == question]
-        every = [params.method(name, ablations.dataset).numbers() for name in names]
-        changed = [differences(settings, default) for settings in every]
-        now = {path: pair[0] for part in changed for path, pair in part.items()}
+        tried = {
+            name: differences(params.method(name, ablations.dataset).numbers(), default)
+            for name, text in questions.items()
+            if text == question
+        }
+        now = {path: pair[0] for pairs in tried.values() for path, pair in pairs.items()}
         rows.append((question, _choice(now), "infoseg", True))
-        for name, part in zip(names, changed, strict=True):
-            new = {path: pair[1] for path, pair in part.items()}
+        for name, pairs in tried.items():
+            new = {path: pair[1] for path, pair in pairs.items()}
             rows.append((question, _choice(new), name, False))
     return pd.DataFrame(rows, columns=["question", "choice", "variant", "is_default"])
 
@@ -184,9 +179,9 @@ def differences(settings: Any, default: Any, path: tuple[str, ...] = ()) -> dict
 def _choice(settings: Mapping[str, Any]) -> str:
     """`marginal = paired, gradient through v = off`."""
     words = {"True": "on", "False": "off"}
-    names = {path: path.rpartition(".")[2].replace("_", " ") for path in sorted(settings)}
     return ", ".join(
-        f"{name} = {words.get(str(settings[path]), settings[path])}" for path, name in names.items()
+        f"{path.rpartition('.')[2].replace('_', ' ')} = {words.get(str(value), value)}"
+        for path, value in sorted(settings.items(), key=lambda item: item[0])
     )
 
 
@@ -237,9 +232,8 @@ def notes(table: pd.DataFrame) -> list[str]:
         "it is above both trivial answers by more than its spread."
     ]
     if table["uses_mask"].any():
-        sentences.append(
-            f"{MASKED} sees which pixels are annotated (not how), as its authors' code."
-        )
+        masked = f"{MASKED} sees which pixels are annotated (not how), as its authors' code."
+        sentences.append(masked)
     if table["diverged"].any():
         sentences.append(DIVERGED_NOTE)
     return sentences
@@ -257,7 +251,7 @@ def write(
     The same bytes for the same numbers. caption: says what data the numbers come from. Returns the
     Markdown.
     """
-    rows = frame[COLUMNS.get(name, list(frame))].round(4)
+    rows = (frame[COLUMNS[name].split()] if name in COLUMNS else frame).round(4)
     csv = rows.to_csv(index=False, lineterminator="\n")
     titles = [re.sub(r"([\\|*_`<>\[\]])", r"\\\1", str(title)) for title in shown.index]
     italic = [f"*{title}*" if title in TRIVIAL.values() else title for title in titles]

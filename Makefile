@@ -55,7 +55,6 @@ notebooks: $(READY)
 	$(SHOW) notebooks/03_evaluate.ipynb runs/demo/evaluations/outdoor/evaluate.ipynb
 	$(SHOW) notebooks/04_tables.ipynb runs/demo/tables/tables.ipynb
 	$(SHOW) notebooks/05_figures.ipynb runs/demo/tables/figures.ipynb
-	$(SHOW) notebooks/06_report.ipynb runs/demo/tables/report.ipynb
 	for words in "00_paper profile=demo" "07_your_pictures steps=1000" 08_open_choices \
 	  "09_persons_rule profile=tiny"; do \
 	  set -- $$words; made=build/shown/$$1.ipynb; \

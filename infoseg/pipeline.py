@@ -143,7 +143,8 @@ def show(source: Path, executed: Path) -> None:
         raise InfosegError(f"{executed} is of other code than {source}: run it again")
     for cell, made in zip(notebook.cells, ran, strict=True):
         if "parameters" in cell.metadata.get("tags", []):
-            text = "".join(f"What is shown below was made with\n{c.source}\n" for c in injected)
+            lines = [line for c in injected for line in c.source.splitlines() if "=" in line]
+            text = f"What is shown below was made with {', '.join(lines)}\n"
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
         elif cell.cell_type == "code" and not _compared(cell):
             cell.outputs = made.outputs

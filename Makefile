@@ -12,6 +12,10 @@ PYTHON ?= python3
 # auto: one stage per GPU; without any, one per core, four at most.
 JOBS ?= auto
 
+ifneq (,$(findstring :,$(CURDIR)))
+$(error $(CURDIR): a colon in the path of the repository divides PATH; move it elsewhere)
+endif
+
 # The environment's own tools first; one thread per process unless a run's settings say otherwise.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
@@ -21,11 +25,24 @@ export DVC_SITE_CACHE_DIR := $(shell mkdir -p .dvc/tmp && mkdir -p -m 700 .dvc/t
   cd .dvc/tmp/site && pwd)
 endif
 export OMP_NUM_THREADS ?= 1
+# Whatever the user's locale is; and for a user whom the machine does not know by name, as in docker.
+export PYTHONUTF8 := 1
+export LOGNAME := $(or $(LOGNAME),$(shell id -un 2>/dev/null),user)
 
 .PHONY: setup repro test test-full test-slurm test-browser golden notebooks lab lint bench gpu-check clean
 READY := .venv/.ready
+# It holds the path of the checkout: in a copied or moved one the environment is made anew.
+ifneq ($(CURDIR),$(shell cat $(READY) 2>/dev/null))
+.PHONY: $(READY)
+endif
 
-repro: $(READY)
+# DVC needs git, which a downloaded zip lacks; git says what it has against somebody else's folder.
+.PHONY: git
+git:
+	@test -e .git || git init --quiet
+	@git rev-parse --git-dir > /dev/null
+
+repro: git $(READY)
 	python -m infoseg.pipeline repro --jobs $(JOBS)
 
 # The tests, and every notebook from top to bottom on what it makes on the spot, whose outputs are
@@ -33,7 +50,7 @@ repro: $(READY)
 PYTEST = rm -rf build/notebooks && python -m pytest tests notebooks --nbval-lax --nbval-current-env \
   -n 2 --no-loadscope-reorder
 
-test: $(READY)
+test: git $(READY)
 	$(PYTEST) -m "not slow and not slurm and not browser"
 
 test-full: $(READY)
@@ -85,14 +102,14 @@ gpu-check: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv .venv || \
+	@$(PYTHON) -m venv --clear .venv || \
 	  { echo "There is no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing packages into .venv; a few minutes"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock || \
 	  { echo "pip could not install requirements.lock; pip's message is above. If it speaks of a" \
 	    "connection, HTTPS_PROXY or PIP_INDEX_URL may have to be set"; exit 1; }
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	touch $@
+	@pwd -P > $@
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -191,7 +191,7 @@ def execute(source: Path, parameters: dict[str, Any]) -> Notebook:
 
     For the command line; errors are those of the code. Only what cells `display` is kept.
     """
-    os.environ.setdefault("MPLBACKEND", "agg")
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
     import matplotlib.pyplot as plt
     from IPython.core.formatters import DisplayFormatter
     from nbformat.v4 import new_output
@@ -253,6 +253,10 @@ def run(source: Path, target: Path, parameters: dict[str, str]) -> None:
     # The empty profile is params.yaml as it stands.
     values: dict[str, Any] = {"profile": "", **parameters}
     values |= {k: int(v) for k, v in parameters.items() if re.fullmatch("-?[0-9]+", v)}
+    # The kernel of this interpreter, not one that JUPYTER_PATH or the user's folder has; figures
+    # without the user's matplotlibrc.
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share/jupyter"))
+    os.environ |= {"MATPLOTLIBRC": os.devnull, "PYTHONUTF8": "1"}
     running = RUNNING / re.sub(r"[^\w.-]", "-", str(target))
     make_folder(running.parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

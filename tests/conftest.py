@@ -5,6 +5,12 @@ import signal
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+# Nothing of the user's: keys that sign commits, hooks, line ends, a look of figures.
+GIT = {"commit.gpgsign": "false", "core.hooksPath": os.devnull, "core.autocrlf": "false"}
+os.environ["GIT_CONFIG_COUNT"] = str(len(GIT))
+for number, (key, value) in enumerate(GIT.items()):
+    os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+os.environ["MATPLOTLIBRC"] = os.devnull
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

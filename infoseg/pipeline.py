@@ -132,7 +132,7 @@ def _digest(notebook: Notebook) -> str:
 def show(source: Path, executed: Path) -> None:
     """Give a notebook the outputs of its execution; `check` accepts exactly these.
 
-    Tagged cells keep theirs. Raises InfosegError where the executed notebook is of other code.
+    Raises InfosegError where the executed notebook is of other code.
     """
     import nbformat
 
@@ -146,8 +146,11 @@ def show(source: Path, executed: Path) -> None:
             lines = [line for c in injected for line in c.source.splitlines() if "=" in line]
             text = f"What is shown below was made with {', '.join(lines)}\n"
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
-        elif cell.cell_type == "code" and not _compared(cell):
+        elif cell.cell_type == "code":
             cell.outputs = made.outputs
+        for output in cell.get("outputs", []):
+            if "text" in output:  # what it says of this machine's folders
+                output.text = output.text.replace(f"{Path.cwd()}/", "")
     notebook = clean(notebook, lambda cell: cell.outputs)
     notebook.metadata["outputs"] = _digest(notebook)
     _write(source, _text(notebook))

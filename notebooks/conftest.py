@@ -6,7 +6,11 @@ nbval sets no parameters as papermill does; here they are set in the cell tagged
 import re
 
 #: By notebook: the parameters that are other ones under test.
-SHORT = {"00_paper.ipynb": {"steps": 10}}
+SHORT = {
+    "00_paper.ipynb": {"steps": 10},
+    # The output that is compared is the demo's.
+    "01_prepare.ipynb": {"profile": '"demo"', "dataset": '"outdoor"'},
+}
 
 
 def pytest_collection_modifyitems(items):

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -264,6 +263,14 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 # ---- own pictures --------------------------------------------------------------------------------
 
 
+def _tell(text: str) -> None:
+    """Print; where nobody reads on (`infoseg train … | head`), the work goes on without a word."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _segment(options: argparse.Namespace) -> int:
     from infoseg.own import segment_files
 
@@ -275,7 +282,7 @@ def _segment(options: argparse.Namespace) -> int:
         options.device or "auto",
         options.labels,
         options.json,
-        tell=partial(print, flush=True),
+        tell=_tell,
     )
     return 1 if result.left_out else 0
 
@@ -302,7 +309,7 @@ def _train_own(options: argparse.Namespace) -> int:
         seeds=range(first, first + starts),
         start=getattr(options, "from"),
         overrides=options.overrides,
-        tell=partial(print, flush=True),
+        tell=_tell,
     )
     return 0
 

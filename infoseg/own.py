@@ -35,6 +35,7 @@ from infoseg.data.pictures import (
     files_by_stem,
     find_pictures,
     has_infrared,
+    label_values,
     picture_size,
     read_labels,
     read_picture,
@@ -273,6 +274,8 @@ class Segmented:
             rows = [f"{name} {pa:.1f} ({miou:.1f})" for name, (pa, miou) in self.accuracy.items()]
             maps = f"With {len(self.labelled)} label maps of {done}"
             lines.append(f"{maps}, PA (mIoU): {', '.join(rows)}")
+        elif self.labelled:
+            lines.append("Every pixel of the label maps is 255: there is nothing to measure with")
         return [*lines, f"{done} segmented"]
 
 
@@ -457,6 +460,7 @@ class Labels:
             problem = "holds a label map for none of the pictures"
             advice = "Check the path; name label maps after the pictures, with the ending .png"
             raise DataError(problem, file=folder, advice=advice)
+        label_values(self.maps.values())
         self.names = read_classes(folder.parent / "dataset.json", folder.name)
         self.counts: dict[str, np.ndarray] = {}
 

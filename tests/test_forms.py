@@ -1,0 +1,93 @@
+"""Label maps and pictures in the forms in which people have them."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_own_pictures import pictures
+
+from infoseg.cli import main
+from infoseg.data.pictures import label_values, picture_size, read_labels, read_picture
+from infoseg.files import DataError
+
+LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 4
+
+
+def grey_png(file, values, bits):
+    """A greyscale PNG of 1, 2 or 4 bits, which Pillow does not write."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    width = (np.arange(8)[:, None] >> np.arange(bits)[::-1]) & 1
+    packed = np.packbits(width[values].reshape(len(values), -1), axis=1)
+    header = struct.pack(">IIBBBBB", *values.shape[::-1], bits, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_greys_of_few_bits_are_class_numbers_as_stored(tmp_path, bits):
+    values = LABELS % 2**bits
+    grey_png(tmp_path / "a.png", values, bits)
+    assert (read_labels(tmp_path / "a.png") == values).all()
+
+
+def test_a_jpeg_is_no_label_map_whatever_its_name(tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / "a.png", "JPEG")
+    with pytest.raises(DataError, match="is a JPEG"):
+        read_labels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"), [((0, 1), {0, 1}), ((0, 1, 255), {0, 1}), ((0,), {0}), ((255,), set())]
+)
+def test_values_of_label_maps(tmp_path, values, classes):
+    for n, value in enumerate(values):
+        Image.fromarray(np.full((4, 4), value, np.uint8)).save(tmp_path / f"{n}.png")
+    assert label_values(tmp_path.iterdir()) == classes
+
+
+@pytest.mark.parametrize("command", ["segment", "train"])
+def test_masks_of_0_and_255_are_refused_before_anything_is_done(tmp_path, capsys, command):
+    folder, labels = pictures(tmp_path / "pictures", 2), tmp_path / "labels"
+    labels.mkdir()
+    for file in folder.iterdir():
+        height, width = picture_size(file)
+        mask = np.tile((np.arange(width) % 2 * 255).astype(np.uint8), (height, 1))
+        Image.fromarray(mask).save(labels / f"{file.stem}.png")
+    words = {"segment": ["segment", folder, tmp_path / "out"]}
+    words["train"] = ["train", "--images", folder, "--classes", 2, "--out", tmp_path / "out"]
+    assert main([str(word) for word in (*words[command], "--labels", labels)]) == 1
+    assert "holds 0 and 255 alone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "value"),
+    [(3, 1, b"\6\0\0\0"), (1, 1, b"\6\0\0\0"), (2, 2, b"6\0\0\0"), (7, 1, b"\6\0\0\0"),
+     (9, 1, b"\6\0\0\0")],
+    ids=["short", "byte", "text", "undefined", "signed"],
+)  # fmt: skip
+def test_an_orientation_of_another_type_turns_the_picture(tmp_path, kind, count, value):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8] = 255
+    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI", 0x0112, kind, count) + value
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif + b"\0\0\0\0")
+    assert picture_size(tmp_path / "a.jpg") == (32, 16)
+    turned = read_picture(tmp_path / "a.jpg")
+    assert turned.shape == (32, 16, 3) and turned[:, 9:].min() > 200 and turned[:, :7].max() < 50
+
+
+def test_a_tiff_that_libtiff_gives_as_black_is_refused(tmp_path):
+    tags = [(256, 1), (257, 1), (258, 8), (259, 50001), (262, 1), (273, 8), (277, 1), (279, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(DataError, match="compressed as WebP"):
+        read_picture(tmp_path / "a.tif")

@@ -36,6 +36,7 @@ from infoseg.data.pictures import (
     find_pictures,
     has_infrared,
     label_values,
+    passed_over,
     picture_size,
     read_labels,
     read_picture,
@@ -310,6 +311,8 @@ def segment_files(
         raise DataError(problem, file=weights, advice="Train with fewer classes")
     files = find_pictures(source)
     _check_output(source, out, files)
+    if rest := passed_over(source):
+        tell(visible(rest))
     annotations = Labels(labels, files) if labels else None
     result, coco = Segmented(), {"images": [], "categories": [], "annotations": []}
     _look(model, files, result)
@@ -537,6 +540,8 @@ def train_on_folder(
     if (images / "images").is_dir():  # which the profile's reader would take, too
         images = images / "images"
     files = find_pictures(images)
+    if rest := passed_over(images):
+        tell(visible(rest))
     _check_count(images, len(files))
     sizes = {}
     for file in files:

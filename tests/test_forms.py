@@ -1,10 +1,13 @@
 """Label maps and pictures in the forms in which people have them."""
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 from test_own_pictures import pictures
 
@@ -91,3 +94,26 @@ def test_a_tiff_that_libtiff_gives_as_black_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(DataError, match="compressed as WebP"):
         read_picture(tmp_path / "a.tif")
+
+
+def test_what_pillow_reads_is_segmented_and_the_rest_is_named(tmp_path, capsys):
+    folder = pictures(tmp_path / "pictures", 1)
+    for ending in ("bmp", "webp", "gif", "avif"):
+        Image.open(folder / "p0.png").convert("RGB").save(folder / f"{ending}.{ending}")
+    (folder / "phone.HEIC").write_bytes(b"x")
+    (folder / "more").mkdir()
+    assert main(["segment", str(folder), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "2 (more, phone.HEIC)" in said and "5 pictures segmented" in said
+
+
+def test_a_training_whose_output_nobody_reads_on_keeps_its_weights(tmp_path):
+    folder = pictures(tmp_path / "pictures", 2)
+    words = ["train", "--images", folder, "--classes", "2", "--steps", "1", "--restarts", "1"]
+    command = [sys.executable, "-m", "infoseg", *map(str, words), "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    running.stdout.close()
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode in (0, 141), errors.decode()
+    assert (tmp_path / "out/weights.safetensors").exists()
+    assert (tmp_path / "out/segmented/index.html").exists()

@@ -1,6 +1,6 @@
 """A data set of one's own: a folder, or a zip, of pictures with or without label maps.
 
-    images/*.jpg, .jpeg, .png, .tif, .tiff     the pictures; the name without ending is the id
+    images/*.jpg, .png, .tif, .webp, ...        the pictures; the name without ending is the id
     <labels>/<id>.png                          8-bit class indices, 255 = ignore; optional
     dataset.json                               class names of every label folder; optional
 

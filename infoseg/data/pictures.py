@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from infoseg.data.archives import names_in, naming, read_bytes
@@ -23,13 +23,14 @@ from infoseg.data.store import IGNORE
 from infoseg.files import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
-ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
+ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 #: Bytes that a picture's file may have: MOST_PIXELS of four bands, uncompressed.
 FILE_LIMIT = 2**31
 #: Pixels a picture may have: 23,000 x 23,000, 1.6 GB of memory in three channels.
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
+_FORMATS += ("AVIF",) * bool(features.check("avif"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: What an EXIF orientation asks for; 1 and numbers that are none, for nothing.
 _TURNS = dict(enumerate((
@@ -72,6 +73,21 @@ def files_by_stem(folder: Traversable, endings: Collection[str]) -> dict[str, Tr
 def find_pictures(source: Path) -> list[Path]:
     """Return a single file, or the pictures of a folder, sorted; raises as ``files_by_stem``."""
     return [source] if source.is_file() else list(files_by_stem(source, ENDINGS).values())
+
+
+def passed_over(source: Path) -> str:
+    """Say what of a folder is not looked at for pictures, "" if nothing is."""
+    if source.is_file():
+        return ""
+    names = [n for n in names_in(source) if Path(n).suffix.lower() not in ENDINGS]
+    folders = [n for n in names_in(source) if (source / n).is_dir()]
+    if not (names := sorted({*names, *folders})):
+        return ""
+    shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+    return (
+        f"not looked at in {source}: {len(names)} ({shown}). Pictures end in {', '.join(ENDINGS)}; "
+        "save others as JPEG, and take them out of folders inside"
+    )
 
 
 # ---- reading -------------------------------------------------------------------------------------

@@ -556,7 +556,14 @@ def train_on_folder(
     except InfosegError:
         root = Path.cwd()
     place = root / "runs" / "own" if in_clone(root) else Path.cwd() / "infoseg-runs"
-    out = (out or place / name).resolve()
+    if out is None:
+        out, origin = place / name, place / name / "images.txt"
+        if origin.exists() and (of := origin.read_text(encoding="utf-8")) != str(images.resolve()):
+            problem = f"holds what was made of other pictures, {of}"
+            advice = "Name a folder of its own with --out, or remove that one"
+            raise DataError(problem, file=out, advice=advice)
+        write_whole(origin, lambda f: f.write_text(str(images.resolve()), encoding="utf-8"))
+    out = out.resolve()
 
     section = f"datasets.{DATASET}"
     infrared = all(map(has_infrared, sizes))

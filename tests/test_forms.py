@@ -13,7 +13,9 @@ from test_own_pictures import pictures
 
 from infoseg.cli import main
 from infoseg.data.pictures import label_values, picture_size, read_labels, read_picture
+from infoseg.data.prepare import ProjectData
 from infoseg.files import DataError
+from infoseg.settings import load_params
 
 LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 4
 
@@ -117,3 +119,40 @@ def test_a_training_whose_output_nobody_reads_on_keeps_its_weights(tmp_path):
     assert running.returncode in (0, 141), errors.decode()
     assert (tmp_path / "out/weights.safetensors").exists()
     assert (tmp_path / "out/segmented/index.html").exists()
+
+
+@pytest.mark.parametrize("option", ["--device=mps", "--shorter-side=-5", "--shorter-side=x"])
+def test_an_option_that_makes_no_sense_is_named(tmp_path, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["segment", str(tmp_path), str(tmp_path / "out"), option])
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err
+
+
+def test_two_folders_of_one_name_do_not_share_their_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["--classes", "2", "--steps", "1", "--restarts", "1"]
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        pictures(tmp_path / name / "holiday", 2)
+    assert main(["train", "--images=~/x/holiday", *words]) == 0
+    before = (tmp_path / "infoseg-runs/holiday/weights.safetensors").read_bytes()
+    assert main(["train", "--images=y/holiday", *words]) == 1
+    assert "other pictures" in (said := capsys.readouterr().err) and "--out" in said
+    assert (tmp_path / "infoseg-runs/holiday/weights.safetensors").read_bytes() == before
+    assert main(["train", "--images=x/holiday", *words]) == 0
+
+
+def test_pictures_that_changed_after_they_were_prepared_are_prepared_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFOSEG_PICTURES", str(pictures(tmp_path / "pictures", 3, (99, 120))))
+
+    def names():
+        params = load_params(ROOT, "folder")
+        project = ProjectData(tmp_path / "project", params, ROOT, make_missing=True)
+        return list(project.load("pictures").index["id"])
+
+    assert names() == names() == ["p0", "p1", "p2"]
+    (tmp_path / "pictures/p1.png").rename(tmp_path / "pictures/other.png")
+    assert names() == ["other", "p0", "p2"]
+    monkeypatch.setenv("INFOSEG_PICTURES", str(pictures(tmp_path / "more", 4, (99, 120))))
+    assert names() == ["p0", "p1", "p2", "p3"]

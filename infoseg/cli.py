@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,22 @@ Settings come from params.yaml (the demo), or with --profile from infoseg/conf; 
   infoseg train street infoseg --profile photographs -S methods.infoseg.optimiser.steps=3000
   infoseg train --images ~/holiday --classes 4       train on your own pictures
 """
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()  # a shell leaves `--images=~/holiday` as it is
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of pixels")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not auto, cpu, cuda or cuda:N")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,10 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     add_run(train, nargs="?")
     add_options(
         train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD"),
-        ("--images", Path, "FOLDER", "JPEG, PNG and TIFF pictures"),
+        ("--images", _path, "FOLDER", "JPEG, PNG and TIFF pictures"),
         ("--classes", int, "K", "how many classes to find, 2 or more"),
-        ("--labels", Path, "FOLDER", "label maps to measure with afterwards"),
-        ("--out", Path, "FOLDER", "default: runs/own/<name>, or infoseg-runs/<name> elsewhere"),
+        ("--labels", _path, "FOLDER", "label maps to measure with afterwards"),
+        ("--out", _path, "FOLDER", "default: runs/own/<name>, or infoseg-runs/<name> elsewhere"),
         ("--minutes", float, "M", "of training, all starts together; default: 3"),
         ("--steps", int, "N", "of every start in place of minutes: the same again"),
         ("--restarts", int, "N", "starts, with seeds from --seed on; default: 5"),
@@ -140,14 +156,19 @@ def _parser() -> argparse.ArgumentParser:
         "OUT may not hold other files: label maps made by hand are never overwritten.",
         settings=False,
     )
-    segment.add_argument("input", type=Path, help="a picture (JPEG, PNG, TIFF) or a folder of them")
-    segment.add_argument("output", type=Path, help="folder to write to (made if missing)")
+    segment.add_argument("input", type=_path, help="a picture, or a folder of them")
+    segment.add_argument("output", type=_path, help="folder to write to (made if missing)")
     add_options(
         segment,
-        ("--weights", Path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
-        ("--shorter-side", int, "PIXELS", "to segment at; 0: as is; default: as in training"),
-        ("--labels", Path, "FOLDER", "measure with 8-bit PNGs of class numbers, 255 where unknown"),
-        ("--device", str, "NAME", "auto, cpu, cuda or cuda:N"),
+        ("--weights", _path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
+        ("--shorter-side", _size, "PIXELS", "to segment at; 0: as is; default: as in training"),
+        (
+            "--labels",
+            _path,
+            "FOLDER",
+            "measure with PNGs of class numbers, 255 where unknown",
+        ),
+        ("--device", _device, "NAME", "auto, cpu, cuda or cuda:N"),
     )
     rle = "write coco.json, too: clusters as COCO's run lengths"
     segment.add_argument("--json", action="store_true", help=rle)
@@ -160,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("run", help="<data set>-<method>-<seed>, e.g. outdoor-infoseg-0")
     target = "default: RUN.safetensors in the present folder"
-    export.add_argument("--to", type=Path, metavar="FILE", help=target)
+    export.add_argument("--to", type=_path, metavar="FILE", help=target)
     add("params", "print the settings as YAML, after validation")
     add("list", "list data sets and methods of the settings, and the profiles there are")
     script = 'print a script that completes these commands: eval "$(infoseg completion bash)"'
@@ -264,6 +285,14 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 # ---- own pictures --------------------------------------------------------------------------------
 
 
+def _tell(text: str) -> None:
+    """Print; where nobody reads on (`infoseg train … | head`), the work goes on without a word."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _segment(options: argparse.Namespace) -> int:
     from infoseg.own import segment_files
 
@@ -275,7 +304,7 @@ def _segment(options: argparse.Namespace) -> int:
         options.device or "auto",
         options.labels,
         options.json,
-        tell=partial(print, flush=True),
+        tell=_tell,
     )
     return 1 if result.left_out else 0
 
@@ -302,7 +331,7 @@ def _train_own(options: argparse.Namespace) -> int:
         seeds=range(first, first + starts),
         start=getattr(options, "from"),
         overrides=options.overrides,
-        tell=partial(print, flush=True),
+        tell=_tell,
     )
     return 0
 

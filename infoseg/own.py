@@ -35,6 +35,8 @@ from infoseg.data.pictures import (
     files_by_stem,
     find_pictures,
     has_infrared,
+    label_values,
+    passed_over,
     picture_size,
     read_labels,
     read_picture,
@@ -273,6 +275,8 @@ class Segmented:
             rows = [f"{name} {pa:.1f} ({miou:.1f})" for name, (pa, miou) in self.accuracy.items()]
             maps = f"With {len(self.labelled)} label maps of {done}"
             lines.append(f"{maps}, PA (mIoU): {', '.join(rows)}")
+        elif self.labelled:
+            lines.append("Every pixel of the label maps is 255: there is nothing to measure with")
         return [*lines, f"{done} segmented"]
 
 
@@ -307,6 +311,8 @@ def segment_files(
         raise DataError(problem, file=weights, advice="Train with fewer classes")
     files = find_pictures(source)
     _check_output(source, out, files)
+    if rest := passed_over(source):
+        tell(visible(rest))
     annotations = Labels(labels, files) if labels else None
     result, coco = Segmented(), {"images": [], "categories": [], "annotations": []}
     _look(model, files, result)
@@ -457,6 +463,7 @@ class Labels:
             problem = "holds a label map for none of the pictures"
             advice = "Check the path; name label maps after the pictures, with the ending .png"
             raise DataError(problem, file=folder, advice=advice)
+        label_values(self.maps.values())
         self.names = read_classes(folder.parent / "dataset.json", folder.name)
         self.counts: dict[str, np.ndarray] = {}
 
@@ -533,6 +540,8 @@ def train_on_folder(
     if (images / "images").is_dir():  # which the profile's reader would take, too
         images = images / "images"
     files = find_pictures(images)
+    if rest := passed_over(images):
+        tell(visible(rest))
     _check_count(images, len(files))
     sizes = {}
     for file in files:
@@ -547,7 +556,14 @@ def train_on_folder(
     except InfosegError:
         root = Path.cwd()
     place = root / "runs" / "own" if in_clone(root) else Path.cwd() / "infoseg-runs"
-    out = (out or place / name).resolve()
+    if out is None:
+        out, origin = place / name, place / name / "images.txt"
+        if origin.exists() and (of := origin.read_text(encoding="utf-8")) != str(images.resolve()):
+            problem = f"holds what was made of other pictures, {of}"
+            advice = "Name a folder of its own with --out, or remove that one"
+            raise DataError(problem, file=out, advice=advice)
+        write_whole(origin, lambda f: f.write_text(str(images.resolve()), encoding="utf-8"))
+    out = out.resolve()
 
     section = f"datasets.{DATASET}"
     infrared = all(map(has_infrared, sizes))

@@ -1,6 +1,6 @@
 """A data set of one's own: a folder, or a zip, of pictures with or without label maps.
 
-    images/*.jpg, .jpeg, .png, .tif, .tiff     the pictures; the name without ending is the id
+    images/*.jpg, .png, .tif, .webp, ...        the pictures; the name without ending is the id
     <labels>/<id>.png                          8-bit class indices, 255 = ignore; optional
     dataset.json                               class names of every label folder; optional
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from infoseg.data.pictures import (
     check_classes,
     check_size,
     files_by_stem,
+    label_values,
     read_labels,
     read_picture,
     resized,
@@ -58,7 +59,9 @@ def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **opt
         maps = files_by_stem(folder, (".png",))
         description = folder.parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
-        classes = read_classes(description, folder.name) or _numbered(maps)
+        largest = max(label_values(maps.values()), default=0)
+        numbered = [f"class {i}" for i in range(largest + 1)]
+        classes = read_classes(description, folder.name) or numbered
     groups = read_groups(root / "dataset.json", pictures)
 
     def prepare(key: str) -> list[Sample]:
@@ -83,16 +86,6 @@ def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **opt
         classes=classes, sources=sources,
         protocol="folder", decides=("labels", "shorter_side", "channels"), **options,
     )  # fmt: skip
-
-
-def _numbered(maps: dict[str, Traversable]) -> list[str]:
-    """Return "class 0" to the largest value of the label maps that can be read."""
-    largest = 0
-    for file in maps.values():
-        with suppress(DataError):  # raised again when its picture is prepared
-            label = read_labels(file)
-            largest = max(largest, int(label[label != IGNORE].max(initial=0)))
-    return [f"class {i}" for i in range(largest + 1)]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Pillow decodes; OpenCV pictures of 16 bits and TIFFs with infrared. Files are re
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from infoseg.data.archives import names_in, naming, read_bytes
@@ -23,14 +23,23 @@ from infoseg.data.store import IGNORE
 from infoseg.files import DataError
 
 #: Names of pictures that a folder is searched for; what a file is, its content says.
-ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff")
+ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 #: Bytes that a picture's file may have: MOST_PIXELS of four bands, uncompressed.
 FILE_LIMIT = 2**31
 #: Pixels a picture may have: 23,000 x 23,000, 1.6 GB of memory in three channels.
 MOST_PIXELS = 23_000**2
 #: Formats that Pillow decodes itself, whatever a file's name says; EPS it hands to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "WEBP")
+_FORMATS += ("AVIF",) * bool(features.check("avif"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: What an EXIF orientation asks for; 1 and numbers that are none, for nothing.
+_TURNS = dict(enumerate((
+    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+), start=2))  # fmt: skip
+#: TIFF's number for WebP, whose pages libtiff gives as black.
+_WEBP = 50001
 _WHAT = "Save it as a JPEG, PNG or TIFF of 8 or 16 bits"
 _FOUR = "Use TIFFs of four bands, red, green, blue and infrared, or RGB alone"
 _INTACT = "Replace the file by an intact copy, or leave it out with on_bad_input=skip"
@@ -66,6 +75,21 @@ def find_pictures(source: Path) -> list[Path]:
     return [source] if source.is_file() else list(files_by_stem(source, ENDINGS).values())
 
 
+def passed_over(source: Path) -> str:
+    """Say what of a folder is not looked at for pictures, "" if nothing is."""
+    if source.is_file():
+        return ""
+    names = [n for n in names_in(source) if Path(n).suffix.lower() not in ENDINGS]
+    folders = [n for n in names_in(source) if (source / n).is_dir()]
+    if not (names := sorted({*names, *folders})):
+        return ""
+    shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+    return (
+        f"not looked at in {source}: {len(names)} ({shown}). Pictures end in {', '.join(ENDINGS)}; "
+        "save others as JPEG, and take them out of folders inside"
+    )
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -88,6 +112,8 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
         if (bands := tags.get("SamplesPerPixel", 1)) > 4:
             advice = "Save the three to look at as an RGB picture"
             raise DataError(f"has {bands} bands instead of {channels}", advice=advice)
+        if tags.get("Compression") == _WEBP:
+            raise DataError("is a TIFF compressed as WebP", advice=_WHAT)
         deep = 16 in tags.get("BitsPerSample", ())
         if deep and tags.get("PlanarConfiguration") == 2:
             raise DataError("has 16-bit bands one after the other", advice="Interleave them")
@@ -105,13 +131,19 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
         if ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK":
             picture.load()
             return _read_opencv(content, channels, tags.get("PhotometricInterpretation") == 0)
-        if upright:
-            with suppress(Exception):  # damaged EXIF of a whole picture
-                ImageOps.exif_transpose(picture, in_place=True)
+        turn = _TURNS.get(_orientation(picture)) if upright else None
         picture.info.pop("transparency", None)
         if channels == 3 and picture.mode != "RGB":  # else it would be copied
             picture = picture.convert("RGB")
-        return np.asarray(picture)
+        return np.asarray(picture if turn is None else picture.transpose(turn))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 where none can be read, whatever type and other fields are."""
+    with suppress(Exception):
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(max(value) if isinstance(value, bytes | tuple) else value)
+    return 1
 
 
 def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.ndarray:
@@ -132,15 +164,39 @@ def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.nd
 
 
 def read_labels(file: Traversable) -> np.ndarray:
-    """Read an 8-bit greyscale or palette picture as (H, W) uint8: stored indices, not colours."""
+    """Read a greyscale or palette picture of up to 8 bits as (H, W) uint8: indices, not colours.
+
+    Raises DataError for other types, and for a JPEG or WebP, which changes class numbers.
+    """
     content = read_bytes(file, FILE_LIMIT)
+    advice = "Convert it to an 8-bit PNG whose pixel values are class numbers"
     with _decoding(file):
         picture = _open(io.BytesIO(content))
-        if picture.mode not in ("L", "P"):
-            advice = "Convert it to an 8-bit PNG whose pixel values are class numbers"
-            problem = "labels are 8-bit greyscale or palette indices"
+        if picture.format in ("JPEG", "WEBP", "JPEG2000"):
+            problem = f"is a {picture.format}, which does not keep class numbers exactly"
+            raise DataError(problem, advice=advice)
+        if picture.mode not in ("1", "L", "P"):
+            problem = "labels are greyscale or palette indices of up to 8 bits"
             raise DataError(f"has pixels of type {picture.mode!r}; {problem}", advice=advice)
-        return np.asarray(picture)
+        labels = np.asarray(picture).astype(np.uint8)
+        if picture.format == "PNG" and content[24:26] in (b"\2\0", b"\4\0"):
+            labels //= 255 // (2 ** content[24] - 1)  # Pillow stretches greys of 2 and 4 bits
+        return labels
+
+
+def label_values(maps: Iterable[Traversable]) -> set[int]:
+    """Return the values of label maps but 255; those that cannot be read are passed over.
+
+    Raises DataError for masks of 0 and 255, as many tools write them: 255 is ignored here.
+    """
+    values, file = set(), None
+    for file in maps:
+        with suppress(DataError):  # raised again when it is used
+            values.update(np.unique(read_labels(file)).tolist())
+    if len(values) == 2 and IGNORE in values:
+        problem = f"holds {min(values)} and {IGNORE} alone, as all label maps; {IGNORE} is ignored"
+        raise DataError(problem, file=file, advice="Number the classes 0, 1, …")
+    return values - {IGNORE}
 
 
 def picture_size(file: Traversable) -> tuple[int, int]:
@@ -152,8 +208,7 @@ def picture_size(file: Traversable) -> tuple[int, int]:
         if not tags:
             picture = _open(stream)
             width, height = picture.size
-            with suppress(Exception):  # damaged EXIF, as in read_picture
-                orientation = picture.getexif().get(ExifTags.Base.Orientation)
+            orientation = _orientation(picture)
         return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 

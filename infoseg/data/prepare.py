@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -193,6 +194,8 @@ class ProjectData:
         """Read raw files, write prepared arrays and open them."""
         settings, path = self._dataset(dataset), self.prepared(dataset)
         prepare(settings, self.raw_places(settings.source), path, dataset)
+        if self.make_missing and isinstance(self.params.sources[settings.source], LocalSource):
+            self.make_raw(settings.source)  # for `load` to compare with
         prepared = load_prepared(path)
         check_against_data(settings, prepared, dataset)
         return prepared
@@ -203,13 +206,26 @@ class ProjectData:
         problem = "not found"
         if (path / "meta.json").exists():
             prepared = load_prepared(path)
-            if not (changed := changed_since_prepared(settings, prepared)):
+            if changed := changed_since_prepared(settings, prepared):
+                problem = f"was prepared with another {changed}"
+            elif self._other_files(settings.source):
+                problem = "was prepared from other files than there are now"
+            else:
                 check_against_data(settings, prepared, dataset)
                 return prepared
-            problem = f"was prepared with another {changed}"
         if self.make_missing:
             return self.prepare(dataset)
         raise DataError(problem, file=path, advice=f"Run stage prepare@{dataset}")
+
+    def _other_files(self, source: str) -> bool:
+        """Whether a local source holds other files (by name, size and time) than were listed."""
+        listing = self.folder / "raw" / self.data_name / source / "files.csv"
+        if not isinstance(self.params.sources[source], LocalSource) or not listing.exists():
+            return False
+        with listing.open(encoding="utf-8", newline="") as file:
+            listed = list(csv.DictReader(file))
+        present = list_files(self.raw(source)) if self.raw(source).exists() else []
+        return listed != [{key: str(value) for key, value in row.items()} for row in present]
 
     def _dataset(self, dataset: str) -> Dataset:
         if dataset not in self.params.datasets:

@@ -160,7 +160,7 @@ CUT = "cannot be decoded (…). Replace the file by an intact copy, or leave it 
 NO_PICTURE = "is not a picture in a format that is read here. Replace the file by an intact copy"
 NOT_FOUND = "not found. Put it there, or leave it out with on_bad_input=skip"
 SIZE = "is 40 x 29 pixels, its image is 40 x 30. Replace the file"
-LABEL_TYPE = "has pixels of type '…'; labels are 8-bit greyscale … Convert it to an 8-bit PNG"
+LABEL_TYPE = "has pixels of type '…'; labels are greyscale … Convert it to an 8-bit PNG"
 COCO_ID = "is not a COCO image id. Use IIC's list as published"
 NO_ZIP = "is not a whole zip archive (…). Download the archive again"
 NO_JSON = "is not a COCO instances file (…). Download it again"

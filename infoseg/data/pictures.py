@@ -131,6 +131,7 @@ def read_picture(file: Traversable, channels: int = 3, *, upright: bool = True) 
         if ";16" in f"{picture.mode} {picture.tile}" and picture.mode != "CMYK":
             picture.load()
             return _read_opencv(content, channels, tags.get("PhotometricInterpretation") == 0)
+        picture.load()  # Pillow turns a TIFF itself, then
         turn = _TURNS.get(_orientation(picture)) if upright else None
         picture.info.pop("transparency", None)
         if channels == 3 and picture.mode != "RGB":  # else it would be copied

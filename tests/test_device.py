@@ -201,6 +201,27 @@ def test_evaluation_and_segmentation_stay_on_the_device(kind, on_meta, prepared)
     assert not refused(watch.operations)
 
 
+FAULTS = {
+    "a number": lambda loss: loss * loss.item(),
+    "a condition": lambda loss: loss if loss > 0 else -loss,
+    "a list": lambda loss: loss * loss[None].tolist()[0],
+    "a mask": lambda loss: loss[None][loss[None] > 0].sum(),
+    "a copy": lambda loss: loss.cpu(),
+    "a tensor of the CPU": lambda loss: (loss * torch.ones(2)).sum(),
+    "a tensor taken to the device": lambda loss: (loss * torch.ones(2).to(META)).sum(),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_loss_that_waits_or_mixes_devices_fails(fault, on_meta, prepared):
+    method, data = on_device("infoseg", prepared)
+    right = method.loss
+    method.loss = lambda views, generator: FAULTS[fault](right(views, generator))
+    optimisation = Optimisation(method, data, training(), 0, "patched")
+    with Watch(), pytest.raises(RuntimeError, match=r"the host waits|tensors of \['cpu', 'meta'\]"):
+        optimisation.advance()
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,12 @@ def test_other_data_under_the_same_name(home, made, capsys):
         read_runs(project(home, made[1]))
 
 
+def test_an_evaluation_of_another_run_copied_in(home, made):
+    shutil.copyfile(evaluation(home, 1), evaluation(home))
+    with pytest.raises(DataError, match="seed is 1 there and 0 now"):
+        read_runs(project(home, made[1]))
+
+
 def test_an_export_tells_no_accuracy_of_other_weights(home, made):
     def accuracies() -> set[str]:
         return set(describe_run(project(home, made[1]), RUN).pa)

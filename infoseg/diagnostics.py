@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -113,8 +112,10 @@ def by_group(counts: np.ndarray, names: Sequence[str], match: np.ndarray) -> lis
     hashes = np.array([zlib.crc32(str(name).encode()) for name in names], dtype=np.int64)
     if len(np.unique(hashes)) > BUCKETS:
         hashes %= BUCKETS
-    pixels = pd.DataFrame({"right": right_pixels(counts, match), "all": counts.sum((1, 2))})
-    return pixels.groupby(hashes).sum().to_numpy().tolist()
+    groups, places = np.unique(hashes, return_inverse=True)
+    pixels = np.zeros((len(groups), 2), np.int64)
+    np.add.at(pixels, places, np.stack([right_pixels(counts, match), counts.sum((1, 2))], 1))
+    return pixels.tolist()
 
 
 def by_quantile(counts: np.ndarray, match: np.ndarray, pictures: int) -> list[tuple[int, float]]:

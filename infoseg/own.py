@@ -330,12 +330,11 @@ def segment_files(
             continue
         annotation = annotations.read(file.stem, picture.shape[:2]) if annotations else None
         clusters = model.segment(picture)
-        counts += np.bincount(clusters.ravel(), minlength=model.clusters)
         index, overlay = Image.fromarray(clusters, mode="P"), _overlay(picture, clusters)
+        counts += index.histogram()[: model.clusters]
         index.putpalette(png_palette())
-        _save(index, out, f"{file.stem}.png", 6)
-        # Level 1 takes a sixth of the time for a tenth more bytes of a photograph.
-        _save(overlay, out, f"{file.stem}_overlay.png", 1)
+        _save(index, out, f"{file.stem}.png")
+        _save(overlay, out, f"{file.stem}_overlay.png")
         result.done.append(file.stem)
         if rle:
             _add_run_lengths(coco, file.name, clusters)
@@ -396,9 +395,10 @@ def _overlay(picture: np.ndarray, labels: np.ndarray) -> Image.Image:
     return Image.fromarray(half)
 
 
-def _save(image: Image.Image, out: Path, name: str, level: int) -> None:
+def _save(image: Image.Image, out: Path, name: str) -> None:
     def save(path: Path) -> None:
-        image.save(path, format="PNG", compress_level=level)
+        # Run lengths alone: a fifth of the time of Pillow's default, for as many bytes.
+        image.save(path, format="PNG", compress_level=1, compress_type=3)
         # Listed before it has its name, so that a kill leaves no file that is not.
         with (out / LISTING).open("a", encoding="utf-8") as listing:
             listing.write(f"{sha256_of(path)}  {name}\n")
@@ -572,7 +572,8 @@ def train_on_folder(
         f"{section}.channels={4 if infrared else 3}", f"{section}.on_bad_input=skip",
         f"{section}.clusters={classes}", *overrides,
     ])  # fmt: skip
-    tree["sources"][DATASET]["path"] = str(images.resolve())
+    path = str(images.resolve())
+    tree["sources"][DATASET]["path"] = tree["profile"]["sources"][DATASET] = path
     dataset, method = tree["datasets"][DATASET], tree["methods"][METHOD]
     dataset["title"] = name
     if start:

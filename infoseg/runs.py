@@ -15,9 +15,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -33,6 +32,9 @@ from infoseg.methods.registry import METHODS
 from infoseg.settings import Run
 from infoseg.training import Checkpoint, Row, Trained, train
 from infoseg.weights import WEIGHTS_FORMAT, Card, load_weights, read_card, save_weights, start_from
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Where checkpoints and finished seeds go, in place of build/scratch; absolute, for runs in
 #: temporary copies.
@@ -147,6 +149,8 @@ class Project(ProjectData):
         if not path.exists():
             advice = f"Run train@{run.dataset}-{run.method}"
             raise DataError("not found", file=path, advice=advice)
+        import pandas as pd  # deferred: `infoseg segment` does not need it
+
         rows = pd.read_csv(path)
         return rows[rows["seed"] == run.seed].drop(columns="seed").reset_index(drop=True)
 
@@ -181,7 +185,7 @@ class Project(ProjectData):
         if self.make_missing and not self.weights_path(run).exists():
             self.train(dataset, method, [seed])
         if not prepared.index["labelled"].any():
-            advice = "Use `infoseg segment` to look at what was learnt"
+            advice = "`infoseg train --images` does without, `infoseg segment` shows what was learnt"
             raise DataError("has no labels to evaluate with", file=prepared.path, advice=advice)
         settings = self.params.method(method, dataset)
         result: dict[str, Any] = {

@@ -643,7 +643,8 @@ class Variant(Strict):
 class ProfileParams(Strict):
     """Which runs there are: every data set x method x seed, and the ablations.
 
-    inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
+    sources: what each is made from, which DVC compares with what it was when its data were
+    prepared: a local source's path, the code that renders, the list of official files. inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
     preparation waits for its own source alone. reported: the pictures that tables are about: `all`,
     as the paper, or the `half` whose labels no setting was chosen by.
     """
@@ -652,7 +653,7 @@ class ProfileParams(Strict):
     description: Title
     reported: Literal["all", "half"] = "all"
     notes: list[Title] = []  # what Table 1 has to be read with
-    sources: list[str]
+    sources: dict[str, str]
     datasets: list[str]
     inputs: dict[str, str]
     persons_rule: list[str] = []  # data sets of persons that notebook 9 scans selection rules for
@@ -723,6 +724,12 @@ class Params(Strict):
             raise ValueError(f"variants: '{min(both)}' is the name of a method, too")
         if missing := set(profile.datasets) - profile.inputs.keys():
             raise ValueError(f"profile.inputs: '{min(missing)}' of profile.datasets is missing")
+        for name, path in profile.sources.items():
+            source = self.sources[name]
+            if isinstance(source, LocalSource) and path != source.path:
+                raise ValueError(
+                    f"profile.sources.{name}: '{path}' is not sources.{name}.path, '{source.path}'"
+                )
         for name, source in profile.inputs.items():
             if source != (expected := self.datasets[name].source):
                 raise ValueError(

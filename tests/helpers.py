@@ -234,7 +234,7 @@ def one_data_set(pictures: int) -> dict[str, Any]:
     tree = compose("tiny")
     name = "coco_stuff3"
     tree["profile"] |= {
-        "sources": ["coco"],
+        "sources": {"coco": "infoseg/data/scenes.py"},
         "datasets": [name],
         "inputs": {name: "coco"},
         "figure4": {"methods": ["infoseg"], "panels": {name: pictures}},

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
-from helpers import CPU, ROOT, Columns, prepare_raw, training
+from helpers import CPU, ROOT, Columns, changed, prepare_raw, training
 from PIL import Image
 from test_archives import pack_folder
 
@@ -20,6 +20,7 @@ from infoseg.data.prepare import list_files
 from infoseg.diagnostics import halves
 from infoseg.files import DataError
 from infoseg.runs import Project
+from infoseg.settings import compose, parse_params
 from infoseg.views import Sees
 
 #: The CRC-32 of "beach" is even, that of "lake" odd; of the pictures' names only d's is even.
@@ -80,6 +81,22 @@ def test_without_labels_and_without_a_description(raw):
     assert prepare(raw).meta.classes == ["class 0", "class 1"]
     prepared = prepare(raw, labels=None)
     assert not prepared.index["labelled"].any() and prepared.meta.classes == []
+
+
+def test_maps_of_255_alone_are_no_labels_and_the_evaluation_says_so(tmp_path):
+    raw = tmp_path / "pictures"
+    write_folder(raw, [(40, 40)] * 3)
+    for file in (raw / "labels").iterdir():
+        save(file, np.full_like(Image.open(file), 255))
+    (raw / "dataset.json").unlink()
+    prepared = prepare(raw)
+    assert not prepared.index["labelled"].any() and prepared.meta.classes == []
+    tree = changed(compose("folder"), "sources.pictures.path", str(raw))
+    tree["datasets"]["pictures"] |= {"labels": "labels", "crop": 32, "shorter_side": None}
+    tree["profile"]["sources"]["pictures"] = str(raw)
+    project = Project(tmp_path, parse_params(tree, "test"), ROOT, make_missing=True)
+    with pytest.raises(DataError, match="no labels to evaluate with"):
+        project.evaluate("pictures", "kmeans", 0)
 
 
 def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):

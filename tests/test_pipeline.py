@@ -16,8 +16,10 @@ import yaml
 from clones import Clone, compare, contents, small
 from filelock import FileLock
 from helpers import changed
+from PIL import Image
 
 from infoseg import pipeline
+from infoseg.settings import compose
 
 INFOSEG, KMEANS = "train@coco_stuff3-infoseg", "train@coco_stuff3-kmeans"
 SINGLE = "ablate@coco_stuff3-single"
@@ -146,6 +148,26 @@ LOST = "infoseg: dvc.lock is not whole: .*`git checkout dvc.lock`.*\n"
 
 
 @pytest.mark.slow
+def test_pictures_that_lie_elsewhere_are_watched(tmp_path):
+    pictures, stages = tmp_path / "my pictures", ["data@pictures", "prepare@pictures"]
+    pictures.mkdir()
+
+    def draw(name: str, colour: int) -> None:
+        Image.new("RGB", (110, 100), (colour, 80, 40)).save(pictures / name)
+
+    for number in range(3):
+        draw(f"{number}.png", number)
+    tree = changed(compose("folder"), "sources.pictures.path", str(pictures))
+    clone = Clone(tmp_path / "clone", changed(tree, "profile.sources.pictures", str(pictures)))
+    assert clone.repro(stages[1]) == ["strip", "code", *stages]
+    draw("3.png", 3)
+    assert clone.repro(stages[1]) == stages
+    meta = clone.path / "prepared/folder/pictures/meta.json"
+    assert json.loads(meta.read_text())["n_images"] == 4
+    draw("0.png", 90)
+    assert clone.repro(stages[1]) == stages and clone.repro(stages[1]) == []
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [

@@ -515,6 +515,7 @@ def test_a_truncated_array_and_a_half_written_evaluation_are_named(place, tree):
 
 def test_local_files_are_listed_and_not_copied_and_named_where_missing(tmp_path, tree):
     mine = tmp_path / "mine"
+    tree["profile"]["sources"]["coco"] = str(mine)
     made = project(tmp_path, changed(tree, "sources.coco", {"kind": "local", "path": str(mine)}))
     with pytest.raises(DataError, match="mine"):
         made.make_raw("coco")
@@ -524,6 +525,7 @@ def test_local_files_are_listed_and_not_copied_and_named_where_missing(tmp_path,
     [stated] = (tmp_path / "raw/tiny/coco").iterdir()
     assert "a.jpg,10," in stated.read_text()
     among = {"kind": "local", "path": str(tmp_path / "raw" / "tiny" / "coco")}
+    tree["profile"]["sources"]["coco"] = among["path"]
     with pytest.raises(ParamsError, match="deletes at will"):
         project(tmp_path, changed(tree, "sources.coco", among)).raw("coco")
 

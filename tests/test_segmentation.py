@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +87,9 @@ def test_pictures_are_never_overwritten(tmp_path):
     with pytest.raises(DataError, match="is where the pictures are"):
         segment_files(tmp_path / "one.png", tmp_path, path, None, "cpu")
     assert (tmp_path / "one.png").read_bytes() == before
+
+
+def test_segmenting_waits_for_no_table_or_web_library():
+    code = "import sys, infoseg.own; print(*{'pandas', 'jinja2', 'httpx', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

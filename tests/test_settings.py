@@ -18,7 +18,7 @@ RAW: dict[str, Any] = {
     "profile": {
         "name": "test",
         "description": "a test",
-        "sources": ["coco", "mine"],
+        "sources": {"coco": "scenes.py", "mine": "~/pictures"},
         "datasets": ["stuff3", "pictures"],
         "inputs": {"stuff3": "coco", "pictures": "mine"},
         "methods": ["kmeans", "infoseg"],
@@ -75,7 +75,7 @@ datasets.stuff3.title datasets.pictures.clusters variants.hard.question
 """
 CHANGES = "variants.hard.changes"
 LIKE = "methods.mine: like: "
-LISTS = "sources datasets persons_rule methods figure4.methods ablations.variants"
+LISTS = "datasets persons_rule methods figure4.methods ablations.variants"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,8 @@ LISTS = "sources datasets persons_rule methods figure4.methods ablations.variant
         ("datasets.stuff3.kind", ..., "datasets.stuff3: kind"),
         ("sources.coco.kind", "flickr", "sources.coco: "),
         ("sources.coco.kind", ..., "sources.coco: "),
-        ("profile.sources", ["coco"], "inputs.pictures: 'mine' is not among ['coco']"),
+        ("profile.sources.mine", "~/other", "'~/other' is not sources.mine.path"),
+        ("profile.sources.mine", ..., "inputs.pictures: 'mine' is not among ['coco']"),
         ("profile.inputs", {"stuff3": "coco"}, "inputs: 'pictures' of profile.datasets is missing"),
         ("profile.inputs.pictures", "coco", "'coco' is not datasets.pictures.source"),
         (
@@ -151,6 +152,7 @@ def test_methods_that_are_like_each_other_are_named():
     [
         *((f"profile.{key}", ["flickr"]) for key in LISTS.split()),
         *((f"profile.{key}", "flickr") for key in ("figures.dataset", "figures.confusion")),
+        ("profile.sources", {"flickr": "flickr.py"}),
         ("profile.inputs", {"flickr": "coco"}),
         ("profile.figure4.panels", {"flickr": 1}),
         ("profile.ablations.dataset", "flickr"),

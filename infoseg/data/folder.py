@@ -41,7 +41,7 @@ from infoseg.settings import FolderParams, one_line
 def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **options: Any) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
-    A picture without a label map is unlabelled. Classes that ``dataset.json`` does not name are
+    A picture without a label map, or whose map is 255 everywhere, is unlabelled. Classes that ``dataset.json`` does not name are
     "class 0" to the largest value of the label maps. Pictures, but not label maps, are turned
     upright as their EXIF orientation says.
 
@@ -59,7 +59,7 @@ def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **opt
         maps = files_by_stem(folder, (".png",))
         description = folder.parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
-        largest = max(label_values(maps.values()), default=0)
+        largest = max(label_values(maps.values()), default=-1)
         numbered = [f"class {i}" for i in range(largest + 1)]
         classes = read_classes(description, folder.name) or numbered
     groups = read_groups(root / "dataset.json", pictures)
@@ -79,6 +79,7 @@ def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **opt
             check_size(label, (height, width), maps[key])
             check_classes(label, len(classes), maps[key])
             label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+            label = None if (label == IGNORE).all() else label  # nothing to measure with
         return [Sample(key, resized(image, size), label, group=groups.get(key, ""))]
 
     ingest(

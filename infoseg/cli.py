@@ -288,7 +288,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _tell(text: str) -> None:
     """Print; where nobody reads on (`infoseg train … | head`), the work goes on without a word."""
     try:
-        print(text, flush=True)
+        print(visible(text), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -167,7 +167,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises StorageError where the system does not let it be written, with nothing left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[-60:]}.{os.getpid()}.tmp")  # a name has 255 bytes
     try:
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

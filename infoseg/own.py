@@ -15,8 +15,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
@@ -321,11 +322,12 @@ def segment_files(
     bar = tqdm(files, desc="segmenting", unit="picture", disable=len(files) < 2)
     for place, file in enumerate(bar):
         try:
+            _check_name(file)
             picture = read_picture(file, model.channels)
         except DataError as error:
             if len(files) == 1:
                 raise
-            result.left_out[file.name] = error.problem
+            result.left_out[visible(file.name)] = error.problem
             tqdm.write(visible(f"left out: {file}: {error.problem}"), file=sys.stderr)
             continue
         annotation = annotations.read(file.stem, picture.shape[:2]) if annotations else None
@@ -401,9 +403,22 @@ def _save(image: Image.Image, out: Path, name: str) -> None:
         image.save(path, format="PNG", compress_level=1, compress_type=3)
         # Listed before it has its name, so that a kill leaves no file that is not.
         with (out / LISTING).open("a", encoding="utf-8") as listing:
-            listing.write(f"{sha256_of(path)}  {name}\n")
+            listing.write(_entry(path, name) + "\n")
 
     write_whole(out / name, save)
+
+
+def _entry(path: Path, name: str) -> str:
+    """A line of `LISTING`, whatever characters there are in a name."""
+    return f"{sha256_of(path)}  {visible(name)}".replace("\n", "\\n")
+
+
+def _check_name(file: Path) -> None:
+    """Raise DataError for a name to which no other could be made for what is written."""
+    if file.name.encode("utf-8", "replace").decode() != file.name:
+        raise DataError("has a name that is not UTF-8", file=file, advice="Rename it")
+    if len(f"{file.stem}_overlay.png".encode()) > 255:
+        raise DataError("has too long a name", file=file, advice="Shorten it")
 
 
 def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
@@ -424,7 +439,7 @@ def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
         listed = (out / LISTING).read_text(errors="replace").splitlines()
     for file in sorted(out.iterdir()) if out.is_dir() else ():
         ours = file.name.startswith(".") or (listed and file.name in PAGES)
-        if file.is_file() and not ours and f"{sha256_of(file)}  {file.name}" not in listed:
+        if file.is_file() and not ours and _entry(file, file.name) not in listed:
             problem = "is not as `infoseg segment` wrote it, and could be overwritten"
             advice = "Move it elsewhere, or choose another OUT folder"
             raise DataError(problem, file=file, advice=advice)
@@ -558,13 +573,13 @@ def train_on_folder(
     place = root / "runs" / "own" if in_clone(root) else Path.cwd() / "infoseg-runs"
     if out is None:
         out, origin = place / name, place / name / "images.txt"
-        if origin.exists() and (of := origin.read_text(encoding="utf-8")) != str(images.resolve()):
-            problem = f"holds what was made of other pictures, {of}"
+        path = os.fsencode(images.resolve())
+        if origin.exists() and (other := origin.read_bytes()) != path:
+            problem = f"holds what was made of other pictures, {visible(os.fsdecode(other))}"
             advice = "Name a folder of its own with --out, or remove that one"
             raise DataError(problem, file=out, advice=advice)
-        write_whole(origin, lambda f: f.write_text(str(images.resolve()), encoding="utf-8"))
+        write_whole(origin, lambda file: file.write_bytes(path))
     out = out.resolve()
-
     section = f"datasets.{DATASET}"
     infrared = all(map(has_infrared, sizes))
     tree = compose("folder", [
@@ -583,50 +598,52 @@ def train_on_folder(
     def opened() -> Project:
         return Project(out, parse_params(tree, "profile folder"), root, make_missing=True)
 
-    # Anew every time: the folder may hold other pictures than before.
-    project = opened()
-    prepare(project.params.datasets[DATASET], [images], project.prepared(DATASET), DATASET)
-    prepared = load_prepared(project.prepared(DATASET))
-    count = len(prepared)
-    _check_count(images, count)
-    if count < FEW:
-        tell(
-            f"{count} pictures are few: what all of them share, and what only one shows, may be "
-            f"told apart in place of classes. {FEW} or more are better; large ones can be cut up."
-        )
+    with _alone(out):
+        # Anew every time: the folder may hold other pictures than before.
+        project = opened()
+        prepare(project.params.datasets[DATASET], [images], project.prepared(DATASET), DATASET)
+        prepared = load_prepared(project.prepared(DATASET))
+        count = len(prepared)
+        _check_count(images, count)
+        if count < FEW:
+            tell(
+                f"{count} pictures are few: what all of them share, and what only one shows, may "
+                f"be told apart in place of classes. {FEW} or more are better; large ones can be "
+                "cut up."
+            )
 
-    # No batch may hold a picture twice. The largest picture decides the crop: smaller ones get a
-    # black border.
-    shorter = int(prepared.index[["height", "width"]].min(axis=1).max())
-    dataset["crop"] = max(SMALLEST, min(dataset["crop"], shorter))
-    optimiser = method["optimiser"]
-    optimiser["batch"] = min(optimiser["batch"], count)
-    optimiser["crop"] = min(optimiser["crop"] or dataset["crop"], dataset["crop"])
-    per_step = _seconds_per_step(opened())
-    if not (steps or minutes) and any(f"{METHOD}.optimiser.steps" in text for text in overrides):
-        steps = optimiser["steps"]
-    steps = steps or max(1, round(60 * (minutes or MINUTES) / per_step / len(seeds)))
-    optimiser["steps"] = steps
-    project = opened()
-    tell(
-        f"{count} pictures{' of RGB and infrared' * infrared}, {classes} classes: "
-        f"{len(seeds)} start{'s' * (len(seeds) > 1)} of {steps} steps (the same again: --steps "
-        f"{steps}), {optimiser['batch']} crops of {optimiser['crop']} px each, on "
-        f"{project.device}, about {max(1, round(steps * per_step * len(seeds)))} s"
-    )
-    project.train(DATASET, METHOD, seeds)
-    run, signals = _choose(project, seeds)
-    write_json(out / "signals.json", signals.as_dict())
-    facts = {"signals": verdict(signals).sentences, "start_agreement": signals.starts}
-    facts |= {"started_from": Path(start).name} if start else {}
-    export = describe_run(project, run).model_copy(update=facts)
-    weights = export_weights(project.weights_path(run), out / "weights.safetensors", export)
-    tell(f"weights and model card: {weights}")
-    if segment:
-        segment_files(images, out / "segmented", weights, labels=labels, tell=tell)
-    words = ["infoseg", "segment", "OTHER_PICTURES", "OUT", "--weights", str(weights)]
-    tell(f"for other pictures: {shlex.join(words)}")
-    return weights
+        # No batch may hold a picture twice. The largest picture decides the crop: smaller ones get
+        # a black border.
+        shorter = int(prepared.index[["height", "width"]].min(axis=1).max())
+        dataset["crop"] = max(SMALLEST, min(dataset["crop"], shorter))
+        optimiser = method["optimiser"]
+        optimiser["batch"] = min(optimiser["batch"], count)
+        optimiser["crop"] = min(optimiser["crop"] or dataset["crop"], dataset["crop"])
+        per_step = _seconds_per_step(opened())
+        if not (steps or minutes) and any("optimiser.steps" in text for text in overrides):
+            steps = optimiser["steps"]
+        steps = steps or max(1, round(60 * (minutes or MINUTES) / per_step / len(seeds)))
+        optimiser["steps"] = steps
+        project = opened()
+        tell(
+            f"{count} pictures{' of RGB and infrared' * infrared}, {classes} classes: "
+            f"{len(seeds)} start{'s' * (len(seeds) > 1)} of {steps} steps (the same again: --steps "
+            f"{steps}), {optimiser['batch']} crops of {optimiser['crop']} px each, on "
+            f"{project.device}, about {max(1, round(steps * per_step * len(seeds)))} s"
+        )
+        project.train(DATASET, METHOD, seeds)
+        run, signals = _choose(project, seeds)
+        write_json(out / "signals.json", signals.as_dict())
+        facts = {"signals": verdict(signals).sentences, "start_agreement": signals.starts}
+        facts |= {"started_from": Path(start).name} if start else {}
+        export = describe_run(project, run).model_copy(update=facts)
+        weights = export_weights(project.weights_path(run), out / "weights.safetensors", export)
+        tell(f"weights and model card: {weights}")
+        if segment:
+            segment_files(images, out / "segmented", weights, labels=labels, tell=tell)
+        words = ["infoseg", "segment", "OTHER_PICTURES", "OUT", "--weights", str(weights)]
+        tell(f"for other pictures: {shlex.join(words)}")
+        return weights
 
 
 def fit(
@@ -663,6 +680,18 @@ def fit(
             tell=logging.getLogger(__name__).info,
         )
         return Segmenter(weights)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let nobody else train into a folder meanwhile. Raises DataError where somebody does."""
+    make_folder(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        advice = "Wait for its end, or name another folder with --out"
+        raise DataError("another training writes there", file=folder, advice=advice) from None
 
 
 def _as_folder(pictures: Sequence[Picture], folder: Path) -> Path:

@@ -185,7 +185,7 @@ class Project(ProjectData):
         if self.make_missing and not self.weights_path(run).exists():
             self.train(dataset, method, [seed])
         if not prepared.index["labelled"].any():
-            advice = "`infoseg train --images` does without, `infoseg segment` shows what was learnt"
+            advice = "`infoseg train --images` does without; `infoseg segment` shows what it learnt"
             raise DataError("has no labels to evaluate with", file=prepared.path, advice=advice)
         settings = self.params.method(method, dataset)
         result: dict[str, Any] = {

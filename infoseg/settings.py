@@ -644,9 +644,10 @@ class ProfileParams(Strict):
     """Which runs there are: every data set x method x seed, and the ablations.
 
     sources: what each is made from, which DVC compares with what it was when its data were
-    prepared: a local source's path, the code that renders, the list of official files. inputs: the source of every data set that the pipeline prepares, at least of `datasets`; each
-    preparation waits for its own source alone. reported: the pictures that tables are about: `all`,
-    as the paper, or the `half` whose labels no setting was chosen by.
+    prepared: a local source's path, the code that renders, the list of official files. inputs: the
+    source of every data set that the pipeline prepares, at least of `datasets`; each preparation
+    waits for its own source alone. reported: the pictures that tables are about: `all`, as the
+    paper, or the `half` whose labels no setting was chosen by.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]

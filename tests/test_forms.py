@@ -1,5 +1,7 @@
 """Label maps and pictures in the forms in which people have them."""
 
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from helpers import ROOT
 from PIL import Image
 from test_own_pictures import pictures
@@ -141,6 +144,29 @@ def test_two_folders_of_one_name_do_not_share_their_output(tmp_path, monkeypatch
     assert "other pictures" in (said := capsys.readouterr().err) and "--out" in said
     assert (tmp_path / "infoseg-runs/holiday/weights.safetensors").read_bytes() == before
     assert main(["train", "--images=x/holiday", *words]) == 0
+
+
+def test_a_second_training_into_the_same_folder_is_refused(tmp_path, capsys):
+    folder, out = pictures(tmp_path / "pictures", 2), tmp_path / "out"
+    words = ["train", "--images", folder, "--classes", 2, "--steps", 1, "--restarts", 1]
+    out.mkdir()
+    with FileLock(out / ".lock"):
+        assert main([str(word) for word in (*words, "--out", out)]) == 1
+    assert "another training writes there" in capsys.readouterr().err
+    assert main([str(word) for word in (*words, "--out", out)]) == 0
+
+
+def test_names_that_cannot_be_used_are_left_out_and_all_others_are_not(tmp_path, capsysbinary):
+    folder, out = pictures(tmp_path / "pictures", 2), tmp_path / "out"
+    names = [b"new\nline", "\u2028".encode(), b"<b>'\"&${HOME}#%", b"a" * 243]
+    for name in (*names, b"caf\xe9", b"b" * 244):
+        shutil.copy(folder / "p0.png", folder / os.fsdecode(name + b".png"))
+    for _ in "again":  # what was written is known, too
+        assert main(["segment", str(folder), str(out)]) == 1
+        said = capsysbinary.readouterr()
+        assert b"6 pictures segmented" in said.out
+        assert b"name that is not UTF-8" in said.err and b"too long a name" in said.err
+    assert {os.fsencode(file.stem) for file in out.glob("*[!y].png")} >= {*names}
 
 
 def test_pictures_that_changed_after_they_were_prepared_are_prepared_again(tmp_path, monkeypatch):

@@ -41,9 +41,9 @@ from infoseg.settings import FolderParams, one_line
 def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **options: Any) -> None:
     """Prepare a folder of pictures into the directory ``out``; all images are split "train".
 
-    A picture without a label map, or whose map is 255 everywhere, is unlabelled. Classes that ``dataset.json`` does not name are
-    "class 0" to the largest value of the label maps. Pictures, but not label maps, are turned
-    upright as their EXIF orientation says.
+    A picture without a label map, or whose map is 255 everywhere, is unlabelled. Classes that
+    ``dataset.json`` does not name are "class 0" to the largest value of the label maps. Pictures,
+    but not label maps, are turned upright as their EXIF orientation says.
 
     Raises DataError for a missing or empty folder, a damaged ``dataset.json``, two pictures with
     one id, groups that do not name every picture once, and, unless ``on_bad_input`` is "skip", for

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import weakref
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 import torchgen
 from golden import write_store
 from helpers import CPU, ROOT, TRAINED, build, data_info, in_memory, training
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -258,6 +260,21 @@ def peak_of_a_step(
         for _ in range(2):
             optimisation.advance()
     return watch.peak
+
+
+@pytest.mark.parametrize("kind", ["infoseg", "iic"])
+def test_the_counted_peak_is_the_one_that_the_allocator_reports(kind):
+    settings = load_params(ROOT, "tiny").method(kind, "coco_stuff3")
+    settings = settings.model_copy(
+        update={"optimiser": settings.optimiser.model_copy(update={"batch": 8})}
+    )
+    counted = peak_of_a_step(settings, data_info(), 64, precision="bfloat16")
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        peak_of_a_step(settings, data_info(), 64, fake=False, precision="bfloat16")
+    events = profiled.profiler.kineto_results.events()
+    changes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    # The pictures of `blank` are in it, 0.1 MB, and what oneDNN needs for a convolution.
+    assert counted == pytest.approx(max(accumulate(changes)), rel=0.05)
 
 
 def paper_peak(kind: str, dataset: str, recompute: bool) -> int:

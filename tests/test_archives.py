@@ -147,6 +147,13 @@ def test_archives_folders_and_mixtures_give_the_same_bytes(tmp_path):
     assert stuff(tree, out) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(tmp_path):
+    archive = pack(tmp_path / "a.zip", [("images/1.png", b"a"), ("images/1.png", b"b")])
+    with pytest.raises(DataError, match=r"a\.zip: has two members of one name"):
+        places([archive])
+
+
 def test_a_tree_goes_before_an_archive_and_pictures_are_not_taken_for_maps(tmp_path):
     tree = tmp_path / "tree"
     write_stuff(tree)

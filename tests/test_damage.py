@@ -223,6 +223,8 @@ ALL = {
         (JSON, edit(lambda c: c.pop("annotations")), NO_JSON),
         (JSON, edit(lambda c: c["categories"].pop(1)), NO_JSON),
         (JSON, edit(lambda c: c["images"].pop(1)), NO_JSON),
+        (JSON, edit(lambda c: c["images"].append(c["images"][1] | {"width": 9})),
+         "lists image 2 twice, and not in the same way). Download it again"),
         (JSON, image(width=0), "image 2 has 0 x 20 pixels). Download it again"),
         ("images", remove, "no pictures in images/val2017 … Put COCO's val2017.zip there", "."),
     ],

@@ -119,6 +119,10 @@ LASTING = {
         Reply(content=CONTENT[:-5], length=False, ranges=False),
         f"has {SIZE - 5} bytes instead of {SIZE}",
     ),
+    "endless": (
+        Reply(content=CONTENT + bytes(200_000), length=False, ranges=False),
+        f"does not end after its {SIZE} bytes",
+    ),
     "another file": (Reply(content=OTHER), "has sha256"),
     "nobody": (None, "cannot be reached (NewConnectionError)"),
     "a loop": (LOOP, "cannot be reached (TooManyRedirects)"),

@@ -108,6 +108,13 @@ def test_participants_labels_win_over_a_later_release(tmp_path, packed):
     np.testing.assert_array_equal(prepare(tmp_path).label(0), classes)
 
 
+def test_a_tile_that_is_twice_below_a_folder_is_refused(tmp_path):
+    for name in ("4_Ortho_RGBIR", "a copy"):
+        write_tile(tmp_path / "raw", 2, 10, images=name)
+    with pytest.raises(DataError, match="the same tile is there twice, also as .*Remove one"):
+        prepare(tmp_path)
+
+
 @pytest.mark.parametrize("folder", [".", "Potsdam/4_Ortho_RGBIR/4_Ortho_RGBIR"])
 def test_folders_and_spelling_do_not_matter(tmp_path, folder):
     half, classes = write_tile(tmp_path / "raw", 2, 10, images=folder, labels=folder)

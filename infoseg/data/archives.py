@@ -56,6 +56,9 @@ def places(raw: Sequence[Path], archives: Collection[str] = ()) -> tuple[Travers
     for file in dict.fromkeys(files):
         with naming(file, "is not a whole zip archive", "Download the archive again"):
             roots.append(zipfile.Path(file))
+            names = roots[-1].root.namelist()
+            if len(names) > len({*names}):
+                raise DataError("has two members of one name")
     return tuple(roots)
 
 

@@ -175,7 +175,10 @@ def read_photos(file: Traversable, split: str) -> pd.DataFrame:
         people = {c["id"] for c in tree["categories"] if c["name"] == "person"}
         if not people:
             raise ValueError("no category named person")
-        images = {image["id"]: image for image in tree["images"]}
+        images: dict[int, dict[str, Any]] = {}
+        for image in tree["images"]:
+            if images.setdefault(image["id"], image) != image:
+                raise ValueError(f"it lists image {image['id']} twice, and not in the same way")
         for annotation in tree["annotations"]:
             if annotation["category_id"] in people:
                 if (number := annotation["image_id"]) not in images:

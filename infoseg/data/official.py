@@ -254,5 +254,7 @@ def _receive(response: requests.Response, spec: SourceFile, part: Path) -> None:
     with bar, part.open("ab" if start else "wb") as file:
         for chunk in response.raw.stream(2**16, decode_content=False):  # as sent
             bar.update(file.write(chunk))
+            if spec.bytes is not None and file.tell() > spec.bytes:
+                raise DataError(f"does not end after its {spec.bytes} bytes")
         file.flush()
         os.fsync(file.fileno())

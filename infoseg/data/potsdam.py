@@ -92,15 +92,22 @@ def find_tiles(roots: Sequence[Traversable]) -> dict[tuple[int, int], dict[str, 
     """Return the files of every tile, by row and column, then by "rgbir" and "label".
 
     The participants' labels go before those of 5_Labels_all, then one root before the next. Raises
-    DataError where there is no tile.
+    DataError where there is no tile, and for one that is twice below a root.
     """
-    files = [file for root in roots for file in files_below(root) if _NAME.fullmatch(file.name)]
-    # The release by the folder's name, or the archive's.
-    files.sort(key=lambda file: "participants" not in Path(str(file)).parent.name.lower())
-    tiles = defaultdict(dict)
-    for file in files:
+    tiles, ranks, ranked = defaultdict(dict), {}, []
+    for place, root in enumerate(roots):
+        for file in filter(lambda file: _NAME.fullmatch(file.name), files_below(root)):
+            # The release by the folder's name, or the archive's.
+            later = "participants" not in Path(str(file)).parent.name.lower()
+            ranked.append(((later, place), file))
+    for rank, file in sorted(ranked, key=lambda pair: pair[0]):
         row, column, kind = _NAME.fullmatch(file.name).groups()
-        tiles[int(row), int(column)].setdefault(kind.lower(), file)
+        kinds, kind = tiles[int(row), int(column)], kind.lower()
+        if ranks.get((row, column, kind)) == rank:
+            problem = f"the same tile is there twice, also as {kinds[kind]}"
+            raise DataError(problem, file=file, advice="Remove one of the two")
+        ranks.setdefault((row, column, kind), rank)
+        kinds.setdefault(kind, file)
     if not any("rgbir" in kinds for kinds in tiles.values()):
         advice = f"Put {ARCHIVES[0]} and {ARCHIVES[1]} there"
         problem = "no file named like top_potsdam_2_10_RGBIR.tif"

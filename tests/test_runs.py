@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,7 +114,7 @@ def test_the_cells_files_say_what_ran_where_and_how(home, tree):
     state = json.loads((home / CELL / "run.json").read_text())
     assert (state["seeds"], state["diverged"]) == ([0, 1], {})
     assert {"infoseg.training", "infoseg.methods.infoseg", "python"} <= set(state["code"])
-    assert state["machine"]["versions"]["torch"] == torch.__version__
+    assert state["machine"]["versions"]["torch"] == version("torch")
     assert state["machine"]["deterministic"] and state["machine"]["device"]
     assert set(state["data"]) == {"images.bin", "labels.bin", "regions.bin", "index.csv"}
     history = pd.read_csv(home / CELL / "history.csv")

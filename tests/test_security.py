@@ -98,7 +98,7 @@ def test_a_parameter_is_never_run(tmp_path, monkeypatch, capfd):
 # ---- the network, and other programs -------------------------------------------------------------
 
 WATCHED = """
-import socket, sys
+import socket, sys, torch  # whose CUDA build asks ldconfig for libraries
 
 seen = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -44,12 +45,14 @@ Settings come from params.yaml (the demo), or with --profile from infoseg/conf; 
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()  # a shell leaves `--images=~/holiday` as it is
+    if not text:  # of a variable that is not set; it would be the present folder
+        raise argparse.ArgumentTypeError("a path is empty")
+    return Path(os.path.expanduser(text))  # a shell leaves `--images=~/holiday` as it is
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number of pixels")
+def _whole(text: str) -> int:
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to 2^32 - 1")
     return int(text)
 
 
@@ -86,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         keys = "key under `{}` in the settings, e.g. {}"
         command.add_argument("dataset", help=keys.format("datasets", "outdoor"), **count)
         command.add_argument("method", help=keys.format("methods", "infoseg"), **count)
-        command.add_argument("--seed", type=int, help="one seed; default: those of the settings")
+        command.add_argument("--seed", type=_whole, help="one seed; default: those of the settings")
 
     def add_options(
         group: argparse._ActionsContainer, *options: tuple[str, type, str, str]
@@ -131,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--labels", _path, "FOLDER", "label maps to measure with afterwards"),
         ("--out", _path, "FOLDER", "default: runs/own/<name>, or infoseg-runs/<name> elsewhere"),
         ("--minutes", float, "M", "of training, all starts together; default: 3"),
-        ("--steps", int, "N", "of every start in place of minutes: the same again"),
-        ("--restarts", int, "N", "starts, with seeds from --seed on; default: 5"),
+        ("--steps", _whole, "N", "of every start in place of minutes: the same again"),
+        ("--restarts", _whole, "N", "starts, with seeds from --seed on; default: 5"),
         ("--from", str, "FILE", "weights to start from, or `shipped`; default: a random start"),
     )
     evaluate = add(
@@ -161,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(
         segment,
         ("--weights", _path, "FILE", "of a run or an export; default: InfoSeg's of the demo"),
-        ("--shorter-side", _size, "PIXELS", "to segment at; 0: as is; default: as in training"),
+        ("--shorter-side", _whole, "PIXELS", "to segment at; 0: as is; default: as in training"),
         (
             "--labels",
             _path,
@@ -191,6 +194,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors are one line, without a traceback."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # closed, `>&-`
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names in any alphabet
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -202,6 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except InfosegError as error:
         print(f"infoseg: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # what no reader or writer of ours has named
+        problem = f"{error.filename or 'the output'}: {error.strerror or error}"
+        print(f"infoseg: {visible(problem)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(type(error).__name__, str(error)):
@@ -286,10 +298,10 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _tell(text: str) -> None:
-    """Print; where nobody reads on (`infoseg train … | head`), the work goes on without a word."""
+    """Print; where that is no longer possible (`infoseg train … | head`), the work goes on."""
     try:
         print(visible(text), flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

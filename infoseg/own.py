@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
+from infoseg.data.archives import naming
 from infoseg.data.folder import read_classes
 from infoseg.data.pictures import (
     check_classes,
@@ -74,6 +75,7 @@ from infoseg.verdict import LOOKED_AT, Signals, Verdict, agreement, look, spread
 from infoseg.views import Views
 from infoseg.weights import (
     DEFAULT_WEIGHTS,
+    check_target,
     describe_run,
     export_weights,
     read_weights,
@@ -119,7 +121,7 @@ class Segmenter:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, device: str = "auto"):
-        file = None if path is None else Path(path).expanduser()
+        file = None if path is None else Path(os.path.expanduser(path))
         self._weights = read_weights(file, choose_device(device))
         method, card, export, self.card = self._weights
         self.clusters: int = method.clusters
@@ -158,7 +160,7 @@ class Segmenter:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the weights to a .safetensors file, and its model card beside it."""
-        return write_weights(self._weights, Path(path).expanduser())
+        return write_weights(self._weights, Path(os.path.expanduser(path)))
 
 
 def load(path: str | os.PathLike[str] | None = None, device: str = "auto") -> Segmenter:
@@ -172,7 +174,8 @@ def pixels_of(picture: Picture, channels: int) -> np.ndarray:
         return read_picture(existing(picture), channels)
     # `convert` would clip modes of 32 bits.
     if isinstance(picture, Image.Image) and picture.mode[0] not in "IF":
-        picture = picture.convert("RGB")
+        with naming(Path("picture"), "cannot be decoded", "Open an intact one"):
+            picture = picture.convert("RGB")
     pixels = np.asarray(picture)
     shape = pixels.shape
     if pixels.dtype != np.uint8 or len(shape) != 3 or shape[2] != channels or not pixels.size:
@@ -185,8 +188,8 @@ def pixels_of(picture: Picture, channels: int) -> np.ndarray:
 
 def existing(picture: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a picture. Raises DataError where there is no such file."""
-    file = Path(picture).expanduser().resolve()
-    if not file.is_file():
+    file = Path(os.path.abspath(os.path.expanduser(picture)))
+    if not os.path.isfile(file):  # False for what is no path at all
         raise DataError("there is no such file", file=file, advice="Check the path")
     return file
 
@@ -194,9 +197,11 @@ def existing(picture: str | os.PathLike[str]) -> Path:
 def working_size(height: int, width: int, shorter_side: int | None) -> tuple[int, int]:
     """Return the size a picture is segmented at: brought down, never up but to 32 pixels.
 
-    shorter_side: None for the picture's own size.
+    shorter_side: None or 0 for the picture's own size. Raises ParamsError for less.
     """
-    scale = 1.0 if shorter_side is None else min(1.0, shorter_side / min(height, width))
+    if shorter_side and not shorter_side > 0:
+        raise ParamsError(f"shorter_side is {shorter_side}; it is a number of pixels")
+    scale = min(1.0, shorter_side / min(height, width)) if shorter_side else 1.0
     return max(SMALLEST, round(height * scale)), max(SMALLEST, round(width * scale))
 
 
@@ -369,6 +374,8 @@ def segment_files(
     if rle:
         coco["categories"] = [{"id": k, "name": name} for k, name in enumerate(model.names)]
         write_json(out / "coco.json", coco)
+    with (out / LISTING).open("a", encoding="utf-8") as listing:
+        listing.writelines(f"{_entry(out / n, n)}\n" for n in PAGES if (out / n).exists())
     for sentence in [*result.sentences(), f"look at {out / 'index.html'}"]:
         tell(sentence)
     return result
@@ -438,7 +445,9 @@ def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
     with suppress(FileNotFoundError):
         listed = (out / LISTING).read_text(errors="replace").splitlines()
     for file in sorted(out.iterdir()) if out.is_dir() else ():
-        ours = file.name.startswith(".") or (listed and file.name in PAGES)
+        # Between a page and its entry somebody may have stopped us.
+        new_page = file.name in PAGES and not any(line.endswith(f" {file.name}") for line in listed)
+        ours = file.name in (LISTING, ".lock") or file.suffix == ".tmp" or (listed and new_page)
         if file.is_file() and not ours and _entry(file, file.name) not in listed:
             problem = "is not as `infoseg segment` wrote it, and could be overwritten"
             advice = "Move it elsewhere, or choose another OUT folder"
@@ -478,9 +487,16 @@ class Labels:
             problem = "holds a label map for none of the pictures"
             advice = "Check the path; name label maps after the pictures, with the ending .png"
             raise DataError(problem, file=folder, advice=advice)
-        label_values(self.maps.values())
+        folder = Path(os.path.abspath(folder))
         self.names = read_classes(folder.parent / "dataset.json", folder.name)
+        label_values(self.maps.values(), named=bool(self.names))
         self.counts: dict[str, np.ndarray] = {}
+        for picture in pictures:  # before anything is written
+            size = None
+            with suppress(DataError):  # it is left out, and named, when its pixels are read
+                size = picture_size(picture)
+            if size:
+                self.read(picture.stem, size)
 
     def read(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
         """Read a picture's label map, if it has one. Raises DataError for another (H, W) size."""
@@ -549,10 +565,20 @@ def train_on_folder(
     if not 2 <= classes <= MAX_CLASSES:
         raise ParamsError(f"--classes is {classes}; choose 2 to {MAX_CLASSES}")
     for option, value in {"steps": steps, "minutes": minutes, "restarts": len(seeds)}.items():
-        if value is not None and not 0 < value < np.inf:
-            raise ParamsError(f"--{option} is {value}; it must be above 0")
+        if value is not None and not 0 < value < 1e9:
+            raise ParamsError(f"--{option} is {value}; it must be above 0 and below 1e9")
+    if seeds and not 0 <= seeds[0] <= seeds[-1] < 2**32:
+        raise ParamsError(f"--seed is {seeds[0]}; the seeds of all starts are 0 to 2^32 - 1")
+    said = {"clusters": "--classes", "seeds": "--seed and --restarts", "path": "--images"}
+    said |= {"steps": "--steps or --minutes"} if steps or minutes else {}
+    for text in overrides:
+        if option := said.get(text.partition("=")[0].rpartition(".")[2]):
+            raise ParamsError(f"-S {text}: {option} says that")
     name = re.sub(r"[^\w-]", "_", images.resolve().name) or DATASET
     if (images / "images").is_dir():  # which the profile's reader would take, too
+        with suppress(DataError):
+            problem = f"holds pictures ({find_pictures(images)[0].name}), and a folder images"
+            raise ParamsError(f"{images} {problem}: name that one, or move one of the two")
         images = images / "images"
     files = find_pictures(images)
     if rest := passed_over(images):
@@ -563,23 +589,23 @@ def train_on_folder(
         with suppress(DataError):  # it is left out, and named, when its pixels are read
             sizes[file] = picture_size(file)
     if labels:  # looked at before training, not after
-        maps = Labels(labels, files)
-        for file, size in sizes.items():
-            maps.read(file.stem, size)
+        Labels(labels, files)
     try:
         root = find_root()
     except InfosegError:
         root = Path.cwd()
     place = root / "runs" / "own" if in_clone(root) else Path.cwd() / "infoseg-runs"
-    if out is None:
-        out, origin = place / name, place / name / "images.txt"
-        path = os.fsencode(images.resolve())
-        if origin.exists() and (other := origin.read_bytes()) != path:
-            problem = f"holds what was made of other pictures, {visible(os.fsdecode(other))}"
-            advice = "Name a folder of its own with --out, or remove that one"
-            raise DataError(problem, file=out, advice=advice)
-        write_whole(origin, lambda file: file.write_bytes(path))
-    out = out.resolve()
+    out = (out or place / name).resolve()
+    origin, path = out / "images.txt", os.fsencode(images.resolve())
+    other = origin.read_bytes() if origin.exists() else path
+    if other != path or ((out / "weights.safetensors").exists() and not origin.exists()):
+        of = visible(os.fsdecode(other)) if other != path else "which it does not name"
+        advice = "Name a folder of its own with --out, or remove that one"
+        raise DataError(f"holds what was made of other pictures, {of}", file=out, advice=advice)
+    check_target(out / "weights.safetensors")
+    if segment:
+        _check_output(images, out / "segmented", files)
+    write_whole(origin, lambda file: file.write_bytes(path))
     section = f"datasets.{DATASET}"
     infrared = all(map(has_infrared, sizes))
     tree = compose("folder", [
@@ -591,7 +617,7 @@ def train_on_folder(
     tree["sources"][DATASET]["path"] = tree["profile"]["sources"][DATASET] = path
     dataset, method = tree["datasets"][DATASET], tree["methods"][METHOD]
     dataset["title"] = name
-    if start:
+    if start is not None:
         method["start"] = str(DEFAULT_WEIGHTS if start == SHIPPED else existing(start))
         read_weights(Path(method["start"]), torch.device("cpu"))
 
@@ -665,7 +691,7 @@ def fit(
     """
     with tempfile.TemporaryDirectory(prefix="infoseg-") as scratch:
         if isinstance(pictures, str | os.PathLike):
-            folder = Path(pictures).expanduser()
+            folder = Path(os.path.expanduser(pictures))
         else:
             folder = _as_folder(pictures, Path(scratch) / "pictures")
         weights = train_on_folder(
@@ -701,7 +727,7 @@ def _as_folder(pictures: Sequence[Picture], folder: Path) -> Path:
         if isinstance(picture, str | os.PathLike):
             file = existing(picture)
             # What a file is its content says; a folder is searched by endings.
-            (folder / f"{number:06d}-{file.stem}.png").symlink_to(file)
+            (folder / f"{number:06d}-{file.stem[-40:]}.png").symlink_to(file)
         else:
             Image.fromarray(pixels_of(picture, 3)).save(folder / f"{number:06d}.png")
     return folder

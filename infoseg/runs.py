@@ -21,12 +21,21 @@ import torch
 from torch import Tensor
 
 from infoseg import diagnostics, machine
+from infoseg.data.archives import naming
 from infoseg.data.batches import DeviceData
 from infoseg.data.prepare import ProjectData
 from infoseg.data.store import Meta, sha256_of
 from infoseg.diagnostics import Examples, Stripes
 from infoseg.evaluation import confusions, evaluate
-from infoseg.files import DataError, TrainingError, read_json, write_csv, write_json, write_whole
+from infoseg.files import (
+    DataError,
+    TrainingError,
+    make_folder,
+    read_json,
+    write_csv,
+    write_json,
+    write_whole,
+)
 from infoseg.methods.base import DataInfo, Method
 from infoseg.methods.registry import METHODS
 from infoseg.settings import Run
@@ -151,8 +160,9 @@ class Project(ProjectData):
             raise DataError("not found", file=path, advice=advice)
         import pandas as pd  # deferred: `infoseg segment` does not need it
 
-        rows = pd.read_csv(path)
-        return rows[rows["seed"] == run.seed].drop(columns="seed").reset_index(drop=True)
+        with naming(path, "is no history of a training", "Remove it, and train again"):
+            rows = pd.read_csv(path)
+            return rows[rows["seed"] == run.seed].drop(columns="seed").reset_index(drop=True)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -434,6 +444,7 @@ class Cell:
 
     def train(self, model: Method, seed: int) -> Trained:
         """`infoseg.training.train` with this cell's data, evaluation, history and checkpoint."""
+        make_folder(self._scratch(seed, "").parent)  # raises where nothing can be kept
         histories = {s: read_card(path).history for s, path in self._finished_files().items()}
         classes, batch = self.prepared.meta.classes, self.training.evaluation_batch
         return train(
@@ -480,7 +491,7 @@ class Cell:
             if path != target:
                 write_whole(target, lambda file, path=path: shutil.copyfile(path, file))
         for path in self.folder.glob("*.safetensors"):
-            if path.stem not in map(str, files):
+            if path.stem.isdecimal() and int(path.stem) not in files:
                 path.unlink()  # of other settings, code or data
         self._write_history({seed: card.history for seed, card in cards.items()})
         diverged = {seed: card.diverged for seed, card in cards.items() if card.diverged}

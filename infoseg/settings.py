@@ -60,7 +60,7 @@ def _odd(side: int) -> int:
 
 
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -295,7 +295,7 @@ class MethodSettings(Strict):
     title: Title  # the row's name
     paper_row: str | None = None  # the row of the paper's Table 1 it is laid beside
     train_on: Literal["all", "chosen"] = "all"
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([0, 1, 2], min_length=1)
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> MethodSettings:
@@ -583,7 +583,8 @@ class TrainingParams(Strict):
     """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    threads: Positive = 1  # of one run: fixed, so that bytes do not depend on what runs beside it
+    # Of one run: fixed, so that bytes do not depend on what runs beside it.
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False  # torch.compile the training step
     recompute: bool = False
@@ -655,7 +656,7 @@ class ProfileParams(Strict):
     reported: Literal["all", "half"] = "all"
     notes: list[Title] = []  # what Table 1 has to be read with
     sources: dict[str, str]
-    datasets: list[str]
+    datasets: Annotated[list[str], Field(min_length=1)]
     inputs: dict[str, str]
     persons_rule: list[str] = []  # data sets of persons that notebook 9 scans selection rules for
     methods: list[str]
@@ -855,7 +856,7 @@ def load_params(root: Path, profile: str | None = None, overrides: Sequence[str]
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     # ValueError: no UTF-8, a date or a number that is none.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     if overrides and isinstance(raw, dict):
         from omegaconf import OmegaConf

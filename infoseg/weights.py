@@ -22,7 +22,7 @@ import torch
 import yaml
 from pydantic import BaseModel
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from infoseg import __version__
@@ -217,6 +217,8 @@ def _reading(path: Path) -> AbstractContextManager[None]:
         advice = "Check the path; `infoseg train` and `infoseg export RUN` write such files"
         raise DataError("not found", file=path, advice=advice)
     advice = "Copy or download it again, or train or export the run again"
+    with naming(path, "cannot be read as weights", advice), path.open("rb"):
+        pass  # of a file it may not open safetensors says that it is not there
     return naming(path, "cannot be read as weights", advice)
 
 
@@ -242,10 +244,9 @@ def export_weights(source: Path, to: Path, export: Export) -> Path:
 def write_weights(weights: Weights, to: Path) -> Path:
     """Write weights as `read_weights` read them; exported ones with their model card beside them.
 
-    Raises DataError unless `to` ends in .safetensors.
+    Raises DataError as `check_target`.
     """
-    if to.suffix != ".safetensors":
-        raise DataError("does not end in .safetensors", file=to, advice="Give the file such a name")
+    check_target(to)
     card, export, state = weights.card, weights.export, weights.method.state_dict()
     if export is None:
         save_weights(to, state, card)
@@ -259,6 +260,24 @@ def write_weights(weights: Weights, to: Path) -> Path:
     return to
 
 
+def check_target(to: Path) -> None:
+    """Raise DataError for a name that is none of weights, or where something else would be lost.
+
+    Only weights that were exported are written over, and their model card as it was written.
+    """
+    if to.suffix != ".safetensors":
+        raise DataError("does not end in .safetensors", file=to, advice="Give the file such a name")
+    text, advice = "", "Choose another name, or move it"
+    if to.exists():
+        with suppress(DataError):
+            text = read_weights(to, torch.device("cpu")).text
+        if not text:
+            raise DataError("is no export of infoseg's, and would be lost", file=to, advice=advice)
+    with naming(card := card_path(to), "cannot be read", advice):
+        if card.exists() and card.read_text(encoding="utf-8") != text:
+            raise DataError("is not as an export wrote it, and would be lost", advice=advice)
+
+
 def card_path(weights: Path) -> Path:
     """Return where the model card of exported weights lies."""
     return weights.with_name(weights.name + ".md")
@@ -268,8 +287,7 @@ def _write(path: Path, state: Mapping[str, Tensor], header: str) -> None:
     tensors = {name: value.cpu().contiguous() for name, value in state.items()}
 
     def write(file: Path) -> None:
-        save_file(tensors, file, {"infoseg": header})
-        file.chmod(0o644)  # safetensors lets nobody else read it
+        file.write_bytes(save(tensors, {"infoseg": header}))  # save_file lets nobody else read it
 
     write_whole(path, write)
 
@@ -384,7 +402,7 @@ def export_run(project: Project, name: str, to: Path | None = None) -> Path:
     name: <data set>-<method>-<seed>. to: default <name>.safetensors in the present folder. Raises
     DataError for a run that is not there, listing those that are.
     """
-    paths = sorted(project.runs.glob("*/*/*.safetensors"))
+    paths = [p for p in sorted(project.runs.glob("*/*/*.safetensors")) if p.stem.isdecimal()]
     files = {"-".join(path.with_suffix("").parts[-3:]): path for path in paths}
     if name not in files:
         advice = f"There are: {', '.join(files)}" if files else "There is no run here yet"
@@ -431,7 +449,8 @@ def _evaluations(project: Project, run: Run, card: Card) -> dict[str, dict[str, 
     """Evaluations by seed of weights made like these, that did not diverge."""
     parts = ("settings", "training", "prepared", "data")
     evaluations = {}
-    for seed in sorted(int(p.stem) for p in project.weights_path(run).parent.glob("*.safetensors")):
+    stems = [path.stem for path in project.weights_path(run).parent.glob("*.safetensors")]
+    for seed in sorted(int(stem) for stem in stems if stem.isdecimal()):
         path = project.evaluation_path(run.model_copy(update={"seed": seed}))
         with suppress(DataError):  # it is not evaluated
             evaluation = read_json(path, "evaluate")

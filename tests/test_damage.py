@@ -202,7 +202,7 @@ ONE = {
     ],
     "folder": [
         (LABELS, from_one, "value 2 at … Use 0-1, and 255 … these seem to count from 1"),
-        (IMAGE, misname, "has a name that is not UTF-8. Rename it", "images/b\udce9.png"),
+        (IMAGE, misname, "has a name that is not UTF-8, … Rename it", "images/b\udce9.png"),
         (IMAGE, remove, "there is no picture for this label map. Remove the label map, or", LABELS),
     ],
 }  # fmt: skip

@@ -26,7 +26,7 @@ from infoseg.data.pictures import (
     read_picture,
 )
 from infoseg.data.store import load_prepared
-from infoseg.files import DataError
+from infoseg.files import DataError, ParamsError
 from infoseg.methods.base import Method
 from infoseg.methods.tiling import device_of, segment_tiled, tile_maps
 from infoseg.own import Segmenter, segment_files, segment_picture, train_on_folder, working_size
@@ -501,8 +501,12 @@ def test_other_pictures_of_the_same_folder_are_seen(tmp_path):
     assert index["id"].tolist() == ["p1", "p2", "small"]
     assert index["height"].tolist() == [96, 96, 20]
     pictures(folder / "images", 2)  # as in the profile `folder`
-    trained(folder, segment=False)
-    assert len(load_prepared(tmp_path / "out/prepared/folder/pictures")) == 2
+    with pytest.raises(ParamsError, match="holds pictures .p1.png., and a folder images"):
+        trained(folder, segment=False)
+    for file in folder.glob("*.png"):
+        file.unlink()
+    trained(folder, out=tmp_path / "other", segment=False)
+    assert len(load_prepared(tmp_path / "other/prepared/folder/pictures")) == 2
 
 
 def test_a_method_without_weights_is_applied_on_the_cpu():

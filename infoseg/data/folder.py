@@ -59,17 +59,18 @@ def prepare_folder(raw: Sequence[Path], out: Path, settings: FolderParams, **opt
         maps = files_by_stem(folder, (".png",))
         description = folder.parent / "dataset.json"
         sources = {description.name: description} if description.is_file() else {}
-        largest = max(label_values(maps.values()), default=-1)
-        numbered = [f"class {i}" for i in range(largest + 1)]
-        classes = read_classes(description, folder.name) or numbered
+        classes = read_classes(description, folder.name)
+        values = label_values(maps.values(), named=bool(classes))
+        classes = classes or [f"class {i}" for i in range(max(values, default=-1) + 1)]
     groups = read_groups(root / "dataset.json", pictures)
 
     def prepare(key: str) -> list[Sample]:
         if key not in pictures:
             advice = "Remove the label map, or add the picture to images/"
             raise DataError("there is no picture for this label map", file=maps[key], advice=advice)
-        if key.encode("utf-8", "replace").decode() != key:
-            raise DataError("has a name that is not UTF-8", file=pictures[key], advice="Rename it")
+        if key.encode("utf-8", "replace").decode() != key or "\r" in key:
+            problem = "has a name that is not UTF-8, or with a carriage return"
+            raise DataError(problem, file=pictures[key], advice="Rename it")
         image, label = read_picture(pictures[key], settings.channels), None
         height, width = image.shape[:2]
         scale = min(1.0, (settings.shorter_side or math.inf) / min(height, width))
@@ -112,6 +113,8 @@ def read_classes(description: Traversable, labels: str) -> list[str]:
         table = names if isinstance(names, list) else [names[str(i)] for i in range(len(names))]
         if not 0 < len(table) <= IGNORE:
             raise ValueError(f"{len(table)} classes; 1 to {IGNORE} are possible")
+        if len(set(table)) < len(table):
+            raise ValueError("two classes of one name")
         return [one_line(name) for name in table]  # they are written into tables, figures and XML
 
 

@@ -79,9 +79,10 @@ def passed_over(source: Path) -> str:
     """Say what of a folder is not looked at for pictures, "" if nothing is."""
     if source.is_file():
         return ""
-    names = [n for n in names_in(source) if Path(n).suffix.lower() not in ENDINGS]
-    folders = [n for n in names_in(source) if (source / n).is_dir()]
-    if not (names := sorted({*names, *folders})):
+    fits = {n for n in names_in(source) if Path(n).suffix.lower() in ENDINGS}
+    # Nor are links that lead nowhere, and whatever else is no file.
+    names = [n for n in names_in(source) if n not in fits or not (source / n).is_file()]
+    if not names:
         return ""
     shown = ", ".join(names[:3]) + ", …" * (len(names) > 3)
     return (
@@ -167,28 +168,28 @@ def _read_opencv(content: bytes, channels: int, inverted: bool = False) -> np.nd
 def read_labels(file: Traversable) -> np.ndarray:
     """Read a greyscale or palette picture of up to 8 bits as (H, W) uint8: indices, not colours.
 
-    Raises DataError for other types, and for a JPEG or WebP, which changes class numbers.
+    Raises DataError for other types, and for what is no PNG: a JPEG changes class numbers.
     """
     content = read_bytes(file, FILE_LIMIT)
     advice = "Convert it to an 8-bit PNG whose pixel values are class numbers"
     with _decoding(file):
         picture = _open(io.BytesIO(content))
-        if picture.format in ("JPEG", "WEBP", "JPEG2000"):
-            problem = f"is a {picture.format}, which does not keep class numbers exactly"
-            raise DataError(problem, advice=advice)
+        if picture.format != "PNG":  # others lose or stretch class numbers
+            raise DataError(f"is a {picture.format}, and no PNG", advice=advice)
         if picture.mode not in ("1", "L", "P"):
             problem = "labels are greyscale or palette indices of up to 8 bits"
             raise DataError(f"has pixels of type {picture.mode!r}; {problem}", advice=advice)
         labels = np.asarray(picture).astype(np.uint8)
-        if picture.format == "PNG" and content[24:26] in (b"\2\0", b"\4\0"):
+        if content[24:26] in (b"\2\0", b"\4\0"):
             labels //= 255 // (2 ** content[24] - 1)  # Pillow stretches greys of 2 and 4 bits
         return labels
 
 
-def label_values(maps: Iterable[Traversable]) -> set[int]:
+def label_values(maps: Iterable[Traversable], named: bool = False) -> set[int]:
     """Return the values of label maps but 255; those that cannot be read are passed over.
 
-    Raises DataError for masks of 0 and 255, as many tools write them: 255 is ignored here.
+    named: something says which classes there are. Raises DataError for masks, as many tools write
+    them: of 0 and 255 alone, or else, where classes are not named, of other greys. 255 is ignored.
     """
     values, file = set(), None
     for file in maps:
@@ -196,6 +197,10 @@ def label_values(maps: Iterable[Traversable]) -> set[int]:
             values.update(np.unique(read_labels(file)).tolist())
     if len(values) == 2 and IGNORE in values:
         problem = f"holds {min(values)} and {IGNORE} alone, as all label maps; {IGNORE} is ignored"
+        raise DataError(problem, file=file, advice="Number the classes 0, 1, …")
+    largest = max(values - {IGNORE}, default=0)
+    if IGNORE in values and not named and largest >= max(64, min(200, 2 * len(values))):
+        problem = f"is one of label maps of up to {largest}, and {IGNORE}, which is ignored: masks?"
         raise DataError(problem, file=file, advice="Number the classes 0, 1, …")
     return values - {IGNORE}
 

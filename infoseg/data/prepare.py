@@ -77,7 +77,8 @@ def check_against_data(dataset: Dataset, prepared: Prepared, name: str) -> None:
 
 def _suffix(overrides: Sequence[str], only: Sequence[str] = (), but: Sequence[str] = ()) -> str:
     """Name the overrides of these sections of the settings, of all but some: "" or `+1a2b3c4d`."""
-    sections = {text: text.lstrip("+~").partition("=")[0].partition(".")[0] for text in overrides}
+    last = {text.lstrip("+~").partition("=")[0]: text for text in overrides}  # it counts
+    sections = {text: key.partition(".")[0] for key, text in last.items()}
     chosen = sorted(t for t, s in sections.items() if (s in only if only else s not in but))
     return "+" + hashlib.sha256("\n".join(chosen).encode()).hexdigest()[:8] if chosen else ""
 
@@ -179,7 +180,7 @@ class ProjectData:
         return find_files(settings.group, raw, downloads, **how)
 
     def _outside(self, folder: str, key: str) -> Path:
-        path = (self.root / Path(folder).expanduser()).resolve()
+        path = (self.root / os.path.expanduser(folder)).resolve()
         if path.is_relative_to(self.folder / "raw"):
             problem = "lies among the pipeline's own outputs, which it deletes at will"
             raise ParamsError(f"{key}: {path} {problem}; move the files elsewhere")

@@ -605,7 +605,6 @@ def train_on_folder(
     check_target(out / "weights.safetensors")
     if segment:
         _check_output(images, out / "segmented", files)
-    write_whole(origin, lambda file: file.write_bytes(path))
     section = f"datasets.{DATASET}"
     infrared = all(map(has_infrared, sizes))
     tree = compose("folder", [
@@ -613,8 +612,9 @@ def train_on_folder(
         f"{section}.channels={4 if infrared else 3}", f"{section}.on_bad_input=skip",
         f"{section}.clusters={classes}", *overrides,
     ])  # fmt: skip
-    path = str(images.resolve())
-    tree["sources"][DATASET]["path"] = tree["profile"]["sources"][DATASET] = path
+    parse_params(tree, "profile folder")
+    folder = str(images.resolve())
+    tree["sources"][DATASET]["path"] = tree["profile"]["sources"][DATASET] = folder
     dataset, method = tree["datasets"][DATASET], tree["methods"][METHOD]
     dataset["title"] = name
     if start is not None:
@@ -625,6 +625,7 @@ def train_on_folder(
         return Project(out, parse_params(tree, "profile folder"), root, make_missing=True)
 
     with _alone(out):
+        write_whole(origin, lambda file: file.write_bytes(path))
         # Anew every time: the folder may hold other pictures than before.
         project = opened()
         prepare(project.params.datasets[DATASET], [images], project.prepared(DATASET), DATASET)

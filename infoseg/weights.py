@@ -452,7 +452,7 @@ def _evaluations(project: Project, run: Run, card: Card) -> dict[str, dict[str, 
     stems = [path.stem for path in project.weights_path(run).parent.glob("*.safetensors")]
     for seed in sorted(int(stem) for stem in stems if stem.isdecimal()):
         path = project.evaluation_path(run.model_copy(update={"seed": seed}))
-        with suppress(DataError):  # it is not evaluated
+        with suppress(DataError, LookupError, TypeError):  # it is not evaluated, or damaged
             evaluation = read_json(path, "evaluate")
             made_with = evaluation["made_with"]
             alike = all(made_with.get(part) == getattr(card, part) for part in parts)

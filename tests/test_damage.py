@@ -236,7 +236,8 @@ ALL = {
         ("images", to_folder, "holds no file ending in … Put some there"),
         (IMAGE, copied_to("images/b.jpg"), "has the same name as b.jpg. Rename one of the two"),
         *(("dataset.json", write(content), NO_CLASSES)
-          for content in ("{", "[]", '{"labels": {"classes": {"1": "sky"}}}')),
+          for content in ("{", "[]", '{"labels": {"classes": {"1": "sky"}}}',
+                          '{"labels": {"classes": ["sky", "sky"]}}')),
     ],
 }  # fmt: skip
 

@@ -291,6 +291,26 @@ def test_what_is_finished_is_never_trained_again(place, tree, trained):
     assert contents(project(place, tree).train(DATASET, "infoseg")) == whole
 
 
+def test_what_else_lies_in_a_cells_folder_stays(place, tree, trained):
+    folder = project(place, tree).train(DATASET, "infoseg")
+    (folder / "best.safetensors").write_text("mine")
+    (folder / "0 (copy).safetensors").mkdir()
+    (folder / "history.csv").write_text("step\n")
+    project(place, tree).train(DATASET, "infoseg")
+    assert (folder / "best.safetensors").read_text() == "mine"
+    assert (folder / "0 (copy).safetensors").is_dir()
+    (folder / "history.csv").write_text("step\n")
+    with pytest.raises(DataError, match=r"history\.csv: is no history of a training"):
+        project(place, tree).history(RUN)
+
+
+def test_a_training_that_could_not_be_kept_is_not_begun(place, tree, trained, monkeypatch):
+    (place / "afile").write_text("")
+    monkeypatch.setenv("INFOSEG_SCRATCH", str(place / "afile"))
+    with pytest.raises(InfosegError, match="afile"):
+        project(place, tree).train(DATASET, "infoseg")
+
+
 def test_weights_of_other_settings_leave_the_cell_and_come_back_with_theirs(place, tree, trained):
     folder = project(place, tree).train(DATASET, "infoseg")
     whole, changes = contents(folder), changed(tree, TAU, 1.6)

@@ -93,6 +93,9 @@ PAGES = ("contact_sheet.png", "index.html", "signals.json", "coco.json")
 #: In an output folder: SHA-256 and name of every label map and overlay written there.
 LISTING = ".segmented"
 
+#: In the output of a training: the folder of the pictures it was made of.
+ORIGIN = "images.txt"
+
 DATASET, METHOD = "pictures", "infoseg"
 #: Fewer pictures than this are a warning: a class has to be seen in several of them.
 FEW = 20
@@ -491,12 +494,8 @@ class Labels:
         self.names = read_classes(folder.parent / "dataset.json", folder.name)
         label_values(self.maps.values(), named=bool(self.names))
         self.counts: dict[str, np.ndarray] = {}
-        for picture in pictures:  # before anything is written
-            size = None
-            with suppress(DataError):  # it is left out, and named, when its pixels are read
-                size = picture_size(picture)
-            if size:
-                self.read(picture.stem, size)
+        for picture, size in _readable(picture_size, pictures):  # before anything is written
+            self.read(picture.stem, size)
 
     def read(self, name: str, size: tuple[int, int]) -> np.ndarray | None:
         """Read a picture's label map, if it has one. Raises DataError for another (H, W) size."""
@@ -562,32 +561,13 @@ def train_on_folder(
 
     Raises ParamsError for settings that make no sense, DataError for pictures that cannot be used.
     """
-    if not 2 <= classes <= MAX_CLASSES:
-        raise ParamsError(f"--classes is {classes}; choose 2 to {MAX_CLASSES}")
-    for option, value in {"steps": steps, "minutes": minutes, "restarts": len(seeds)}.items():
-        if value is not None and not 0 < value < 1e9:
-            raise ParamsError(f"--{option} is {value}; it must be above 0 and below 1e9")
-    if seeds and not 0 <= seeds[0] <= seeds[-1] < 2**32:
-        raise ParamsError(f"--seed is {seeds[0]}; the seeds of all starts are 0 to 2^32 - 1")
-    said = {"clusters": "--classes", "seeds": "--seed and --restarts", "path": "--images"}
-    said |= {"steps": "--steps or --minutes"} if steps or minutes else {}
-    for text in overrides:
-        if option := said.get(text.partition("=")[0].rpartition(".")[2]):
-            raise ParamsError(f"-S {text}: {option} says that")
+    _check_options(classes, steps, minutes, seeds, overrides)
     name = re.sub(r"[^\w-]", "_", images.resolve().name) or DATASET
-    if (images / "images").is_dir():  # which the profile's reader would take, too
-        with suppress(DataError):
-            problem = f"holds pictures ({find_pictures(images)[0].name}), and a folder images"
-            raise ParamsError(f"{images} {problem}: name that one, or move one of the two")
-        images = images / "images"
+    images = _folder_of_pictures(images)
     files = find_pictures(images)
     if rest := passed_over(images):
         tell(visible(rest))
     _check_count(images, len(files))
-    sizes = {}
-    for file in files:
-        with suppress(DataError):  # it is left out, and named, when its pixels are read
-            sizes[file] = picture_size(file)
     if labels:  # looked at before training, not after
         Labels(labels, files)
     try:
@@ -596,21 +576,16 @@ def train_on_folder(
         root = Path.cwd()
     place = root / "runs" / "own" if in_clone(root) else Path.cwd() / "infoseg-runs"
     out = (out or place / name).resolve()
-    origin, path = out / "images.txt", os.fsencode(images.resolve())
-    other = origin.read_bytes() if origin.exists() else path
-    if other != path or ((out / "weights.safetensors").exists() and not origin.exists()):
-        of = visible(os.fsdecode(other)) if other != path else "which it does not name"
-        advice = "Name a folder of its own with --out, or remove that one"
-        raise DataError(f"holds what was made of other pictures, {of}", file=out, advice=advice)
-    check_target(out / "weights.safetensors")
+    _check_own_output(out, images)
     if segment:
         _check_output(images, out / "segmented", files)
-    section = f"datasets.{DATASET}"
-    infrared = all(map(has_infrared, sizes))
+
+    infrared = all(has for _, has in _readable(has_infrared, files))
     tree = compose("folder", [
         f"training.threads={available_cores()}", "training.evaluations=0",
-        f"{section}.channels={4 if infrared else 3}", f"{section}.on_bad_input=skip",
-        f"{section}.clusters={classes}", *overrides,
+        f"datasets.{DATASET}.channels={4 if infrared else 3}",
+        f"datasets.{DATASET}.on_bad_input=skip", f"datasets.{DATASET}.clusters={classes}",
+        *overrides,
     ])  # fmt: skip
     parse_params(tree, "profile folder")
     folder = str(images.resolve())
@@ -625,7 +600,7 @@ def train_on_folder(
         return Project(out, parse_params(tree, "profile folder"), root, make_missing=True)
 
     with _alone(out):
-        write_whole(origin, lambda file: file.write_bytes(path))
+        write_whole(out / ORIGIN, lambda file: file.write_bytes(os.fsencode(images.resolve())))
         # Anew every time: the folder may hold other pictures than before.
         project = opened()
         prepare(project.params.datasets[DATASET], [images], project.prepared(DATASET), DATASET)
@@ -719,6 +694,62 @@ def _alone(folder: Path) -> Iterator[None]:
     except Timeout:
         advice = "Wait for its end, or name another folder with --out"
         raise DataError("another training writes there", file=folder, advice=advice) from None
+
+
+def _check_options(
+    classes: int,
+    steps: int | None,
+    minutes: float | None,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+) -> None:
+    """Raise ParamsError for what makes no sense, or is said twice."""
+    if not 2 <= classes <= MAX_CLASSES:
+        raise ParamsError(f"--classes is {classes}; choose 2 to {MAX_CLASSES}")
+    for option, value in {"steps": steps, "minutes": minutes, "restarts": len(seeds)}.items():
+        if value is not None and not 0 < value < 1e9:
+            raise ParamsError(f"--{option} is {value}; it must be above 0 and below 1e9")
+    if not 0 <= min(seeds) <= max(seeds) < 2**32:
+        raise ParamsError(f"--seed is {seeds[0]}; the seeds of all starts are 0 to 2^32 - 1")
+    said = {"clusters": "--classes", "seeds": "--seed and --restarts", "path": "--images"}
+    said |= {"steps": "--steps or --minutes"} if steps or minutes else {}
+    for text in overrides:
+        if option := said.get(text.partition("=")[0].rpartition(".")[2]):
+            raise ParamsError(f"-S {text}: {option} says that")
+
+
+def _folder_of_pictures(folder: Path) -> Path:
+    """`folder`, or `images` in it, which the profile's reader would take, too.
+
+    Raises ParamsError where both hold pictures.
+    """
+    if not (folder / "images").is_dir():
+        return folder
+    with suppress(DataError):  # there are none
+        problem = f"holds pictures ({find_pictures(folder)[0].name}), and a folder images"
+        raise ParamsError(f"{folder} {problem}: name that one, or move one of the two")
+    return folder / "images"
+
+
+def _readable(look: Callable[[Path], Any], files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
+    """Each file with what `look` returns, but for those it cannot read."""
+    for file in files:
+        try:
+            seen = look(file)
+        except DataError:  # it is left out, and named, when its pixels are read
+            continue
+        yield file, seen
+
+
+def _check_own_output(out: Path, images: Path) -> None:
+    """Raise DataError where a training on `images` would write over what was made of others."""
+    origin, path = out / ORIGIN, os.fsencode(images.resolve())
+    other = origin.read_bytes() if origin.exists() else path
+    if other != path or ((out / "weights.safetensors").exists() and not origin.exists()):
+        of = visible(os.fsdecode(other)) if other != path else "which it does not name"
+        advice = "Name a folder of its own with --out, or remove that one"
+        raise DataError(f"holds what was made of other pictures, {of}", file=out, advice=advice)
+    check_target(out / "weights.safetensors")
 
 
 def _as_folder(pictures: Sequence[Picture], folder: Path) -> Path:

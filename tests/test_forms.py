@@ -1,5 +1,6 @@
 """Label maps and pictures in the forms in which people have them."""
 
+import json
 import os
 import shutil
 import struct
@@ -182,3 +183,21 @@ def test_pictures_that_changed_after_they_were_prepared_are_prepared_again(tmp_p
     assert names() == ["other", "p0", "p2"]
     monkeypatch.setenv("INFOSEG_PICTURES", str(pictures(tmp_path / "more", 4, (99, 120))))
     assert names() == ["p0", "p1", "p2", "p3"]
+
+
+def test_a_channel_that_is_the_same_everywhere_trains(tmp_path, capsys):
+    for n in range(2):
+        red = np.zeros((40, 50, 3), np.uint8)
+        red[..., 0] = np.arange(50) * (n + 3)
+        (tmp_path / "red").mkdir(exist_ok=True)
+        Image.fromarray(red).save(tmp_path / f"red/{n}.png")
+    words = ["train", "--images", tmp_path / "red", "--classes", 2, "--steps", 2, "--restarts", 1]
+    words += ["--out", tmp_path / "out", "-S", "methods.infoseg.network.standardise=dataset"]
+    assert main(list(map(str, words))) == 0
+    history = (tmp_path / "out/runs/folder/pictures/infoseg/history.csv").read_text()
+    assert (
+        "nan" not in history
+        and not json.loads((tmp_path / "out/runs/folder/pictures/infoseg/run.json").read_text())[
+            "diverged"
+        ]
+    )

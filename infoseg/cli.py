@@ -383,6 +383,9 @@ def _evaluate(project: Project, options: argparse.Namespace) -> None:
 def _write_results(project: Project, options: argparse.Namespace, names: Sequence[str]) -> None:
     """Run notebooks that write results/<profile>, in this process, and print Table 1."""
     parameters = {"profile": options.profile or "", "overrides": options.overrides, "folder": "."}
+    sets = map(project.load, project.params.profile.datasets)
+    if names == RESULTS and not any(prepared.index["labelled"].any() for prepared in sets):
+        return _show(project)
     try:
         from infoseg.pipeline import execute, page
 
@@ -394,6 +397,22 @@ def _write_results(project: Project, options: argparse.Namespace, names: Sequenc
             print(project.results / "report.html")
     except ImportError as error:
         raise InfosegError(f"{error}: `pip install 'infoseg[pipeline]'`") from None
+
+
+def _show(project: Project) -> None:
+    """Where there are no labels: train what is missing, and make a page of every run's clusters."""
+    from infoseg.own import segment_files
+
+    print("There are no labels to measure with: a page of segmented pictures for every run, no PA")
+    for run in project.params.runs():
+        weights = project.weights_path(run)
+        if not weights.exists():
+            project.train(run.dataset, run.method)
+        dataset = project.params.datasets[run.dataset]
+        raw = project.raw(dataset.source)
+        pictures = raw / "images" if (raw / "images").is_dir() else raw
+        side, out = getattr(dataset, "shorter_side", None), project.results / "pages" / run.key
+        segment_files(pictures, out, weights, side, project.params.training.device, tell=_tell)
 
 
 # ---- data sets -----------------------------------------------------------------------------------

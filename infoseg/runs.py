@@ -195,7 +195,9 @@ class Project(ProjectData):
         if self.make_missing and not self.weights_path(run).exists():
             self.train(dataset, method, [seed])
         if not prepared.index["labelled"].any():
-            advice = "`infoseg train --images` does without; `infoseg segment` shows what it learnt"
+            advice = (
+                "`infoseg report` makes pages without PA, `infoseg train --images` does without"
+            )
             raise DataError("has no labels to evaluate with", file=prepared.path, advice=advice)
         settings = self.params.method(method, dataset)
         result: dict[str, Any] = {

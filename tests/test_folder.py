@@ -15,6 +15,7 @@ from helpers import CPU, ROOT, Columns, changed, prepare_raw, training
 from PIL import Image
 from test_archives import pack_folder
 
+from infoseg.cli import main
 from infoseg.data.batches import DeviceData
 from infoseg.data.prepare import list_files
 from infoseg.diagnostics import halves
@@ -97,6 +98,21 @@ def test_maps_of_255_alone_are_no_labels_and_the_evaluation_says_so(tmp_path):
     project = Project(tmp_path, parse_params(tree, "test"), ROOT, make_missing=True)
     with pytest.raises(DataError, match="no labels to evaluate with"):
         project.evaluate("pictures", "kmeans", 0)
+
+
+def test_without_labels_a_report_is_pages_without_accuracy(tmp_path, monkeypatch, capsys):
+    write_folder(tmp_path / "pictures", [(40, 40)] * 3)
+    monkeypatch.setenv("INFOSEG_PICTURES", str(tmp_path / "pictures"))
+    (tmp_path / "params.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    changes = ["datasets.pictures.crop=32", "methods.infoseg.optimiser.crop=32"]
+    changes += [f"methods.infoseg.optimiser.{x}" for x in ("steps=2", "batch=2")]
+    words = ["report", "--profile", "folder", *(word for x in changes for word in ("-S", x))]
+    assert main(words) == 0
+    assert "no labels to measure with" in capsys.readouterr().out
+    for method in ("kmeans", "infoseg"):
+        [page] = tmp_path.glob(f"results/*/pages/pictures-{method}-0/index.html")
+        assert "With the labels" not in page.read_text()
 
 
 def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):

@@ -382,6 +382,8 @@ class Cell:
         self.seeds = list(seeds if seeds is not None else self.settings.seeds)
         self.folder, self.device = project.cell_folder(dataset, method), project.device
         self.prepared = project.load(dataset)
+        if not self.prepared.index["labelled"].any():  # there is nothing to measure on the way
+            self.training = self.training.model_copy(update={"evaluations": 0})
         meta, clusters = self.prepared.meta, project.params.datasets[dataset].clusters
         std = tuple(deviation or 1.0 for deviation in meta.std)  # 0: a channel that is constant
         self.info = DataInfo(clusters, meta.channels, tuple(meta.mean), std)

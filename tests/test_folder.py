@@ -113,6 +113,8 @@ def test_without_labels_a_report_is_pages_without_accuracy(tmp_path, monkeypatch
     for method in ("kmeans", "infoseg"):
         [page] = tmp_path.glob(f"results/*/pages/pictures-{method}-0/index.html")
         assert "With the labels" not in page.read_text()
+    [history] = tmp_path.glob("runs/*/pictures/infoseg/history.csv")
+    assert history.read_text().startswith("seed,step,loss\n")
 
 
 def test_a_zip_and_a_flat_folder_give_the_same_images(raw, tmp_path):

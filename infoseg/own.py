@@ -581,8 +581,10 @@ def train_on_folder(
         _check_output(images, out / "segmented", files)
 
     infrared = all(has for _, has in _readable(has_infrared, files))
+    asked = os.environ.get("OMP_NUM_THREADS", "")  # by who runs other things beside this
+    threads = int(asked) if re.fullmatch("[1-9][0-9]{0,2}", asked) else available_cores()
     tree = compose("folder", [
-        f"training.threads={available_cores()}", "training.evaluations=0",
+        f"training.threads={threads}", "training.evaluations=0",
         f"datasets.{DATASET}.channels={4 if infrared else 3}",
         f"datasets.{DATASET}.on_bad_input=skip", f"datasets.{DATASET}.clusters={classes}",
         *overrides,

@@ -450,7 +450,8 @@ def _check_output(source: Path, out: Path, files: Sequence[Path]) -> None:
     for file in sorted(out.iterdir()) if out.is_dir() else ():
         # Between a page and its entry somebody may have stopped us.
         new_page = file.name in PAGES and not any(line.endswith(f" {file.name}") for line in listed)
-        ours = file.name in (LISTING, ".lock") or file.suffix == ".tmp" or (listed and new_page)
+        hidden = file.name.startswith(".") and file.suffix != ".png"  # .DS_Store, what we list in
+        ours = hidden or (listed and new_page)
         if file.is_file() and not ours and _entry(file, file.name) not in listed:
             problem = "is not as `infoseg segment` wrote it, and could be overwritten"
             advice = "Move it elsewhere, or choose another OUT folder"

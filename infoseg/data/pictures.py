@@ -199,7 +199,8 @@ def label_values(maps: Iterable[Traversable], named: bool = False) -> set[int]:
         problem = f"holds {min(values)} and {IGNORE} alone, as all label maps; {IGNORE} is ignored"
         raise DataError(problem, file=file, advice="Number the classes 0, 1, …")
     largest = max(values - {IGNORE}, default=0)
-    if IGNORE in values and not named and largest >= max(64, min(200, 2 * len(values))):
+    greys = (len(values) <= 4 and largest >= 64) or len(values) > 200
+    if IGNORE in values and not named and greys:
         problem = f"is one of label maps of up to {largest}, and {IGNORE}, which is ignored: masks?"
         raise DataError(problem, file=file, advice="Number the classes 0, 1, …")
     return values - {IGNORE}

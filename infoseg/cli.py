@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "exit status is 0 if all data sets are prepared.\n\n"
         "With `fetch`, as the stages data@… do: find the raw files in the folder that INFOSEG_RAW\n"
         "names, download what is missing and may be downloaded (resumed after an interruption,\n"
-        "verified), or render the demo's. The other sources go on when one fails.",
+        "verified), or render those of `tiny`. The other sources go on when one fails.",
     )
     data.add_argument("verb", nargs="?", choices=["fetch"])
     data.add_argument("sources", nargs="*", help="keys under `sources`; default: the profile's")
@@ -129,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     add_run(train, nargs="?")
     add_options(
         train.add_argument_group("a folder of your own pictures, instead of DATASET and METHOD"),
-        ("--images", _path, "FOLDER", "JPEG, PNG and TIFF pictures"),
+        ("--images", _path, "FOLDER", "JPEG, PNG, TIFF, WebP … pictures"),
         ("--classes", int, "K", "how many classes to find, 2 or more"),
-        ("--labels", _path, "FOLDER", "label maps to measure with afterwards"),
+        ("--labels", _path, "FOLDER", "to measure with: PNGs of class numbers, 255 where unknown"),
         ("--out", _path, "FOLDER", "default: runs/own/<name>, or infoseg-runs/<name> elsewhere"),
         ("--minutes", float, "M", "of training, all starts together; default: 3"),
         ("--steps", _whole, "N", "of every start in place of minutes: the same again"),

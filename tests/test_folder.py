@@ -100,16 +100,26 @@ def test_maps_of_255_alone_are_no_labels_and_the_evaluation_says_so(tmp_path):
         project.evaluate("pictures", "kmeans", 0)
 
 
-def test_without_labels_a_report_is_pages_without_accuracy(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_report_of_ones_own_pictures(tmp_path, monkeypatch, capsys, labelled):
     write_folder(tmp_path / "pictures", [(40, 40)] * 3)
+    (tmp_path / "pictures/dataset.json").unlink()
     monkeypatch.setenv("INFOSEG_PICTURES", str(tmp_path / "pictures"))
     (tmp_path / "params.yaml").write_text("")
+    for name in ("docs", "notebooks"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    changes = ["datasets.pictures.crop=32", "methods.infoseg.optimiser.crop=32"]
-    changes += [f"methods.infoseg.optimiser.{x}" for x in ("steps=2", "batch=2")]
+    changes = [f"methods.infoseg.optimiser.{x}" for x in ("steps=2", "batch=2", "crop=32")]
+    changes += ["datasets.pictures.crop=32"]
+    changes += ["datasets.pictures.labels=labels", "datasets.pictures.clusters=2"] * labelled
     words = ["report", "--profile", "folder", *(word for x in changes for word in ("-S", x))]
     assert main(words) == 0
-    assert "no labels to measure with" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    if labelled:
+        [page] = tmp_path.glob("results/*/report.html")
+        assert "source not stated" in page.read_text() and "| K-Means" in said
+        return
+    assert "no labels to measure with" in said
     for method in ("kmeans", "infoseg"):
         [page] = tmp_path.glob(f"results/*/pages/pictures-{method}-0/index.html")
         assert "With the labels" not in page.read_text()

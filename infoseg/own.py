@@ -747,11 +747,10 @@ def _readable(look: Callable[[Path], Any], files: Sequence[Path]) -> Iterator[tu
 def _check_own_output(out: Path, images: Path) -> None:
     """Raise DataError where a training on `images` would write over what was made of others."""
     origin, path = out / ORIGIN, os.fsencode(images.resolve())
-    other = origin.read_bytes() if origin.exists() else path
-    if other != path or ((out / "weights.safetensors").exists() and not origin.exists()):
-        of = visible(os.fsdecode(other)) if other != path else "which it does not name"
+    if origin.exists() and (other := origin.read_bytes()) != path:
+        problem = f"holds what was made of other pictures, {visible(os.fsdecode(other))}"
         advice = "Name a folder of its own with --out, or remove that one"
-        raise DataError(f"holds what was made of other pictures, {of}", file=out, advice=advice)
+        raise DataError(problem, file=out, advice=advice)
     check_target(out / "weights.safetensors")
 
 
